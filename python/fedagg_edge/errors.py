@@ -1,0 +1,75 @@
+"""Every exception that fedagg_edge raises on purpose.
+
+    FedaggError
+    |-- ConfigError          a configuration file or key is wrong          (also a ValueError)
+    |-- DataError            samples, labels or arrays a user supplied     (also a ValueError)
+    |-- ArtefactError        an autoencoder or model file is not usable
+    |-- CheckpointError      a checkpoint is missing, corrupt or foreign
+    |-- LearnerError         a model cannot do what was asked of it
+    `-- ProtocolError
+        |-- LocalProtocolError    this node broke the protocol: our bug
+        `-- RemoteProtocolError   the neighbour broke it: their bug, or an attack
+
+A message is lower-case and has no full stop; it says what was got, what was expected and, where the reader can act, what
+to do. Kernels raise plain ValueError and TypeError: they are array functions.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ArtefactError",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "FedaggError",
+    "LearnerError",
+    "LocalProtocolError",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "nearest",
+]
+
+
+class FedaggError(Exception):
+    """Base class; catching it catches everything this package raises on purpose."""
+
+
+class ConfigError(FedaggError, ValueError):
+    """Raised when a configuration is wrong; the message names file, key, value and remedy."""
+
+
+class DataError(FedaggError, ValueError):
+    """Raised when user-supplied samples or labels have the wrong shape, dtype, range or pairing."""
+
+
+class ArtefactError(FedaggError):
+    """Raised when an autoencoder or model file is corrupt, of a foreign format, or not the pinned one."""
+
+
+class CheckpointError(FedaggError):
+    """Raised when a checkpoint is missing, corrupt, or belongs to another run."""
+
+
+class LearnerError(FedaggError):
+    """Raised when a learner cannot be made, stepped or restored."""
+
+
+class ProtocolError(FedaggError):
+    """Base class of broken exchanges between neighbours."""
+
+
+class LocalProtocolError(ProtocolError):
+    """Raised when this node is about to break the protocol."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """Raised when a neighbour's message does not fit what the link agreed on."""
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the known word closest to `wrong`, or an empty string."""
+    close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fedagg_edge.errors import ConfigError, nearest
+from fedagg_edge.errors import ConfigError, FedaggError, nearest
 
 __all__ = ["call", "is_spec", "load_object"]
 
@@ -59,7 +59,8 @@ def load_object(spec: str, base_dir: str | Path | None = None) -> Callable[..., 
 def call(function: Callable[..., Any], what: str, arguments: Mapping[str, Any]) -> Any:
     """Return ``function(**arguments)``; raise ConfigError, naming `what`, if it does not take them.
 
-    What the function itself raises passes through untouched.
+    What a user's function raises passes through untouched, so that its traceback is seen; a TypeError or ValueError of
+    one of this package's own functions can only come from an argument's value, and becomes a ConfigError too.
     """
     try:
         signature = inspect.signature(function)
@@ -69,7 +70,12 @@ def call(function: Callable[..., Any], what: str, arguments: Mapping[str, Any]) 
         signature.bind(**arguments)
     except TypeError as error:
         raise ConfigError(_misfit(signature, what, arguments, error)) from None
-    return function(**arguments)
+    try:
+        return function(**arguments)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, FedaggError) or not str(function.__module__).startswith("fedagg_edge."):
+            raise
+        raise ConfigError(f"{what}: {error}; check the values of its arguments") from error
 
 
 def _misfit(signature: inspect.Signature, what: str, arguments: Mapping[str, Any], error: TypeError) -> str:

@@ -40,7 +40,8 @@ def read_npz(path: str | Path, keys: Mapping[str, str]) -> dict[str, NDArray[Any
     if not zipfile.is_zipfile(file):
         raise DataError(f"{file}: not an .npz file (no zip directory), or cut short; write it with numpy.savez")
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        # opened here, as numpy leaves its own handle open when a zip is damaged
+        with file.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
             _check_members(file, archive.zip, archive.files, keys)
             return {argument: _member(file, archive, key) for argument, key in keys.items()}
     except DataError:

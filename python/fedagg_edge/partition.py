@@ -72,9 +72,8 @@ def dirichlet(
 ) -> list[Rows]:
     """Divide each class among the devices in proportions drawn from a symmetric Dirichlet distribution.
 
-    The smaller `alpha`, the fewer classes a device sees. With `level`, as in the experiments of FedAgg and of most
-    papers, a device that already has its even share of samples gets none of the next class, which keeps sizes
-    comparable. Drawn again until every device has `min_samples`; DataError if that does not happen.
+    The smaller `alpha`, the fewer classes a device sees. With `level`, as in the authors' demo, a device that
+    already has its even share of samples gets none of the next class, which keeps sizes comparable. Drawn again until every device has `min_samples`; DataError if that does not happen.
     """
     if not (np.isfinite(alpha) and alpha > 0):
         raise ConfigError(f"partition 'dirichlet': got alpha {alpha}, expected a number above 0")

@@ -31,7 +31,7 @@ class PartitionRule(Protocol):
 
 def partition(
     dataset: Dataset,
-    rule: str,
+    rule: str | PartitionRule,
     devices: int,
     rng: np.random.Generator,
     *,
@@ -40,8 +40,7 @@ def partition(
 ) -> list[Rows]:
     """Return `devices` ascending int64 arrays of training rows: disjoint, none empty, together every row.
 
-    `rule` is ``dirichlet``, ``iid``, ``group`` or ``module:function`` (a `PartitionRule`, looked for in `base_dir`
-    first); `kwargs` are its own arguments. Raises ConfigError for an unknown rule or argument, DataError if the data
+    `rule` is ``dirichlet``, ``iid``, ``group``, ``module:function`` (looked for in `base_dir` first) or a function; `kwargs` are its own arguments. Raises ConfigError for an unknown rule or argument, DataError if the data
     cannot be divided so or if a user's rule returns anything else.
     """
     if not 1 <= devices <= len(dataset.train_x):
@@ -49,8 +48,11 @@ def partition(
             f"partition: got {devices} devices, expected 1 to {len(dataset.train_x)}, the training samples of "
             f"{dataset.name}"
         )
-    if rule in _RULES:
-        function: Any = _RULES[rule]
+    if not isinstance(rule, str):
+        function: Any = rule
+        rule = getattr(rule, "__name__", "function")
+    elif rule in _RULES:
+        function = _RULES[rule]
     elif ":" in rule:
         function = plugins.load_object(rule, base_dir)
     else:

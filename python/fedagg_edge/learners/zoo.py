@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fedagg_edge import plugins
 from fedagg_edge.errors import LearnerError, nearest
 
-__all__ = ["MODELS", "build_model", "cnn1d", "cnn3", "dwcnn", "mlp", "resnet10", "resnet18"]
+__all__ = ["MODELS", "build_model", "check_model", "cnn1d", "cnn3", "dwcnn", "mlp", "resnet10", "resnet18"]
 
 Shape = tuple[int, ...]
 
@@ -42,7 +42,11 @@ def build_model(
             f"model: got {spec!r}{nearest(spec, MODELS)}, expected {', '.join(MODELS)} or 'module:function'"
         )
     arguments = {"sample_shape": sample_shape, "classes": classes, **kwargs}
-    model = plugins.call(function, f"model {spec!r}", arguments)
+    return check_model(plugins.call(function, f"model {spec!r}", arguments), spec, sample_shape, classes)
+
+
+def check_model(model: Any, spec: str, sample_shape: Shape, classes: int) -> nn.Module:
+    """Return `model` if it is a module that maps a batch of samples to logits; else raise LearnerError."""
     if not isinstance(model, nn.Module):
         raise LearnerError(f"model {spec!r}: got {type(model).__name__}, expected a torch.nn.Module")
     _check_forward(model, spec, sample_shape, classes)

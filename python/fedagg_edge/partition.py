@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,27 +41,30 @@ def partition(
 ) -> list[Rows]:
     """Return `devices` ascending int64 arrays of training rows: disjoint, none empty, together every row.
 
-    `rule` is ``dirichlet``, ``iid``, ``group``, ``module:function`` (looked for in `base_dir` first) or a function; `kwargs` are its own arguments. Raises ConfigError for an unknown rule or argument, DataError if the data
-    cannot be divided so or if a user's rule returns anything else.
+    `rule` is ``dirichlet``, ``iid``, ``group``, ``module:function`` (looked for in `base_dir` first) or a
+    `PartitionRule` itself; `kwargs` are its own arguments. Raises ConfigError for an unknown rule or argument, DataError
+    if the data cannot be divided so or if a user's rule returns anything else.
     """
     if not 1 <= devices <= len(dataset.train_x):
         raise DataError(
             f"partition: got {devices} devices, expected 1 to {len(dataset.train_x)}, the training samples of "
             f"{dataset.name}"
         )
-    if not isinstance(rule, str):
-        function: Any = rule
-        rule = getattr(rule, "__name__", "function")
-    elif rule in _RULES:
-        function = _RULES[rule]
-    elif ":" in rule:
-        function = plugins.load_object(rule, base_dir)
-    else:
-        raise ConfigError(
-            f"partition: got rule {rule!r}{nearest(rule, _RULES)}, expected {', '.join(_RULES)} or 'module:function'"
-        )
+    what = f"partition {rule if isinstance(rule, str) else getattr(rule, '__name__', 'rule')!r}"
     arguments = {"dataset": dataset, "devices": devices, "rng": rng, **kwargs}
-    return _checked(plugins.call(function, f"partition {rule!r}", arguments), rule, devices, len(dataset.train_x))
+    return _checked(plugins.call(_function(rule, base_dir), what, arguments), what, devices, len(dataset.train_x))
+
+
+def _function(rule: str | PartitionRule, base_dir: str | Path | None) -> Callable[..., Any]:
+    if not isinstance(rule, str):
+        return rule
+    if rule in _RULES:
+        return _RULES[rule]
+    if ":" in rule:
+        return plugins.load_object(rule, base_dir)
+    raise ConfigError(
+        f"partition: got rule {rule!r}{nearest(rule, _RULES)}, expected {', '.join(_RULES)} or 'module:function'"
+    )
 
 
 def dirichlet(
@@ -74,8 +78,9 @@ def dirichlet(
 ) -> list[Rows]:
     """Divide each class among the devices in proportions drawn from a symmetric Dirichlet distribution.
 
-    The smaller `alpha`, the fewer classes a device sees. With `level`, as in the authors' demo, a device that
-    already has its even share of samples gets none of the next class, which keeps sizes comparable. Drawn again until every device has `min_samples`; DataError if that does not happen.
+    The smaller `alpha`, the fewer classes a device sees. With `level`, as in the authors' demo, a device that already
+    has its even share of samples gets none of the next class, which keeps sizes comparable. Drawn again until every
+    device has `min_samples`; DataError if that does not happen.
     """
     if not (np.isfinite(alpha) and alpha > 0):
         raise ConfigError(f"partition 'dirichlet': got alpha {alpha}, expected a number above 0")
@@ -143,9 +148,8 @@ def by_group(dataset: Dataset, devices: int, rng: np.random.Generator) -> list[R
     return [np.flatnonzero(device_G[group_N] == k) for k in range(devices)]
 
 
-def _checked(result: Any, rule: str, devices: int, count: int) -> list[Rows]:
+def _checked(result: Any, what: str, devices: int, count: int) -> list[Rows]:
     """Return a rule's result as ascending int64 arrays; DataError unless it divides all rows among all devices."""
-    what = f"partition {rule!r}"
     if not isinstance(result, list | tuple) or len(result) != devices:
         got = f"{len(result)} parts" if isinstance(result, list | tuple) else type(result).__name__
         raise DataError(f"{what}: got {got}, expected a list of {devices} arrays of training rows")
@@ -167,4 +171,4 @@ def _checked_part(part: Any, what: str, count: int) -> Rows:
     return np.sort(row_N.astype(np.int64))
 
 
-_RULES = {"dirichlet": dirichlet, "iid": iid, "group": by_group}
+_RULES: Mapping[str, Callable[..., list[Rows]]] = {"dirichlet": dirichlet, "iid": iid, "group": by_group}

@@ -42,8 +42,8 @@ def partition(
     """Return `devices` ascending int64 arrays of training rows: disjoint, none empty, together every row.
 
     `rule` is ``dirichlet``, ``iid``, ``group``, ``module:function`` (looked for in `base_dir` first) or a
-    `PartitionRule` itself; `kwargs` are its own arguments. Raises ConfigError for an unknown rule or argument, DataError
-    if the data cannot be divided so or if a user's rule returns anything else.
+    `PartitionRule` itself; `kwargs` are its own arguments. Raises ConfigError for an unknown rule or argument,
+    DataError if the data cannot be divided so or if a user's rule returns anything else.
     """
     if not 1 <= devices <= len(dataset.train_x):
         raise DataError(

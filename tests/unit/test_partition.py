@@ -163,6 +163,15 @@ def test_a_users_own_rule(rules: Path) -> None:
     assert_divides(parts, 3, 200)
 
 
+def test_a_rule_given_from_python() -> None:
+    def thirds(dataset: Dataset, devices: int, rng: np.random.Generator, **kwargs: Any) -> list[np.ndarray]:
+        return np.array_split(np.arange(len(dataset.train_x)), kwargs["parts"])
+
+    assert_divides(partition(dataset(), thirds, 3, rng(), parts=3), 3, 200)
+    with pytest.raises(DataError, match="partition 'thirds': got 3 parts, expected a list of 2 arrays"):
+        partition(dataset(), thirds, 2, rng(), parts=3)
+
+
 @pytest.mark.parametrize(
     ("rule", "message"),
     [

@@ -46,7 +46,10 @@ def build_model(
 
 
 def check_model(model: Any, spec: str, sample_shape: Shape, classes: int) -> nn.Module:
-    """Return `model` if it is a module that maps a batch of samples to logits; else raise LearnerError."""
+    """Return `model` if, in evaluation mode, it maps float32 (2, *sample_shape) to float32 logits (2, classes).
+
+    Raises LearnerError, naming `spec`, if it does not, or is no torch.nn.Module at all.
+    """
     if not isinstance(model, nn.Module):
         raise LearnerError(f"model {spec!r}: got {type(model).__name__}, expected a torch.nn.Module")
     _check_forward(model, spec, sample_shape, classes)

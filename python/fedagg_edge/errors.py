@@ -10,8 +10,8 @@
         |-- LocalProtocolError    this node broke the protocol: our bug
         `-- RemoteProtocolError   the neighbour broke it: their bug, or an attack
 
-A message is lower-case and has no full stop; it says what was got, what was expected and, where the reader can act, what
-to do. Kernels raise plain ValueError and TypeError: they are array functions.
+A message is lower-case and has no full stop; it says what was got, what was expected and, where the reader can
+act, what to do. Kernels raise plain ValueError and TypeError: they are array functions.
 """
 
 from __future__ import annotations

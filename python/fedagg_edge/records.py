@@ -1,7 +1,9 @@
 """The records that nodes keep and exchange: frozen, validated on construction, free of behaviour and of I/O.
 
-What is decided here is expensive to change: ids, the order of a sample set and its digest, the shape of knowledge. Every
-record that is stored or sent carries `SCHEMA` beside it. Shape letters: N samples, C classes, B bytes of an embedding.
+What is decided here is expensive to change: ids, the order of a sample set and its digest, the shape of knowledge.
+Every record that is stored or sent carries `SCHEMA` beside it.
+
+Shape letters: N samples, C classes, B bytes of an embedding.
 """
 
 from __future__ import annotations
@@ -46,9 +48,7 @@ _NODE_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 def node_id(text: str) -> NodeId:
     """Return `text` as a `NodeId`; raise DataError if it is not one."""
     if not _NODE_ID.fullmatch(text):
-        raise DataError(
-            f"node id: got {text!r}, expected 1 to 64 of a-z 0-9 . _ -, starting with a letter or digit"
-        )
+        raise DataError(f"node id: got {text!r}, expected 1 to 64 of a-z 0-9 . _ -, starting with a letter or digit")
     return NodeId(text)
 
 
@@ -93,9 +93,7 @@ class SampleSet:
 
     def __post_init__(self) -> None:
         if len(self.origins) != len(self.counters):
-            raise DataError(
-                f"sample set: got {len(self.origins)} origins and {len(self.counters)} counter arrays"
-            )
+            raise DataError(f"sample set: got {len(self.origins)} origins and {len(self.counters)} counter arrays")
         if list(self.origins) != sorted(set(self.origins)):
             raise DataError("sample set: origins must be unique and ascending")
         for origin, counter_N in zip(self.origins, self.counters, strict=True):
@@ -141,9 +139,7 @@ class Embeddings:
                 f"embeddings: got {self.code_NB.dtype} {self.code_NB.shape} codes, expected uint8 ({n}, bytes)"
             )
         if self.label_N.dtype != np.int64 or self.label_N.shape != (n,):
-            raise DataError(
-                f"embeddings: got {self.label_N.dtype} {self.label_N.shape} labels, expected int64 ({n},)"
-            )
+            raise DataError(f"embeddings: got {self.label_N.dtype} {self.label_N.shape} labels, expected int64 ({n},)")
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -155,22 +151,44 @@ class Embeddings:
 
     @staticmethod
     def merge(parts: Iterable[Embeddings]) -> Embeddings:
-        """Join disjoint embeddings into one, in canonical order; raise DataError if two share an origin."""
-        rows = sorted(((o, p, i) for p in parts for i, o in enumerate(p.samples.origins)), key=lambda r: r[0])
-        if not rows:
+        """Join embeddings into one in canonical order; a row that came twice with equal content is kept once.
+
+        Raises DataError if one sample id came with two different contents, or if there is nothing to merge.
+        """
+        parts = list(parts)
+        if not parts:
             raise DataError("embeddings: nothing to merge")
-        names = [origin for origin, _, _ in rows]
-        if len(set(names)) != len(names):
-            twice = next(n for n in names if names.count(n) > 1)
-            raise DataError(f"embeddings: origin {twice!r} came twice")
-        code_NB, label_N = [], []
-        for _, part, i in rows:
-            start = sum(len(c) for c in part.samples.counters[:i])
-            stop = start + len(part.samples.counters[i])
-            code_NB.append(part.code_NB[start:stop])
-            label_N.append(part.label_N[start:stop])
-        samples = SampleSet(tuple(names), tuple(p.samples.counters[i] for _, p, i in rows))
-        return Embeddings(samples, np.concatenate(code_NB), np.concatenate(label_N))
+        names = sorted({o for p in parts for o in p.samples.origins})
+        rank = {name: i for i, name in enumerate(names)}
+        origin_N = np.concatenate([_origin_rows(p.samples, rank) for p in parts])
+        counter_N = np.concatenate([c for p in parts for c in (*p.samples.counters, _NO_COUNTERS)])
+        code_NB = np.concatenate([p.code_NB for p in parts])
+        label_N = np.concatenate([p.label_N for p in parts])
+        order = np.lexsort((counter_N, origin_N))
+        origin_N, counter_N = origin_N[order], counter_N[order]
+        code_NB, label_N = code_NB[order], label_N[order]
+        twice = (origin_N[1:] == origin_N[:-1]) & (counter_N[1:] == counter_N[:-1])
+        differs = twice & ((code_NB[1:] != code_NB[:-1]).any(axis=1) | (label_N[1:] != label_N[:-1]))
+        if differs.any():
+            i = int(differs.argmax())
+            raise DataError(
+                f"embeddings: sample ({names[origin_N[i]]}, {counter_N[i]}) came with two different contents; "
+                "an embedding may not change once its id is given out"
+            )
+        keep = np.ones(len(order), bool)
+        keep[1:] = ~twice
+        origin_N, counter_N = origin_N[keep], counter_N[keep]
+        samples = SampleSet(tuple(names), tuple(counter_N[origin_N == i] for i in range(len(names))))
+        return Embeddings(samples, code_NB[keep], label_N[keep])
+
+
+_NO_COUNTERS = np.empty(0, np.uint64)
+
+
+def _origin_rows(samples: SampleSet, rank: dict[NodeId, int]) -> NDArray[np.int64]:
+    """The rank of each row's origin, one entry a row."""
+    ranks = np.array([rank[o] for o in samples.origins], np.int64)
+    return np.repeat(ranks, [len(c) for c in samples.counters])
 
 
 class LogitsFormat(StrEnum):
@@ -199,15 +217,12 @@ class PackedLogits:
                 f"logits: got {self.value_NC.dtype} {self.value_NC.shape}, expected {expected} (samples, classes)"
             )
         if (self.scale_N is not None) != (self.format is LogitsFormat.INT8):
-            raise DataError(
-                f"logits: {self.format} logits {'need' if self.scale_N is None else 'have no'} row scales"
-            )
+            raise DataError(f"logits: {self.format} logits {'need' if self.scale_N is None else 'have no'} row scales")
+        n = len(self.value_NC)
         if self.scale_N is not None and (
             self.scale_N.dtype != np.float32 or self.scale_N.shape != (len(self.value_NC),)
         ):
-            raise DataError(
-                f"logits: got {self.scale_N.dtype} {self.scale_N.shape} scales, expected float32 ({len(self.value_NC)},)"
-            )
+            raise DataError(f"logits: got {self.scale_N.dtype} {self.scale_N.shape} scales, expected float32 ({n},)")
 
     @property
     def nbytes(self) -> int:
@@ -219,8 +234,8 @@ class PackedLogits:
 class Knowledge:
     """The logits that `publisher` gives its neighbour on `link`, rows ordered by the sample set `digest` names.
 
-    `version` grows by one each time the publisher publishes on this link. `view_seed` names the random view of the bridge
-    samples the logits were taken on, 0 for the plain one, so that the student can look at the same view.
+    `version` grows by one each time the publisher publishes on this link. `view_seed` names the random view of the
+    bridge samples the logits were taken on, 0 for the plain one, so that the student can look at the same view.
     """
 
     federation: str
@@ -251,7 +266,8 @@ class Knowledge:
         n, c = self.logits.value_NC.shape
         if (n, c) != (len(embeddings), classes):
             raise RemoteProtocolError(
-                f"knowledge on {self.link}: got {n} rows of {c} classes, this link agreed on {len(embeddings)} of {classes}"
+                f"knowledge on {self.link}: got {n} rows of {c} classes, "
+                f"this link agreed on {len(embeddings)} rows of {classes}"
             )
         return self.logits
 

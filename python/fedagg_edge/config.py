@@ -1,0 +1,297 @@
+"""One configuration schema for simulation and fleet, read from TOML into frozen structs.
+
+What lives here: the keys, their ranges and defaults, and errors that name file, key, value and remedy. What does not:
+reading data, building models. A key's meaning is documented on its struct; docs/config.md lists them all.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from fedagg_edge.errors import ConfigError, nearest
+from fedagg_edge.records import LogitsFormat, Tier
+
+__all__ = [
+    "AutoencoderConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "Hyperparameters",
+    "ModelConfig",
+    "NodeGroup",
+    "PartitionConfig",
+    "SimulationConfig",
+    "TierTraining",
+    "load_config",
+    "parse_config",
+]
+
+SCHEMA = 1
+
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$")]
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A TOML table: immutable, every key known."""
+
+
+class DataConfig(_Table, frozen=True, kw_only=True):
+    """`source`: ``digits``, a path to a .npz, or ``module:function``; `options` are passed to it as keywords."""
+
+    source: str
+    options: dict[str, Any] = {}
+
+
+class PartitionConfig(_Table, frozen=True, kw_only=True):
+    """`rule`: ``dirichlet``, ``iid``, ``group`` or ``module:function``; `options` are passed to it as keywords."""
+
+    rule: str = "dirichlet"
+    options: dict[str, Any] = {}
+
+
+class AutoencoderConfig(_Table, frozen=True, kw_only=True):
+    """A ready artefact by `path` (pinned by `digest` if given), or, without a path, one trained on the public split."""
+
+    path: str | None = None
+    digest: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    embedding_channels: Count = 4
+    epochs: Count = 150
+
+
+class ModelConfig(_Table, frozen=True, kw_only=True):
+    """`builder`: a model of the zoo or ``module:function``; `options` are passed to it as keywords."""
+
+    builder: str
+    options: dict[str, Any] = {}
+
+
+class Hyperparameters(_Table, frozen=True, kw_only=True):
+    """How one tier trains. Symbols as in the paper: T temperature, beta distillation weight, gamma bridge weight.
+
+    `kl`: which divergence (fedagg.md: the demo's ``teacher||student``, the paper's ``student||teacher``).
+    `temperature_on`: ``both`` is Hinton's form, T on both sides and T^2 before the term; ``teacher`` is eq. 2 as
+    printed: T on the teacher's logits only and no T^2.
+    `engine`: what trains: ``torch``, or ``module:function`` that returns a Learner.
+    """
+
+    learning_rate: Positive = 0.02
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
+    weight_decay: NonNegative = 0.0
+    batch_size: Count = 8
+    epochs: Count = 1
+    temperature: Positive = 3.0
+    beta: NonNegative = 1.0
+    gamma: NonNegative = 1.0
+    kl: Literal["teacher||student", "student||teacher"] = "teacher||student"
+    temperature_on: Literal["both", "teacher"] = "both"
+    engine: str = "torch"
+
+    @property
+    def student_temperature(self) -> float:
+        """T on the student's logits inside the KL term."""
+        return self.temperature if self.temperature_on == "both" else 1.0
+
+    @property
+    def kl_weight(self) -> float:
+        """The weight of the bare KL term inside L_nl: beta * T^2 in Hinton's form, beta as the paper prints it."""
+        return self.beta * (self.temperature**2 if self.temperature_on == "both" else 1.0)
+
+
+class TierTraining(_Table, frozen=True, kw_only=True):
+    """Hyperparameters of each tier: ``[training]`` holds what is common, ``[training.device]`` etc. override it."""
+
+    device: Hyperparameters = Hyperparameters()
+    edge: Hyperparameters = Hyperparameters()
+    cloud: Hyperparameters = Hyperparameters()
+
+    def of(self, tier: Tier) -> Hyperparameters:
+        """The hyperparameters of one tier."""
+        return {Tier.DEVICE: self.device, Tier.EDGE: self.edge, Tier.CLOUD: self.cloud}[tier]
+
+
+class NodeGroup(_Table, frozen=True, kw_only=True):
+    """`count` nodes alike below each node of the group around them. No children: they are devices.
+
+    `model`: one model for all, or ``{ name = share, ... }``: shares of all the nodes this group stands for in the tree.
+    A model is a key of ``[models]``, a model of the zoo, or ``module:function``.
+    """
+
+    count: Count = 1
+    model: str | dict[str, NonNegative]
+    name: Name | None = None
+    children: tuple[NodeGroup, ...] = ()
+
+
+class EvaluationConfig(_Table, frozen=True, kw_only=True):
+    """`every`: rounds between evaluations. `devices`: how many devices are evaluated, evenly spread (0: all of them).
+
+    `references`: also train the average device alone and the cloud model on all private data in one place, for as many
+    passes over the data as FedAgg makes, so that the table shows what FedAgg buys and what bounds it.
+    """
+
+    every: Count = 1
+    devices: Annotated[int, Meta(ge=0)] = 0
+    references: bool = True
+
+
+class SimulationConfig(_Table, frozen=True, kw_only=True):
+    """A whole experiment. See docs/config.md and examples/."""
+
+    schema: int = SCHEMA
+    name: Name
+    seed: Annotated[int, Meta(ge=0)] = 0
+    rounds: Count = 10
+    schedule: Literal["sequential", "snapshot"] = "sequential"
+    threads: Count = 1
+    knowledge: LogitsFormat = LogitsFormat.F32
+    checkpoint_every: Count = 1
+    data: DataConfig
+    partition: PartitionConfig = PartitionConfig()
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    models: dict[str, ModelConfig] = {}
+    tree: NodeGroup
+    training: TierTraining = TierTraining()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    base_dir: str = "."
+
+    def model(self, name: str) -> ModelConfig:
+        """The model that `name` stands for: a key of [models], else a builder by that name without options."""
+        return self.models.get(name, ModelConfig(builder=name))
+
+
+def load_config(path: str | Path) -> SimulationConfig:
+    """Read a TOML file; raise ConfigError naming file, key, value and remedy."""
+    path = Path(path)
+    try:
+        text = path.read_bytes()
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot read the configuration: {e.strerror or e}") from None
+    try:
+        raw = tomllib.loads(text.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: not valid TOML: {e}") from None
+    raw.setdefault("name", re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-.") or "run")
+    return parse_config(raw, where=str(path), base_dir=path.parent)
+
+
+def parse_config(raw: Mapping[str, Any], *, where: str = "config", base_dir: str | Path = ".") -> SimulationConfig:
+    """Turn a mapping in the shape of the TOML into a SimulationConfig; relative paths are taken from `base_dir`."""
+    if raw.get("schema", SCHEMA) != SCHEMA:
+        raise ConfigError(
+            f"{where}: schema: got {raw['schema']!r}, this version of fedagg reads {SCHEMA}; upgrade fedagg"
+        )
+    if "base_dir" in raw:
+        raise ConfigError(f"{where}: unknown key 'base_dir'; relative paths are taken from the configuration's folder")
+    table = {**raw, "training": _spread_training(raw.get("training", {}), where), "base_dir": str(base_dir)}
+    models = raw.get("models", {})
+    for name, model in models.items() if isinstance(models, Mapping) else ():
+        _convert(model, ModelConfig, where, ("models", name))  # here, because msgspec does not say which entry it was
+    config: SimulationConfig = _convert(table, SimulationConfig, where, ())
+    _check_shares(config.tree, where, "tree")
+    if config.tree.count != 1:
+        raise ConfigError(f"{where}: tree.count: got {config.tree.count}, expected 1: [tree] is the one cloud")
+    if not config.tree.children:
+        raise ConfigError(f"{where}: tree: the cloud has no children; add [[tree.children]] with a count and a model")
+    return config
+
+
+def _spread_training(training: Any, where: str) -> dict[str, Any]:
+    """Lay the common keys of [training] under each tier's own, so that a tier reads complete."""
+    if not isinstance(training, Mapping):
+        raise ConfigError(f"{where}: training: got {training!r}, expected a table: write [training]")
+    tiers = {t.value: training.get(t.value, {}) for t in Tier}
+    common = {k: v for k, v in training.items() if k not in tiers}
+    _convert(common, Hyperparameters, where, ("training",), also=tuple(tiers))
+    for tier, own in tiers.items():
+        _convert(own, Hyperparameters, where, ("training", tier))
+    return {tier: {**common, **own} for tier, own in tiers.items()}
+
+
+def _check_shares(group: NodeGroup, where: str, key: str) -> None:
+    if isinstance(group.model, dict) and sum(group.model.values()) <= 0:
+        raise ConfigError(f"{where}: {key}.model: got shares {group.model}, expected at least one above 0")
+    for i, child in enumerate(group.children):
+        _check_shares(child, where, f"{key}.children[{i}]")
+
+
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<at>.*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<key>.*)`$")
+_MISSING = re.compile(r"^Object missing required field `(?P<key>.*)`$")
+
+
+def _convert(raw: Any, kind: Any, where: str, prefix: tuple[str, ...], also: tuple[str, ...] = ()) -> Any:
+    try:
+        return msgspec.convert(raw, kind, strict=True)
+    except msgspec.ValidationError as e:
+        raise ConfigError(f"{where}: {_explain(str(e), raw, kind, prefix, also)}") from None
+
+
+def _explain(message: str, raw: Any, kind: Any, prefix: tuple[str, ...], also: tuple[str, ...]) -> str:
+    """Turn msgspec's message into one that names the dotted key, the value and what to do."""
+    match = _AT.match(message)
+    what, at = (match["what"], match["at"] or "$") if match else (message, "$")
+    steps = re.findall(r"\[[^\]]*\]|[^.\[]+", at.removeprefix("$"))
+    key = ".".join((*prefix, *steps)).replace(".[", "[")
+    if unknown := _UNKNOWN.match(what):
+        known = [*_known_keys(kind, steps), *also]
+        dotted = f"{key}.{unknown['key']}" if key else unknown["key"]
+        hint = nearest(unknown["key"], known) or f"; known keys: {', '.join(known)}"
+        return f"{dotted}: unknown key {unknown['key']!r}{hint}"
+    if missing := _MISSING.match(what):
+        dotted = f"{key}.{missing['key']}" if key else missing["key"]
+        return f"{dotted}: this key is missing; add it"
+    if what.startswith("Invalid enum value"):
+        what = f"expected one of {', '.join(_choices(kind, steps))}"
+    what = what.replace("`", "").replace("Expected", "expected", 1)
+    return f"{key or 'the configuration'}: got {_value_at(raw, steps)!r}, {what}"
+
+
+def _value_at(raw: Any, steps: list[str]) -> Any:
+    for step in steps:
+        if step == "[...]":  # msgspec does not say which entry of a mapping
+            return raw
+        raw = raw[int(step[1:-1])] if step.startswith("[") else raw[step]
+    return raw
+
+
+def _choices(kind: Any, steps: list[str]) -> list[str]:
+    """The values that an enumerated key may take."""
+    info = _type_at(kind, steps)
+    values = info.values if isinstance(info, msgspec.inspect.LiteralType) else [m.value for m in info.cls]
+    return [repr(v) for v in values]
+
+
+def _known_keys(kind: Any, steps: list[str]) -> list[str]:
+    """Field names of the struct found by walking `steps` down the annotations of `kind`."""
+    info = _type_at(kind, steps)
+    if isinstance(info, msgspec.inspect.StructType):
+        return [f.encode_name for f in info.fields if f.encode_name != "base_dir"]
+    return []
+
+
+def _type_at(kind: Any, steps: list[str]) -> Any:
+    info: Any = msgspec.inspect.type_info(kind)
+    for step in steps:
+        info = _step(info, step)
+    return info
+
+
+def _step(info: Any, step: str) -> Any:
+    inspect = msgspec.inspect
+    if isinstance(info, inspect.UnionType):
+        info = next((t for t in info.types if isinstance(t, inspect.StructType)), info)
+    if isinstance(info, inspect.StructType):
+        return next((f.type for f in info.fields if f.encode_name == step), None)
+    if isinstance(info, inspect.DictType):
+        return info.value_type
+    return getattr(info, "item_type", None)

@@ -1,0 +1,129 @@
+"""What a thing that trains must offer, whatever engine is behind it. No torch here.
+
+A user's own learner is any object with the four methods of `Learner`; `make_learner` in a configuration names the
+function that builds it (``engine = "module:function"``). Shape letters: N samples of a batch, C classes, P parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedagg_edge.config import Hyperparameters, ModelConfig
+from fedagg_edge.errors import LearnerError
+
+__all__ = ["Batch", "Entry", "Learner", "LearnerFactory", "LearnerState", "StepReport"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one step sees, all arrays on the model's input scale.
+
+    `bridge_x_N` float32 [N, *sample_shape] with labels and teacher logits (float32 [N, C], or None: labels only), and on
+    a leaf the private samples with the same ids, row by row. One of the two halves may be missing (length 0).
+    """
+
+    bridge_x_N: NDArray[np.float32]
+    bridge_y_N: NDArray[np.int64]
+    teacher_NC: NDArray[np.float32] | None
+    private_x_N: NDArray[np.float32] | None = None
+    private_y_N: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """Losses of one step before its update, as means over its rows; terms that were not there are 0."""
+
+    loss: float
+    private_ce: float
+    bridge_ce: float
+    kl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One named array inside a flat buffer. `trained`: the optimizer moves it; otherwise it is a buffer (running mean)."""
+
+    name: str
+    shape: tuple[int, ...]
+    trained: bool
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerState:
+    """Everything needed to go on training elsewhere, in the one canonical format.
+
+    `table` names the entries of `weights` (flat float32, torch's names and layout, in order). `slots` are the
+    optimizer's, each flat float32 over the trained entries only, in the table's order. `steps` counts updates so far.
+    """
+
+    table: tuple[Entry, ...]
+    weights: NDArray[np.float32]
+    slots: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        total = sum(e.size for e in self.table)
+        trained = sum(e.size for e in self.table if e.trained)
+        if self.weights.dtype != np.float32 or self.weights.shape != (total,):
+            raise LearnerError(
+                f"state: got {self.weights.dtype} {self.weights.shape} weights, expected float32 ({total},)"
+            )
+        for name, slot in self.slots.items():
+            if slot.dtype != np.float32 or slot.shape != (trained,):
+                raise LearnerError(
+                    f"state: got {slot.dtype} {slot.shape} for slot {name!r}, expected float32 ({trained},)"
+                )
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """The named arrays, as views into `weights`."""
+        out, start = {}, 0
+        for e in self.table:
+            out[e.name] = self.weights[start : start + e.size].reshape(e.shape)
+            start += e.size
+        return out
+
+
+class Learner(Protocol):
+    """A model that can be trained and asked."""
+
+    def logits(self, x_N: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits [N, C] float32 in evaluation mode; must not change any state."""
+
+    def step(self, batch: Batch, hyperparameters: Hyperparameters) -> StepReport:
+        """One update on L_nl (eq. 2), or on L_leaf (eq. 4) where the batch has private samples.
+
+        A loss that is not finite raises LearnerError and leaves the weights as they were.
+        """
+
+    def state(self) -> LearnerState:
+        """A copy of weights and optimizer slots."""
+
+    def load_state(self, state: LearnerState) -> None:
+        """Go on from `state`; raise LearnerError if it is another model's."""
+
+    def seed(self, seed: int) -> None:
+        """Set the random state of whatever is random in a training pass (dropout)."""
+
+
+class LearnerFactory(Protocol):
+    """What ``engine = "module:function"`` names: builds one node's learner, its weights drawn from `seed`."""
+
+    def __call__(
+        self,
+        model: ModelConfig,
+        *,
+        sample_shape: tuple[int, ...],
+        classes: int,
+        hyperparameters: Hyperparameters,
+        seed: int,
+        base_dir: str,
+    ) -> Learner: ...

@@ -1,0 +1,123 @@
+"""A torch module laid over one flat float32 buffer, and the optimizers that update it in place.
+
+One buffer makes an update two or three vector operations however many layers there are, and a saved state one copy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from fedagg_edge.errors import LearnerError
+from fedagg_edge.learners.base import Entry
+
+if TYPE_CHECKING:
+    from fedagg_edge.config import Hyperparameters
+
+__all__ = ["Adam", "FlatModule", "Optimizer", "Sgd", "make_optimizer"]
+
+
+class FlatModule:
+    """Moves a module's parameters, gradients and float buffers into flat buffers, of which they become views.
+
+    Parameters come first, then float buffers, each in torch's order; integer buffers (a batch counter) stay in the
+    module and travel as float32. Raises LearnerError for parameters that are not float32 or not trainable in place.
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.module = module
+        named = [(n, p.data) for n, p in module.named_parameters()]
+        floats = [(n, b) for n, b in module.named_buffers() if b.is_floating_point()]
+        for name, tensor in [*named, *floats]:
+            if tensor.dtype != torch.float32:
+                raise LearnerError(f"parameter {name!r}: got {tensor.dtype}, expected float32; call module.float()")
+        self._counters = [(n, b) for n, b in module.named_buffers() if not b.is_floating_point()]
+        self.trained = sum(t.numel() for _, t in named)
+        self.values = torch.cat([t.reshape(-1) for _, t in [*named, *floats]]) if named else torch.empty(0)
+        self.gradient = torch.zeros(self.trained)
+        self.table = (
+            *(Entry(n, tuple(t.shape), trained=True) for n, t in named),
+            *(Entry(n, tuple(t.shape), trained=False) for n, t in floats),
+            *(Entry(n, tuple(t.shape), trained=False) for n, t in self._counters),
+        )
+        self._relocate(floats)
+
+    def _relocate(self, floats: list[tuple[str, torch.Tensor]]) -> None:
+        start = 0
+        for parameter in self.module.parameters():
+            view = slice(start, start + parameter.numel())
+            parameter.data = self.values[view].view(parameter.shape)
+            parameter.grad = self.gradient[view].view(parameter.shape)
+            start = view.stop
+        for name, old in floats:
+            owner, _, leaf = name.rpartition(".")
+            self.module.get_submodule(owner)._buffers[leaf] = self.values[start : start + old.numel()].view(old.shape)
+            start += old.numel()
+
+    def copy_out(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        """All entries as one new flat float32 array, in the order of `table`."""
+        counts = [b.reshape(-1).to(torch.float32) for _, b in self._counters]
+        return torch.cat([self.values, *counts]).numpy().copy()
+
+    def copy_in(self, flat: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
+        """Set all entries from a flat array in the order of `table`."""
+        source = torch.from_numpy(np.ascontiguousarray(flat))
+        self.values.copy_(source[: self.values.numel()])
+        start = self.values.numel()
+        for _, buffer in self._counters:
+            buffer.copy_(source[start : start + buffer.numel()].view(buffer.shape))
+            start += buffer.numel()
+
+
+class Optimizer(Protocol):
+    """An update rule over the flat buffers; its slots are flat too and persist across rounds."""
+
+    slots: dict[str, torch.Tensor]
+    steps: int
+
+    def update(self, weights: torch.Tensor, gradient: torch.Tensor, hyperparameters: Hyperparameters) -> None:
+        """Change `weights` in place."""
+
+
+class Sgd:
+    """torch.optim.SGD's rule: v = momentum * v + (g + weight_decay * w); w -= learning_rate * v."""
+
+    def __init__(self, size: int) -> None:
+        self.slots = {"momentum": torch.zeros(size)}
+        self.steps = 0
+
+    def update(self, weights: torch.Tensor, gradient: torch.Tensor, hyperparameters: Hyperparameters) -> None:
+        """See `Optimizer.update`."""
+        velocity = self.slots["momentum"]
+        velocity.mul_(hyperparameters.momentum).add_(gradient)
+        if hyperparameters.weight_decay:
+            velocity.add_(weights, alpha=hyperparameters.weight_decay)
+        weights.add_(velocity, alpha=-hyperparameters.learning_rate)
+        self.steps += 1
+
+
+class Adam:
+    """torch.optim.Adam's rule with its default betas (0.9, 0.999) and epsilon (1e-8); weight decay as L2."""
+
+    def __init__(self, size: int) -> None:
+        self.slots = {"exp_avg": torch.zeros(size), "exp_avg_sq": torch.zeros(size)}
+        self.steps = 0
+
+    def update(self, weights: torch.Tensor, gradient: torch.Tensor, hyperparameters: Hyperparameters) -> None:
+        """See `Optimizer.update`."""
+        if hyperparameters.weight_decay:
+            gradient = gradient.add(weights, alpha=hyperparameters.weight_decay)
+        mean, square = self.slots["exp_avg"], self.slots["exp_avg_sq"]
+        mean.lerp_(gradient, 1 - 0.9)
+        square.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
+        self.steps += 1
+        rate = hyperparameters.learning_rate / (1 - 0.9**self.steps)
+        root = square.sqrt().div_((1 - 0.999**self.steps) ** 0.5).add_(1e-8)
+        weights.addcdiv_(mean, root, value=-rate)
+
+
+def make_optimizer(name: str, size: int) -> Optimizer:
+    """The optimizer called `name` over `size` trained values."""
+    return {"sgd": Sgd, "adam": Adam}[name](size)

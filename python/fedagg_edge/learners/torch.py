@@ -1,0 +1,157 @@
+"""The torch learner: edges, the cloud, the simulator, and the reference for every other engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedagg_edge.config import Hyperparameters, ModelConfig
+from fedagg_edge.errors import LearnerError
+from fedagg_edge.kernels import DistillLoss
+from fedagg_edge.learners import objective
+from fedagg_edge.learners.base import Batch, LearnerFactory, LearnerState, StepReport
+from fedagg_edge.learners.flat import FlatModule, make_optimizer
+from fedagg_edge.learners.zoo import build_model, check_model
+
+__all__ = ["TorchLearner", "make_learner", "module_factory"]
+
+_EVAL_ROWS = 512  # bounds the activations of an evaluation pass
+
+
+class TorchLearner:
+    """Trains a torch module: the C++ kernel turns logits into dLoss/dlogits, ``logits.backward`` takes it from there.
+
+    The private and the bridge batch go through the model apart, as in the authors' code: a batch norm sees each on its
+    own. `module` float32 (N, *sample_shape) -> (N, classes).
+    """
+
+    def __init__(self, module: torch.nn.Module, optimizer: str = "sgd") -> None:
+        self._flat = FlatModule(module)
+        self._optimizer = make_optimizer(optimizer, self._flat.trained)
+        self._module = module.train()
+
+    def logits(self, x_N: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Learner.logits`."""
+        self._module.eval()
+        try:
+            with torch.inference_mode():
+                parts = [self._module(x).numpy() for x in torch.from_numpy(x_N).split(_EVAL_ROWS)]
+        finally:
+            self._module.train()
+        return np.ascontiguousarray(np.concatenate(parts))
+
+    def step(self, batch: Batch, hyperparameters: Hyperparameters) -> StepReport:
+        """See `Learner.step`."""
+        outputs, gradients = [], []
+        private = bridge = None
+        if batch.private_x_N is not None:
+            logits_NC = self._forward(batch.private_x_N)
+            private = objective.private_loss(_numpy(logits_NC), batch)
+            outputs.append(logits_NC)
+            gradients.append(private)
+        if len(batch.bridge_x_N):
+            logits_NC = self._forward(batch.bridge_x_N)
+            bridge = objective.bridge_loss(_numpy(logits_NC), batch, hyperparameters)
+            outputs.append(logits_NC)
+            gradients.append(bridge)
+        report = objective.report(private, bridge)
+        if not math.isfinite(report.loss):
+            raise LearnerError(
+                f"the loss became {report.loss} after {self._optimizer.steps} steps; weights are those before this step; "
+                "lower learning_rate, or check that samples are on the model's input scale"
+            )
+        self._backward(outputs, gradients)
+        self._optimizer.update(self._flat.values[: self._flat.trained], self._flat.gradient, hyperparameters)
+        return report
+
+    def _forward(self, x_N: NDArray[np.float32]) -> torch.Tensor:
+        out: torch.Tensor = self._module(torch.from_numpy(x_N))
+        return out
+
+    def _backward(self, outputs: list[torch.Tensor], losses: list[DistillLoss]) -> None:
+        self._flat.gradient.zero_()
+        torch.autograd.backward(outputs, [torch.from_numpy(loss.gradient_NC) for loss in losses])
+
+    def state(self) -> LearnerState:
+        """See `Learner.state`."""
+        slots = {name: t.numpy().copy() for name, t in self._optimizer.slots.items()}
+        return LearnerState(self._flat.table, self._flat.copy_out(), slots, self._optimizer.steps)
+
+    def load_state(self, state: LearnerState) -> None:
+        """See `Learner.load_state`."""
+        if state.table != self._flat.table:
+            raise LearnerError(_table_difference(state, self._flat))
+        if state.slots and set(state.slots) != set(self._optimizer.slots):
+            raise LearnerError(
+                f"state: got optimizer slots {sorted(state.slots)}, this learner has {sorted(self._optimizer.slots)}; "
+                "use the optimizer that the state was made with"
+            )
+        self._flat.copy_in(state.weights)
+        for name, slot in state.slots.items():
+            self._optimizer.slots[name].copy_(torch.from_numpy(slot))
+        self._optimizer.steps = state.steps
+
+    def seed(self, seed: int) -> None:
+        """See `Learner.seed`; torch's dropout draws from the process's generator."""
+        torch.manual_seed(seed)
+
+
+def _numpy(logits_NC: torch.Tensor) -> NDArray[np.float32]:
+    """The logits' memory as a C-contiguous array."""
+    array: NDArray[np.float32] = logits_NC.detach().contiguous().numpy()
+    return array
+
+
+def _table_difference(state: LearnerState, flat: FlatModule) -> str:
+    """Say where two models' tables part."""
+    for got, own in zip(state.table, flat.table, strict=False):
+        if got != own:
+            return f"state: got {got.name!r} {got.shape}, this model has {own.name!r} {own.shape} in its place"
+    return f"state: got {len(state.table)} arrays, this model has {len(flat.table)}"
+
+
+def make_learner(
+    model: ModelConfig,
+    *,
+    sample_shape: tuple[int, ...],
+    classes: int,
+    hyperparameters: Hyperparameters,
+    seed: int,
+    base_dir: str,
+) -> TorchLearner:
+    """A `LearnerFactory`: build the model with its weights drawn from `seed`; torch's own random state is left alone."""
+    with _weights_from(seed):
+        module = build_model(model.builder, sample_shape, classes, base_dir=base_dir, **model.options)
+    return TorchLearner(module, hyperparameters.optimizer)
+
+
+def module_factory(build: Callable[..., torch.nn.Module]) -> LearnerFactory:
+    """A `LearnerFactory` around a function ``build(sample_shape=..., classes=..., **options)`` given from Python."""
+
+    def factory(
+        model: ModelConfig,
+        *,
+        sample_shape: tuple[int, ...],
+        classes: int,
+        hyperparameters: Hyperparameters,
+        seed: int,
+        base_dir: str,
+    ) -> TorchLearner:
+        with _weights_from(seed):
+            module = build(sample_shape=sample_shape, classes=classes, **model.options)
+        check_model(module, getattr(build, "__name__", "function"), sample_shape, classes)
+        return TorchLearner(module, hyperparameters.optimizer)
+
+    return factory
+
+
+@contextmanager
+def _weights_from(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,100 @@
+"""One node: the parts it owns, and how it does what its program asks of it.
+
+A device has private samples and a parent, an edge children and a parent, the cloud children: one class, different parts.
+What goes over a link (`Publish`, `Receive`, `SendEmbeddings`, `ReceiveEmbeddings`) is the driver's affair; everything a
+node can do by itself is `perform`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedagg_edge.bridge import Bridge
+from fedagg_edge.config import Hyperparameters
+from fedagg_edge.distill import Encode, Predict, Request, Store, Train
+from fedagg_edge.errors import LocalProtocolError
+from fedagg_edge.learners.base import Learner
+from fedagg_edge.packing import pack, unpack
+from fedagg_edge.passes import Lesson, TrainReport, bridge_logits, train_pass
+from fedagg_edge.records import Embeddings, Knowledge, Link, LogitsFormat
+from fedagg_edge.samples import PrivateSamples
+from fedagg_edge.seeds import stream
+from fedagg_edge.store import EmbeddingStore
+from fedagg_edge.tree import Place
+
+__all__ = ["Node"]
+
+
+@dataclass(slots=True)
+class Node:
+    """A node and all it owns. `samples` is a device's; nobody else has any."""
+
+    place: Place
+    federation: str
+    classes: int
+    seed: int
+    learner: Learner
+    bridge: Bridge
+    store: EmbeddingStore
+    hyperparameters: Hyperparameters
+    knowledge_format: LogitsFormat
+    samples: PrivateSamples | None = None
+
+    def perform(self, request: Request, version: int) -> Embeddings | Knowledge | TrainReport | None:
+        """Do one request of the program for round `version`; raise LocalProtocolError for one that needs the driver."""
+        match request:
+            case Encode():
+                return self._encode()
+            case Store(child, embeddings):
+                return self.store.append(child, embeddings)
+            case Predict(link, knowledge_version):
+                return self._predict(link, knowledge_version)
+            case Train(knowledge, phase):
+                return self._train(knowledge, phase, version)
+            case _:
+                raise LocalProtocolError(f"{self.place.id}: {type(request).__name__} is not for the node to perform")
+
+    def embeddings(self, link: Link) -> Embeddings:
+        """The embeddings that this node shares with its neighbour on `link`: those of the leaves below the child."""
+        return self.store.read_all() if link.child == self.place.id else self.store.read(link.child)
+
+    def _encode(self) -> Embeddings:
+        samples = self._private()
+        return Embeddings(samples.samples, self.bridge.encode(samples.x_N), samples.y_N)
+
+    def _predict(self, link: Link, version: int) -> Knowledge:
+        shared = self.embeddings(link)
+        logits_NC = bridge_logits(self.learner, self.bridge, shared.code_NB)
+        packed = pack(logits_NC, self.knowledge_format)
+        return Knowledge(self.federation, link, self.place.id, version, shared.samples.digest, 0, packed)
+
+    def _train(self, knowledge: tuple[Knowledge, ...], phase: str, version: int) -> TrainReport:
+        rng = stream(self.seed, "train", self.place.id, version, phase)
+        lesson = _join([self._lesson(k) for k in knowledge])
+        return train_pass(self.learner, self.bridge, lesson, self.hyperparameters, rng)
+
+    def _lesson(self, knowledge: Knowledge) -> Lesson:
+        if knowledge.federation != self.federation:
+            raise LocalProtocolError(f"{self.place.id}: got knowledge of federation {knowledge.federation!r}")
+        shared = self.embeddings(knowledge.link)
+        teacher_NC = unpack(knowledge.rows_of(shared, self.classes))
+        private_x_N = None if self.samples is None else self.samples.take(shared.samples)[0]
+        return Lesson(shared.label_N, shared.code_NB, teacher_NC, private_x_N)
+
+    def _private(self) -> PrivateSamples:
+        if self.samples is None:
+            raise LocalProtocolError(f"{self.place.id}: this {self.place.tier} has no private samples to encode")
+        return self.samples
+
+
+def _join(lessons: list[Lesson]) -> Lesson:
+    """Several links' lessons as one, to be shuffled together; only a device has private samples, and it has one link."""
+    if len(lessons) == 1:
+        return lessons[0]
+    return Lesson(
+        np.concatenate([part.label_N for part in lessons]),
+        np.concatenate([part.code_NB for part in lessons if part.code_NB is not None]),
+        np.concatenate([part.teacher_NC for part in lessons if part.teacher_NC is not None]),
+    )

@@ -1,0 +1,147 @@
+"""One training pass and one prediction pass: bridge samples decoded block by block, paired with private samples by id.
+
+Called by a node for a `Train` or `Predict` request. Pure but for the learner it is given; randomness comes in as `rng`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedagg_edge.bridge import Bridge
+from fedagg_edge.config import Hyperparameters
+from fedagg_edge.errors import LocalProtocolError
+from fedagg_edge.learners.base import Batch, Learner, StepReport
+
+__all__ = ["Lesson", "TrainReport", "bridge_logits", "train_pass"]
+
+_BLOCK_BYTES = 32 << 20  # decoded bridge samples held at once
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a student trains on, row by row: row i of every array is the same sample.
+
+    `label_N` int64; `code_NB` embeddings, or None for private samples alone; `teacher_NC` float32 logits, or None for
+    labels alone; `private_x_N` the private samples (a leaf's), or None.
+    """
+
+    label_N: NDArray[np.int64]
+    code_NB: NDArray[np.uint8] | None
+    teacher_NC: NDArray[np.float32] | None
+    private_x_N: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("code_NB", "teacher_NC", "private_x_N"):
+            array = getattr(self, name)
+            if array is not None and len(array) != len(self.label_N):
+                raise LocalProtocolError(f"lesson: got {len(array)} rows of {name}, expected {len(self.label_N)}")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """Mean losses of a pass over its rows, and how many rows and steps it took."""
+
+    loss: float
+    private_ce: float
+    bridge_ce: float
+    kl: float
+    rows: int
+    steps: int
+
+
+def train_pass(
+    learner: Learner, bridge: Bridge, lesson: Lesson, hyperparameters: Hyperparameters, rng: np.random.Generator
+) -> TrainReport:
+    """Train for `hyperparameters.epochs` passes over the lesson, in a new order each time.
+
+    Errors of the learner (a loss that is not finite) pass through.
+    """
+    learner.seed(int(rng.integers(2**63)))
+    if not len(lesson.label_N):
+        raise LocalProtocolError("lesson: got no rows to train on")
+    reports: list[tuple[StepReport, int]] = []
+    for _ in range(hyperparameters.epochs):
+        order = rng.permutation(len(lesson.label_N))
+        for batch in _batches(bridge, lesson, order, hyperparameters.batch_size):
+            reports.append((learner.step(batch, hyperparameters), max(len(batch.bridge_y_N), _private_rows(batch))))
+    return _mean(reports)
+
+
+def bridge_logits(learner: Learner, bridge: Bridge, code_NB: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Logits [N, C] of the learner on the bridge samples of `code_NB`, in evaluation mode."""
+    rows = block_rows(bridge)
+    blocks = [code_NB[i : i + rows] for i in range(0, len(code_NB), rows)]
+    return np.concatenate([learner.logits(bridge.decode(block)) for block in blocks])
+
+
+def block_rows(bridge: Bridge) -> int:
+    """How many decoded samples fit into a block."""
+    return max(1, _BLOCK_BYTES // (4 * int(np.prod(bridge.sample_shape))))
+
+
+def _batches(bridge: Bridge, lesson: Lesson, order: NDArray[np.int64], size: int) -> Iterator[Batch]:
+    for group in _groups(_cut(order, size), block_rows(bridge)):
+        bridge_x_N = _decode(bridge, lesson, np.concatenate(group))
+        start = 0
+        for rows in group:
+            yield _batch(lesson, rows, bridge_x_N[start : start + len(rows)])
+            start += len(rows)
+
+
+def _cut(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """Batches of row numbers; a last batch of one row joins the one before it: batch norm cannot train on one row."""
+    batches = [order[i : i + size] for i in range(0, len(order), size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [np.concatenate(batches[-2:])]
+    return batches
+
+
+def _groups(batches: list[NDArray[np.int64]], rows: int) -> Iterator[list[NDArray[np.int64]]]:
+    """Batches whose samples are decoded together: at most `rows` of them, but at least one batch."""
+    group: list[NDArray[np.int64]] = []
+    for batch in batches:
+        if group and sum(map(len, group)) + len(batch) > rows:
+            yield group
+            group = []
+        group.append(batch)
+    if group:
+        yield group
+
+
+def _decode(bridge: Bridge, lesson: Lesson, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    if lesson.code_NB is None:
+        return np.empty((0, *bridge.sample_shape), np.float32)
+    return bridge.decode(lesson.code_NB[rows])
+
+
+def _batch(lesson: Lesson, rows: NDArray[np.int64], bridge_x_N: NDArray[np.float32]) -> Batch:
+    label_N = lesson.label_N[rows]
+    private = lesson.private_x_N is not None
+    return Batch(
+        bridge_x_N=bridge_x_N,
+        bridge_y_N=label_N[: len(bridge_x_N)],
+        teacher_NC=None if lesson.teacher_NC is None else lesson.teacher_NC[rows],
+        private_x_N=None if lesson.private_x_N is None else lesson.private_x_N[rows],
+        private_y_N=label_N if private else None,
+    )
+
+
+def _private_rows(batch: Batch) -> int:
+    return 0 if batch.private_y_N is None else len(batch.private_y_N)
+
+
+def _mean(reports: list[tuple[StepReport, int]]) -> TrainReport:
+    rows = sum(n for _, n in reports)
+    share = [(r, n / rows) for r, n in reports]
+    return TrainReport(
+        loss=sum(r.loss * s for r, s in share),
+        private_ce=sum(r.private_ce * s for r, s in share),
+        bridge_ce=sum(r.bridge_ce * s for r, s in share),
+        kl=sum(r.kl * s for r, s in share),
+        rows=rows,
+        steps=len(reports),
+    )

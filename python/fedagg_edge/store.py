@@ -1,0 +1,56 @@
+"""Embeddings a node holds for the leaves below it, by the child they came through.
+
+`MemoryStore` serves the simulator. The interface is synchronous and small so that a durable store can stand in its place.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fedagg_edge.errors import DataError
+from fedagg_edge.records import Embeddings, NodeId
+
+__all__ = ["EmbeddingStore", "MemoryStore"]
+
+
+class EmbeddingStore(Protocol):
+    """What a node asks of its store."""
+
+    def append(self, child: NodeId, embeddings: Embeddings) -> None:
+        """Keep `embeddings` that came through `child` (a leaf appends its own under its own id).
+
+        Appending what is there already changes nothing; a sample with other content than before raises DataError.
+        """
+
+    def read(self, child: NodeId) -> Embeddings:
+        """All embeddings of the leaves below `child`, in canonical order; raise DataError if there are none."""
+
+    def read_all(self) -> Embeddings:
+        """All embeddings of this node, in canonical order; raise DataError if there are none."""
+
+
+class MemoryStore:
+    """An `EmbeddingStore` in memory."""
+
+    def __init__(self) -> None:
+        self._by_child: dict[NodeId, Embeddings] = {}
+        self._all: Embeddings | None = None
+
+    def append(self, child: NodeId, embeddings: Embeddings) -> None:
+        """See `EmbeddingStore.append`."""
+        known = self._by_child.get(child)
+        merged = embeddings if known is None else Embeddings.merge((known, embeddings))
+        self._by_child[child] = merged
+        self._all = None
+
+    def read(self, child: NodeId) -> Embeddings:
+        """See `EmbeddingStore.read`."""
+        if child not in self._by_child:
+            raise DataError(f"store: nothing came through {child!r} yet")
+        return self._by_child[child]
+
+    def read_all(self) -> Embeddings:
+        """See `EmbeddingStore.read_all`."""
+        if self._all is None:
+            self._all = Embeddings.merge(self._by_child.values())
+        return self._all

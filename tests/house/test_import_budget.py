@@ -6,23 +6,21 @@ import sys
 
 import pytest
 
-HEAVY = set(
-    [
-        "PIL",
-        "aiohttp",
-        "ai_edge_litert",
-        "matplotlib",
-        "pandas",
-        "rich",
-        "scipy",
-        "sklearn",
-        "tensorflow",
-        "tflite_runtime",
-        "torch",
-        "torchvision",
-        "urllib3",
-    ]
-)
+HEAVY = {
+    "PIL",
+    "aiohttp",
+    "ai_edge_litert",
+    "matplotlib",
+    "pandas",
+    "rich",
+    "scipy",
+    "sklearn",
+    "tensorflow",
+    "tflite_runtime",
+    "torch",
+    "torchvision",
+    "urllib3",
+}
 LIGHT = [
     "records",
     "config",

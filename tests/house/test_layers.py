@@ -35,26 +35,24 @@ UNPICKLING = {"pickle", "shelve", "marshal", "dill", "cloudpickle", "joblib"}
 
 # The algorithm opens no socket, file or clock, starts no thread and draws no unnamed random number.
 PURE = ("records", "tree", "seeds", "packing", "distill", "passes", "node")
-IMPURE = set(
-    [
-        "asyncio",
-        "datetime",
-        "http",
-        "io",
-        "multiprocessing",
-        "os",
-        "pathlib",
-        "random",
-        "shutil",
-        "socket",
-        "sqlite3",
-        "subprocess",
-        "tempfile",
-        "threading",
-        "time",
-        "urllib",
-    ]
-)
+IMPURE = {
+    "asyncio",
+    "datetime",
+    "http",
+    "io",
+    "multiprocessing",
+    "os",
+    "pathlib",
+    "random",
+    "shutil",
+    "socket",
+    "sqlite3",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "time",
+    "urllib",
+}
 
 Sources = Mapping[str, str]
 

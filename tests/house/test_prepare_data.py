@@ -1,0 +1,133 @@
+"""The data preparation tool, on packed files made here; with FEDAGG_DATA, on the real ones."""
+
+import hashlib
+import importlib.util
+import lzma
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedagg_edge.datasets import load_dataset
+
+TOOL = Path(__file__).parents[2] / "tools" / "prepare_data.py"
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("prepare_data", TOOL)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def pack(image: Any) -> np.ndarray:
+    """The planes that prediction leaves of one image, pixel by pixel and case by case, as the format is described."""
+    image = image.astype(int)
+    planes = [image[..., 0] - image[..., 1], image[..., 1], image[..., 2] - image[..., 1]]
+    rest = np.zeros((3, 32, 32), np.uint8)
+    for plane, left_over in zip(planes, rest, strict=True):
+        for i in range(32):
+            for j in range(32):
+                a = plane[i, j - 1] if j else 0
+                b = plane[i - 1, j] if i else 0
+                c = plane[i - 1, j - 1] if i and j else 0
+                if not i or not j:
+                    guess = a if j else b
+                elif c >= max(a, b):
+                    guess = min(a, b)
+                elif c <= min(a, b):
+                    guess = max(a, b)
+                else:
+                    guess = a + b - c
+                left_over[i, j] = (plane[i, j] - guess) % 256
+    return rest
+
+
+def packed_fields(part: str, images: np.ndarray) -> dict[str, Any]:
+    stream = lzma.compress(np.stack([pack(image) for image in images]).tobytes())
+    return {f"{part}_x_xz": np.frombuffer(stream, np.uint8), f"{part}_x_n": np.int64(len(images))}
+
+
+def test_cifar_is_unpacked_and_its_images_are_taken_out_of_the_public_data(tool: ModuleType, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    smooth = np.add.outer(np.arange(32), np.arange(32)).astype(np.uint8)[None, :, :, None].repeat(3, axis=3)
+    train, test, public = noise[:2], smooth, np.concatenate([noise[1:], smooth])
+    names = np.array(["a", "b"])
+    labels = {"train_y": np.array([0, 1], np.uint8), "test_y": np.array([1], np.uint8), "label_names": names}
+    np.savez(tmp_path / "cifar10.npz", **packed_fields("train", train), **packed_fields("test", test), **labels)
+    np.savez(tmp_path / "cifar100_core.npz", **packed_fields("train", public))
+
+    out = tmp_path / "new" / "cifar10.npz"
+    assert tool.main(["cifar10", "--data", str(tmp_path), "--out", str(out)]) == 0
+    d = load_dataset(str(out), test_x="test_x", test_y="test_y", public_x="public_x")
+    assert d.public_x is not None
+    np.testing.assert_array_equal(d.train_x, train.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(d.test_x, test.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(d.public_x, noise[2:].transpose(0, 3, 1, 2))
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """Two recordings of 20 and 12 samples by subjects 3 and 5; the label changes in the middle of the first."""
+    x = np.arange(32 * 6, dtype=np.float16).reshape(32, 6)
+    np.savez(
+        tmp_path / "sp_sw_har.npz",
+        x=x,
+        label=np.array([0] * 10 + [1] * 10 + [2] * 12, np.uint8),
+        offset=np.array([0, 20, 32], np.int32),
+        subject=np.array([3, 5], np.uint8),
+        is_watch=np.array([True, False]),
+        label_names=np.array(["a", "b", "c"]),
+        channels=np.array(list("uvwxyz")),
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("sensor", "purity", "starts", "labels", "subjects"),
+    [
+        ("both", 1.0, [0, 12, 20, 24], [0, 1, 2, 2], [3, 3, 5, 5]),
+        ("both", 0.7, [0, 4, 8, 12, 20, 24], [0, 0, 1, 1, 2, 2], [3, 3, 3, 3, 5, 5]),
+        ("phone", 1.0, [20, 24], [2, 2], [5, 5]),
+        ("watch", 1.0, [0, 12], [0, 1], [3, 3]),
+    ],
+)
+def test_windows_lie_inside_one_recording(
+    tool: ModuleType, recordings: Path, sensor: str, purity: float, starts: Any, labels: Any, subjects: Any
+) -> None:
+    arrays = tool.har(recordings, sensor, 8, purity)
+    assert arrays["train_x"].shape[1:] == (8, 6)
+    assert arrays["train_x"].dtype == np.float32
+    np.testing.assert_array_equal(arrays["train_x"][:, 0, 0] / 6, starts)
+    np.testing.assert_array_equal(arrays["train_y"], labels)
+    np.testing.assert_array_equal(arrays["group"], subjects)
+
+
+def test_wrong_arguments_say_what_to_give(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("FEDAGG_DATA", raising=False)
+    for arguments, message in [
+        (["har", "--out", "x.npz"], "set FEDAGG_DATA"),
+        (["har", "--out", "x.npz", "--data", ".", "--length", "30"], "expected a positive multiple of 4"),
+        (["har", "--out", "x.npy", "--data", "."], "expected a name that ends in .npz"),
+    ]:
+        with pytest.raises(SystemExit):
+            tool.main(arguments)
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.skipif("FEDAGG_DATA" not in os.environ, reason="FEDAGG_DATA is not set")
+def test_the_real_cifar10_is_bit_exact(tool: ModuleType) -> None:
+    images = tool.read_images(Path(os.environ["FEDAGG_DATA"]) / "cifar10.npz", "test")
+    digest = hashlib.sha256(images.tobytes()).hexdigest()
+    assert digest == "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04"

@@ -59,12 +59,13 @@ class PartitionConfig(_Table, frozen=True, kw_only=True):
 
 
 class AutoencoderConfig(_Table, frozen=True, kw_only=True):
-    """A ready artefact by `path` (pinned by `digest` if given), or, without a path, one trained on the public split."""
+    """A ready artefact by `path` (pinned by `digest` if given), or, without a path, one trained on the public split,
+    with as many `embedding_channels` and `epochs` as suit the data if they are not given."""
 
     path: str | None = None
     digest: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
-    embedding_channels: Count = 4
-    epochs: Count = 150
+    embedding_channels: Count | None = None
+    epochs: Count | None = None
 
 
 class ModelConfig(_Table, frozen=True, kw_only=True):

@@ -1,0 +1,56 @@
+"""`fedagg doctor`: what this machine has, which instruction set the kernels chose and why, what is missing."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+from fedagg_edge import __version__
+
+__all__ = ["register", "run"]
+
+_OPTIONAL = {
+    "torch": "edges, the cloud and simulate: pip install 'fedagg-edge[torch]'",
+    "scikit-learn": "the digits data set: pip install 'fedagg-edge[sim]'",
+    "matplotlib": "pictures of a run: pip install 'fedagg-edge[sim]'",
+    "rich": "progress bars: pip install 'fedagg-edge[sim]'",
+}
+
+
+def register(verbs: Any) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser("doctor", help="show what this machine has and what is missing", description=__doc__)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb."""
+    from fedagg_edge import kernels  # noqa: PLC0415  # a wrong FEDAGG_FORCE_ISA must show here, not at start
+
+    rows = [
+        ("fedagg-edge", __version__),
+        ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        ("cores", str(os.cpu_count())),
+        ("kernels", f"{kernels.active_isa()} ({_why(kernels.active_isa())})"),
+        ("  this machine can", ", ".join(kernels.available_isas())),
+        ("numpy", metadata.version("numpy")),
+        *((name, _version(name) or f"not installed; for {use}") for name, use in _OPTIONAL.items()),
+    ]
+    width = max(len(left) for left, _ in rows)
+    print("\n".join(f"{left:<{width}}  {right}" for left, right in rows))  # noqa: T201
+    return 0
+
+
+def _why(isa: str) -> str:
+    forced = os.environ.get("FEDAGG_FORCE_ISA")
+    return f"pinned by FEDAGG_FORCE_ISA={forced}" if forced else f"the widest here; FEDAGG_FORCE_ISA={isa} would pin it"
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,54 @@
+"""The command `fedagg`: reads the verb, runs it, and turns exceptions into messages and exit codes.
+
+Exit codes: 0 done, 1 something the user can mend (the message says how), 2 wrong use of the command, 130 stopped by
+Ctrl-C or SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from fedagg_edge import __version__
+from fedagg_edge.cli import autoencoder, doctor, new, simulate
+from fedagg_edge.errors import FedaggError
+
+__all__ = ["main", "make_parser"]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command."""
+    parser = argparse.ArgumentParser(
+        prog="fedagg", description="Train a large model together across devices, edges and a cloud (FedAgg)."
+    )
+    parser.add_argument("--version", action="version", version=f"fedagg-edge {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb in (simulate, new, autoencoder, doctor):
+        verb.register(verbs)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `fedagg` with `argv`; return the exit code."""
+    args = make_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        code: int = args.run(args)
+        return code
+    except FedaggError as e:
+        print(f"fedagg: {e}", file=sys.stderr)  # noqa: T201
+        return 1
+    except KeyboardInterrupt as e:
+        print(f"\nfedagg: stopped{e}", file=sys.stderr)  # noqa: T201
+        return 130
+    except BrokenPipeError:  # the reader of our output left, say `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

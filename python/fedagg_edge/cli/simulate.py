@@ -1,0 +1,82 @@
+"""`fedagg simulate CONFIG.toml`: train a whole tree in this process."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedagg_edge.config import SimulationConfig, load_config
+
+if TYPE_CHECKING:
+    from fedagg_edge.simulation.results import SimulationResults
+
+__all__ = ["register", "run"]
+
+_LATEST = -1
+
+
+def register(verbs: Any) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser("simulate", help="train a whole tree in this process", description=__doc__)
+    parser.add_argument("config", metavar="CONFIG.toml", type=Path)
+    parser.add_argument("--out", metavar="FOLDER", type=Path, help="where to write (default: runs/<name>)")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume",
+        metavar="ROUND",
+        type=int,
+        nargs="?",
+        const=_LATEST,
+        help="go on from the last checkpoint, or from that of ROUND",
+    )
+    again.add_argument("--overwrite", action="store_true", help="replace a run that is there already")
+    parser.add_argument("--rounds", type=int, help="instead of the configuration's rounds")
+    parser.add_argument("--seed", type=int, help="instead of the configuration's seed")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb."""
+    config = _override(load_config(args.config), args)
+    try:
+        results = _simulate(config, args)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"; go on with: fedagg simulate {args.config} --resume{_out(args)}") from None
+    from fedagg_edge.simulation import report  # noqa: PLC0415
+
+    if args.json:
+        print(json.dumps(report.as_json(results)))  # noqa: T201
+    else:
+        print(f"\n{report.table(results)}\n\neverything is in {results.folder}/")  # noqa: T201
+    return 0
+
+
+def _simulate(config: SimulationConfig, args: argparse.Namespace) -> SimulationResults:
+    from fedagg_edge.simulation.progress import make_progress  # noqa: PLC0415  # torch loads after the arguments are read
+    from fedagg_edge.simulation.run import Resume, simulate  # noqa: PLC0415
+
+    resume = False if args.resume is None else Resume(None if args.resume == _LATEST else args.resume)
+    progress = make_progress(quiet=args.quiet)
+    return simulate(config, out=args.out, resume=resume, overwrite=args.overwrite, progress=progress)
+
+
+def _override(config: SimulationConfig, args: argparse.Namespace) -> SimulationConfig:
+    """Put the command line's values over the file's, under the same checks."""
+    import msgspec  # noqa: PLC0415
+
+    from fedagg_edge.config import parse_config  # noqa: PLC0415
+
+    changes = {k: getattr(args, k) for k in ("rounds", "seed") if getattr(args, k) is not None}
+    if not changes:
+        return config
+    raw = msgspec.to_builtins(config)
+    base_dir = raw.pop("base_dir")
+    return parse_config({**raw, **changes}, where="command line", base_dir=base_dir)
+
+
+def _out(args: argparse.Namespace) -> str:
+    return f" --out {args.out}" if args.out else ""

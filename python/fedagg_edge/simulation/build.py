@@ -1,0 +1,184 @@
+"""From a configuration to a planted tree of nodes: data, partition, autoencoder, models. All randomness is named."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedagg_edge.autoencoder import artefact as artefacts
+from fedagg_edge.bridge import Bridge, open_bridge
+from fedagg_edge.config import SimulationConfig
+from fedagg_edge.datasets import Dataset, load_dataset
+from fedagg_edge.errors import ConfigError, DataError
+from fedagg_edge.learners import learner_factory
+from fedagg_edge.learners.base import Learner, LearnerFactory
+from fedagg_edge.node import Node
+from fedagg_edge.partition import PartitionRule, partition
+from fedagg_edge.records import NodeId, Tier
+from fedagg_edge.samples import PrivateSamples
+from fedagg_edge.seeds import derive, stream
+from fedagg_edge.store import MemoryStore
+from fedagg_edge.tree import Place, Tree, plant
+
+if TYPE_CHECKING:
+    from fedagg_edge.autoencoder.artefact import Artefact
+
+__all__ = ["Arrays", "World", "build_world", "data_digest", "make_learner", "obtain_autoencoder", "read_data"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """A data set on the model's one input scale, and which training rows each device holds."""
+
+    train_x_N: NDArray[np.float32]
+    train_y_N: NDArray[np.int64]
+    test_x_N: NDArray[np.float32]
+    test_y_N: NDArray[np.int64]
+    rows_of: Mapping[NodeId, NDArray[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything that a run trains and measures."""
+
+    config: SimulationConfig
+    tree: Tree
+    nodes: Mapping[NodeId, Node]
+    bridge: Bridge
+    arrays: Arrays
+    classes: int
+
+
+def read_data(config: SimulationConfig) -> Dataset:
+    """Load the configured data set."""
+    return load_dataset(config.data.source, base_dir=config.base_dir, **config.data.options)
+
+
+def data_digest(dataset: Dataset) -> str:
+    """SHA-256 of the data a run learns from and is measured on, so that a resumed run can see that it is the same."""
+    h = hashlib.sha256()
+    for array in (dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y):
+        h.update(f"{array.dtype}{array.shape}".encode())
+        h.update(np.ascontiguousarray(array).data)
+    return h.hexdigest()
+
+
+def obtain_autoencoder(
+    config: SimulationConfig, dataset: Dataset, progress: Callable[[str], None] = lambda _: None
+) -> Artefact:
+    """Load the configured artefact, or train one on the data set's public split.
+
+    Raises ConfigError if there is neither; ArtefactError if the file is not usable.
+    """
+    wanted = config.autoencoder
+    if wanted.path is not None:
+        return artefacts.load(Path(config.base_dir) / wanted.path, wanted.digest)
+    if dataset.public_x is None or not len(dataset.public_x):
+        raise ConfigError(
+            f"autoencoder.path: missing, and the data {dataset.name!r} has no public split to train one on; "
+            "make one with `fedagg autoencoder train` and name it here"
+        )
+    from fedagg_edge.autoencoder.train import train  # noqa: PLC0415  # torch loads when it is wanted
+
+    low, high = dataset.input_low, dataset.input_high
+    input_range = None if low is None or high is None else (low, high)
+    progress(f"training the autoencoder on {len(dataset.public_x)} public samples")
+    return train(
+        dataset.public_x,
+        input_range=input_range,
+        embedding_channels=wanted.embedding_channels,
+        epochs=wanted.epochs,
+        seed=derive(config.seed, "autoencoder"),
+        trained_on=f"public split of {dataset.name}",
+    )
+
+
+def build_world(
+    config: SimulationConfig,
+    dataset: Dataset,
+    autoencoder: Artefact,
+    factories: Mapping[str, LearnerFactory] | None = None,
+    rule: PartitionRule | None = None,
+) -> World:
+    """Plant the tree, deal out the data and give every node its own model.
+
+    `factories` build the learners of models by their names in the tree, `rule` takes the configured partition's place.
+
+    Raises ConfigError, DataError, ArtefactError or LearnerError, each naming what does not fit.
+    """
+    bridge = open_bridge(autoencoder)
+    if bridge.sample_shape != dataset.sample_shape:
+        raise DataError(
+            f"the autoencoder is for samples of shape {bridge.sample_shape}, the data {dataset.name!r} has "
+            f"{dataset.sample_shape}; train one for it with `fedagg autoencoder train`"
+        )
+    tree = plant(config.tree, config.seed)
+    arrays = _arrays(config, dataset, bridge, tree, rule)
+    factories = factories or {}
+    nodes = {p.id: _node(config, p, dataset.classes, bridge, arrays, factories=factories) for p in tree.places.values()}
+    return World(config, tree, nodes, bridge, arrays, dataset.classes)
+
+
+def _arrays(
+    config: SimulationConfig, dataset: Dataset, bridge: Bridge, tree: Tree, rule: PartitionRule | None
+) -> Arrays:
+    devices = tree.tier(Tier.DEVICE)
+    rng = stream(config.seed, "partition")
+    options = config.partition.options
+    rows = partition(dataset, rule or config.partition.rule, len(devices), rng, base_dir=config.base_dir, **options)
+    rows_of = dict(zip(devices, rows, strict=True))
+    train_x_N, test_x_N = bridge.scale(dataset.train_x), bridge.scale(dataset.test_x)
+    return Arrays(train_x_N, dataset.train_y, test_x_N, dataset.test_y, rows_of)
+
+
+def _node(
+    config: SimulationConfig,
+    place: Place,
+    classes: int,
+    bridge: Bridge,
+    arrays: Arrays,
+    *,
+    factories: Mapping[str, LearnerFactory],
+) -> Node:
+    samples = None
+    if place.tier is Tier.DEVICE:
+        rows = arrays.rows_of[place.id]
+        samples = PrivateSamples(place.id, classes, arrays.train_x_N[rows], arrays.train_y_N[rows])
+    return Node(
+        place=place,
+        federation=config.name,
+        classes=classes,
+        seed=config.seed,
+        learner=make_learner(config, place, bridge.sample_shape, classes, factories),
+        bridge=bridge,
+        store=MemoryStore(),
+        hyperparameters=config.training.of(place.tier),
+        knowledge_format=config.knowledge,
+        samples=samples,
+    )
+
+
+def make_learner(
+    config: SimulationConfig,
+    place: Place,
+    sample_shape: tuple[int, ...],
+    classes: int,
+    factories: Mapping[str, LearnerFactory],
+) -> Learner:
+    """A fresh learner for a place, its weights drawn from the run's seed and the node's name."""
+    hyperparameters = config.training.of(place.tier)
+    factory = factories.get(place.model) or learner_factory(hyperparameters.engine, config.base_dir)
+    return factory(
+        config.model(place.model),
+        sample_shape=sample_shape,
+        classes=classes,
+        hyperparameters=hyperparameters,
+        seed=derive(config.seed, "init", place.id),
+        base_dir=config.base_dir,
+    )

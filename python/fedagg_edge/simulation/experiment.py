@@ -1,0 +1,172 @@
+"""A simulation between rounds: it runs them, keeps score, makes checkpoints and writes what a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save as to_safetensors
+
+from fedagg_edge import checkpoint, distill
+from fedagg_edge.learners.base import LearnerFactory
+from fedagg_edge.passes import TrainReport
+from fedagg_edge.records import NodeId, Tier
+from fedagg_edge.simulation import references, report, state
+from fedagg_edge.simulation.build import World
+from fedagg_edge.simulation.driver import Traffic, drive
+from fedagg_edge.simulation.evaluate import evaluate, evaluated_nodes
+from fedagg_edge.simulation.folder import RunFolder
+from fedagg_edge.simulation.progress import Progress
+from fedagg_edge.simulation.results import SimulationResults
+
+__all__ = ["Experiment"]
+
+
+@dataclass(slots=True)
+class Experiment:
+    """A world, where its run stands, and where it is written. `pinned`: digests of data and autoencoder."""
+
+    folder: RunFolder
+    world: World
+    factories: Mapping[str, LearnerFactory]
+    pinned: dict[str, str]
+    next_round: int = 0
+    traffic: Traffic = field(default_factory=Traffic)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    metrics_length: int = 0
+
+    @property
+    def watched(self) -> tuple[NodeId, ...]:
+        """The nodes that are evaluated."""
+        return evaluated_nodes(self.world.tree, self.world.config.evaluation.devices)
+
+    def init(self) -> None:
+        """Algorithm 2, init. Encoding is deterministic, so a resumed run does it again rather than storing it."""
+        tree = self.world.tree
+        programs = {n: distill.init(tree.places[n]) for n in tree.post_order()}
+        traffic = Traffic()
+        drive(programs, self.world.nodes, version=0, traffic=traffic)
+        if self.next_round == 0:
+            self.traffic = traffic
+
+    def rounds(self, progress: Progress) -> None:
+        """Run what is left of the configured rounds."""
+        config = self.world.config
+        progress.start(self.next_round, config.rounds, self._passes())
+        for number in range(self.next_round, config.rounds):
+            began = time.monotonic()
+            losses = self._round(number, progress)
+            row = self._row(number, losses, time.monotonic() - began)
+            self.rows.append(row)
+            self.metrics_length = self.folder.append_metrics(row)
+            last = number + 1 == config.rounds
+            if last or (number + 1) % config.checkpoint_every == 0:
+                self._checkpoint(number)
+            progress.finished(number, _summary(row, self.world))
+
+    def _round(self, number: int, progress: Progress) -> dict[NodeId, float]:
+        tree, schedule = self.world.tree, distill.SCHEDULES[self.world.config.schedule]
+        programs = {n: schedule(tree.places[n], number) for n in tree.post_order()}
+        losses: dict[NodeId, list[float]] = {}
+
+        def on_train(node: NodeId, done: TrainReport) -> None:
+            losses.setdefault(node, []).append(done.loss)
+            progress.trained(node)
+
+        drive(programs, self.world.nodes, version=number, traffic=self.traffic, on_train=on_train)
+        return {n: float(np.mean(v)) for n, v in losses.items()}
+
+    def _passes(self) -> int:
+        """Training passes of one round."""
+        places = self.world.tree.places.values()
+        from_children = sum(len(p.children) for p in places)
+        if self.world.config.schedule == "snapshot":
+            from_children = sum(1 for p in places if p.children)
+        return from_children + len(places) - 1
+
+    def _row(self, number: int, losses: Mapping[NodeId, float], seconds: float) -> dict[str, Any]:
+        config, arrays = self.world.config, self.world.arrays
+        due = (number + 1) % config.evaluation.every == 0 or number + 1 == config.rounds
+        scores = evaluate(self.world.nodes, self.watched, arrays.test_x_N, arrays.test_y_N) if due else None
+        return {
+            "schema": 1,
+            "round": number,
+            "accuracy": scores,
+            "loss": dict(losses),
+            "bytes": self.traffic.total(),
+            "seconds": round(seconds, 3),
+        }
+
+    def _checkpoint(self, number: int) -> None:
+        tensors, nodes = state.snapshot_nodes(self.world.nodes)
+        meta = {
+            "nodes": nodes,
+            "traffic": state.snapshot_traffic(self.traffic),
+            "metrics_length": self.metrics_length,
+            **self.pinned,
+        }
+        checkpoint.save(self.folder.checkpoints, checkpoint.Checkpoint(number, tensors, meta))
+
+    def finish(self, progress: Progress) -> SimulationResults:
+        """Train the references, then write results, pictures and the cloud's model."""
+        world, alone, bound = self.world, None, None
+        devices = [n for n in self.watched if world.tree.places[n].tier is Tier.DEVICE]
+        if world.config.evaluation.references:
+            progress.stage(f"references: {len(devices)} devices alone, the cloud's model on all private data")
+            alone = references.alone(world, devices, self.factories)
+            bound = references.centralised(world, self.factories)
+        results = self._results(alone, bound)
+        checkpoint.write_atomic(self.folder.results, json.dumps(report.as_json(results), indent=1).encode())
+        self._write_cloud()
+        self._draw(results, progress)
+        return results
+
+    def _results(self, alone: float | None, bound: float | None) -> SimulationResults:
+        scored = [r for r in self.rows if r["accuracy"] is not None]
+        places = self.world.tree.places
+        moved = [self.traffic.of(d) for d in self.world.tree.tier(Tier.DEVICE)]
+        return SimulationResults(
+            folder=self.folder.root,
+            round_R=np.array([r["round"] for r in scored], np.int64),
+            nodes=self.watched,
+            tiers=tuple(places[n].tier for n in self.watched),
+            accuracy_RV=np.array([[r["accuracy"][n] for n in self.watched] for r in scored], float),
+            alone=alone,
+            centralised=bound,
+            bytes_total=self.traffic.total(),
+            bytes_per_device=float(np.mean(moved)),
+            seconds=sum(r["seconds"] for r in self.rows),
+        )
+
+    def _write_cloud(self) -> None:
+        arrays = self.world.nodes[self.world.tree.root.id].learner.state().arrays()
+        checkpoint.write_atomic(
+            self.folder.cloud, to_safetensors({k: np.ascontiguousarray(v) for k, v in arrays.items()})
+        )
+
+    def _draw(self, results: SimulationResults, progress: Progress) -> None:
+        try:
+            from fedagg_edge.simulation.pictures import draw_bridge, draw_curves  # noqa: PLC0415
+
+            draw_curves(results, self.folder.curves)
+            device = self.world.nodes[self.world.tree.tier(Tier.DEVICE)[0]]
+            if device.samples is not None:
+                private_x_N = device.samples.x_N[:8]
+                draw_bridge(private_x_N, device.bridge.decode(device.bridge.encode(private_x_N)), self.folder.bridge)
+        except ImportError:
+            progress.stage("no pictures: matplotlib is missing; pip install 'fedagg-edge[sim]'")
+
+
+def _summary(row: Mapping[str, Any], world: World) -> str:
+    if row["accuracy"] is None:
+        return ""
+    parts = []
+    for tier in (Tier.CLOUD, Tier.EDGE, Tier.DEVICE):
+        scores = [a for n, a in row["accuracy"].items() if world.tree.places[n].tier is tier]
+        if scores:
+            parts.append(f"{tier.value} {100 * float(np.mean(scores)):.1f}%")
+    return "  ".join(parts)

@@ -1,0 +1,64 @@
+"""The table at a run's end, as text and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fedagg_edge.records import Tier
+from fedagg_edge.simulation.results import SimulationResults
+
+__all__ = ["as_json", "format_bytes", "table"]
+
+
+def table(results: SimulationResults) -> str:
+    """The results in a few lines that a person reads."""
+    rows = [("test accuracy", "")]
+    if results.alone is not None:
+        rows.append(("  average device, trained alone", _percent(results.alone)))
+    for tier, label in ((Tier.DEVICE, "average device"), (Tier.EDGE, "average edge"), (Tier.CLOUD, "cloud")):
+        if tier in results.tiers:
+            rows.append((f"  {label}, FedAgg", _percent(results.final(tier))))
+    if results.centralised is not None:
+        rows.append(("  cloud's model on all private data (bound)", _percent(results.centralised)))
+    if results.gap_closed is not None:
+        rows.append(("gap from device alone to bound, closed by", _percent(results.gap_closed)))
+    rows.append(("bytes moved per device, on average", format_bytes(results.bytes_per_device)))
+    rows.append(("bytes moved in all, over all links", format_bytes(results.bytes_total)))
+    rows.append(("rounds", str(int(results.round_R[-1]) + 1)))
+    width = max(len(left) for left, _ in rows)
+    lines = [f"{left:<{width}}  {right:>9}".rstrip() for left, right in rows]
+    return "\n".join(lines)
+
+
+def as_json(results: SimulationResults) -> dict[str, Any]:
+    """The results as plain types; NaN never appears."""
+    return {
+        "schema": 1,
+        "folder": str(results.folder),
+        "rounds": results.round_R.tolist(),
+        "nodes": list(results.nodes),
+        "tiers": [t.value for t in results.tiers],
+        "accuracy": np.round(results.accuracy_RV, 6).tolist(),
+        "final": {t.value: round(results.final(t), 6) for t in Tier if t in results.tiers},
+        "alone": results.alone,
+        "centralised": results.centralised,
+        "gap_closed": results.gap_closed,
+        "bytes_total": results.bytes_total,
+        "bytes_per_device": results.bytes_per_device,
+        "seconds": round(results.seconds, 3),
+    }
+
+
+def format_bytes(count: float) -> str:
+    """A size with a unit of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,57 @@
+"""What a simulation gives back: arrays and figures, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedagg_edge.records import NodeId, Tier
+
+__all__ = ["SimulationResults"]
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationResults:
+    """Results of one run; shape letters: R evaluated rounds, V evaluated nodes.
+
+    `round_R` int64, the rounds after which nodes were evaluated, from 0 as in the paper; `nodes` names the V columns of
+    `accuracy_RV` float64, accuracy on the common test set; `tiers` gives each node's tier. `alone` and
+    `centralised` are the references (None where the configuration left them out). Bytes are payload, both
+    ways, embeddings included.
+    """
+
+    folder: Path
+    round_R: NDArray[np.int64]
+    nodes: tuple[NodeId, ...]
+    tiers: tuple[Tier, ...]
+    accuracy_RV: NDArray[np.float64]
+    alone: float | None
+    centralised: float | None
+    bytes_total: int
+    bytes_per_device: float
+    seconds: float
+
+    def curve(self, tier: Tier) -> NDArray[np.float64]:
+        """Mean accuracy of a tier after each evaluated round, [R]; NaN if the tree has no such tier."""
+        columns = [i for i, t in enumerate(self.tiers) if t is tier]
+        if not columns:
+            return np.full(len(self.round_R), np.nan)
+        mean: NDArray[np.float64] = self.accuracy_RV[:, columns].mean(axis=1)
+        return mean
+
+    def final(self, tier: Tier) -> float:
+        """Mean accuracy of a tier at the end."""
+        return float(self.curve(tier)[-1])
+
+    @property
+    def gap_closed(self) -> float | None:
+        """How much of the way from the average device alone to the centralised bound the cloud came: 1 is all of it.
+
+        None without references, or if there is no gap to close.
+        """
+        if self.alone is None or self.centralised is None or self.centralised <= self.alone:
+            return None
+        return (self.final(Tier.CLOUD) - self.alone) / (self.centralised - self.alone)

@@ -1,0 +1,59 @@
+"""The state of a running simulation as a checkpoint, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedagg_edge.errors import CheckpointError
+from fedagg_edge.learners.base import Entry, LearnerState
+from fedagg_edge.node import Node
+from fedagg_edge.records import Link, NodeId
+from fedagg_edge.simulation.driver import Traffic
+
+__all__ = ["restore_nodes", "restore_traffic", "snapshot_nodes", "snapshot_traffic"]
+
+
+def snapshot_nodes(nodes: Mapping[NodeId, Node]) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+    """All learners' states: arrays ``<node>/weights`` and ``<node>/slot/<name>``, and their name tables."""
+    tensors: dict[str, NDArray[np.float32]] = {}
+    meta: dict[str, Any] = {}
+    for name, node in nodes.items():
+        state = node.learner.state()
+        tensors[f"{name}/weights"] = state.weights
+        for slot, values in state.slots.items():
+            tensors[f"{name}/slot/{slot}"] = values
+        table = [[e.name, list(e.shape), e.trained] for e in state.table]
+        meta[name] = {"steps": state.steps, "slots": sorted(state.slots), "table": table}
+    return tensors, meta
+
+
+def restore_nodes(nodes: Mapping[NodeId, Node], tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+    """Load every learner's state; raise CheckpointError if the checkpoint is another tree's, LearnerError if another
+    model's."""
+    if set(meta) != set(nodes):
+        raise CheckpointError(f"the checkpoint holds {len(meta)} nodes that are not this tree's {len(nodes)}")
+    for name, node in nodes.items():
+        facts = meta[name]
+        table = tuple(Entry(n, tuple(shape), trained) for n, shape, trained in facts["table"])
+        slots = {slot: tensors[f"{name}/slot/{slot}"] for slot in facts["slots"]}
+        node.learner.load_state(LearnerState(table, tensors[f"{name}/weights"], slots, facts["steps"]))
+
+
+def snapshot_traffic(traffic: Traffic) -> list[list[Any]]:
+    """Rows of child, parent, bytes up, bytes down."""
+    links = sorted({*traffic.up, *traffic.down})
+    return [[link.child, link.parent, traffic.up.get(link, 0), traffic.down.get(link, 0)] for link in links]
+
+
+def restore_traffic(rows: list[list[Any]]) -> Traffic:
+    """The inverse of `snapshot_traffic`."""
+    traffic = Traffic()
+    for child, parent, up, down in rows:
+        link = Link(child, parent)
+        traffic.add(link, child, up)
+        traffic.add(link, parent, down)
+    return traffic

@@ -117,14 +117,18 @@ def upward_imports(known: Sources) -> list[str]:
 
 
 def cycles(known: Sources) -> list[str]:
-    """Modules that need one another to be imported, found by taking away all that can be imported already."""
+    """Modules that need one another to be imported: what is left when those that need none and those that none needs go."""
     needs = {
         module: {own_module(n, known) for n in imports(module, source, at_import_only=True)} - {None, module, PACKAGE}
         for module, source in known.items()
     }
-    while ready := {module for module, wanted in needs.items() if not wanted & needs.keys()}:
-        needs = {module: wanted for module, wanted in needs.items() if module not in ready}
-    return sorted(needs)
+    while True:
+        needed = set().union(*needs.values())
+        left = {module: wanted & needs.keys() for module, wanted in needs.items() if module in needed}
+        left = {module: wanted for module, wanted in left.items() if wanted}
+        if left == needs:
+            return sorted(needs)
+        needs = left
 
 
 def foreign_imports(known: Sources) -> list[str]:
@@ -178,8 +182,9 @@ def test_the_checks_can_fail() -> None:
         "fedagg_edge.errors": "def f():\n    from fedagg_edge.node import Node",
         "fedagg_edge.node": "import torch, pickle\nimport time",
         "fedagg_edge.store": "from fedagg_edge import samples",
-        "fedagg_edge.samples": "import fedagg_edge.store",
+        "fedagg_edge.samples": "import fedagg_edge.store, fedagg_edge.learners.zoo",
         "fedagg_edge.learners.zoo": "import torch",
+        "fedagg_edge.distill": "import fedagg_edge.store",
     }
     assert upward_imports(bad) == ["fedagg_edge.errors imports fedagg_edge.node, which is above it"]
     assert cycles(bad) == ["fedagg_edge.samples", "fedagg_edge.store"]

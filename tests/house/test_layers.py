@@ -117,7 +117,7 @@ def upward_imports(known: Sources) -> list[str]:
 
 
 def cycles(known: Sources) -> list[str]:
-    """Modules that need one another to be imported: what is left when those that need none and those that none needs go."""
+    """Modules that need one another to be imported: what is left without those that need none or that none needs."""
     needs = {
         module: {own_module(n, known) for n in imports(module, source, at_import_only=True)} - {None, module, PACKAGE}
         for module, source in known.items()

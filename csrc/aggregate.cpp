@@ -1,0 +1,83 @@
+#include "fedagg/aggregate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "fedagg/cpu.h"
+#include "fedagg/error.h"
+#include "scratch.h"
+
+namespace fedagg {
+namespace {
+
+void check_weights(const char* name, const float* weights, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+        if (!(weights[i] >= 0) || !std::isfinite(weights[i])) {
+            throw ArgumentError(std::string(name) + ": got " + std::to_string(weights[i]) + " at index " +
+                                std::to_string(i) + ", expected a finite number, 0 or more");
+        }
+    }
+}
+
+void check(const AggregateInput& input) {
+    if (input.teacher_count == 0) throw ArgumentError("teachers: got none, expected at least one");
+    if (input.classes == 0) throw ArgumentError("teachers: got 0 classes, expected at least 1");
+    if (input.teacher_weights != nullptr) check_weights("weights_K", input.teacher_weights, input.teacher_count);
+    if (input.sample_weights != nullptr) {
+        check_weights("sample_weights_KN", input.sample_weights, input.teacher_count * input.rows);
+    }
+}
+
+double weight_of(const AggregateInput& input, std::size_t k, std::size_t n) {
+    const std::size_t at = k * input.rows + n;
+    if (input.mask != nullptr && input.mask[at] == 0) return 0;
+    const double teacher = input.teacher_weights == nullptr ? 1 : static_cast<double>(input.teacher_weights[k]);
+    return input.sample_weights == nullptr ? teacher : teacher * static_cast<double>(input.sample_weights[at]);
+}
+
+// The weights of all teachers for sample n, summing to 1, to weights[k * stride].
+void normalised_weights(const AggregateInput& input, std::size_t n, std::size_t stride, float* weights) {
+    double total = 0;
+    for (std::size_t k = 0; k < input.teacher_count; ++k) total += weight_of(input, k, n);
+    if (!(total > 0)) {
+        throw ArgumentError("weights: got a sum of 0 at sample " + std::to_string(n) +
+                            ", expected at least one teacher with a positive weight for every sample");
+    }
+    for (std::size_t k = 0; k < input.teacher_count; ++k) {
+        weights[k * stride] = static_cast<float>(weight_of(input, k, n) / total);
+    }
+}
+
+}  // namespace
+
+void aggregate_logits(const AggregateInput& input, Aggregation method, unsigned threads, float* out) {
+    if (threads == 0) throw ArgumentError("threads: got 0, expected 1 or more");
+    check(input);
+    const Kernels& kernels = active_kernels();
+    const auto kernel =
+        method == Aggregation::mean_logits ? kernels.mean_logits_rows : kernels.mean_probabilities_rows;
+    float* const scratch = Scratch::of_this_thread<float>(kernels.scratch_floats(input.classes));
+
+    // 16 KiB of output stay in the first-level cache while one teacher after the other is added
+    const std::size_t rows_per_block = std::max<std::size_t>(16, 4096 / input.classes / 16 * 16);
+    AggregateBlock block;
+    block.teachers = input.teachers;
+    block.teacher_count = input.teacher_count;
+    block.same_weight_in_every_row = input.sample_weights == nullptr && input.mask == nullptr;
+    block.out = out;
+    block.classes = input.classes;
+    std::vector<float> weights(input.teacher_count * (block.same_weight_in_every_row ? 1 : rows_per_block));
+    block.weight = weights.data();
+    if (block.same_weight_in_every_row) normalised_weights(input, 0, 1, weights.data());
+    for (std::size_t begin = 0; begin < input.rows; begin += rows_per_block) {
+        const std::size_t end = std::min(begin + rows_per_block, input.rows);
+        for (std::size_t n = begin; !block.same_weight_in_every_row && n < end; ++n) {
+            normalised_weights(input, n, end - begin, weights.data() + (n - begin));
+        }
+        kernel(block, begin, end, scratch);
+    }
+}
+
+}  // namespace fedagg

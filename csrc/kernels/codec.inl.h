@@ -1,0 +1,105 @@
+// What travels: conversions between floats and f16, bytes with a scale per row, and bytes with an affine map per channel.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace {
+
+template <class V, class From, class To>
+void convert_run(const From* x, std::size_t count, To* out) {
+    constexpr std::size_t w = V::width;
+    std::size_t i = 0;
+    for (; i + w <= count; i += w) V::store(out + i, V::load(x + i));
+    if (i < count) V::store_first(out + i, V::load_first(x + i, count - i, V::set1(0)), count - i);
+}
+
+template <class V>
+void f32_to_f16(const float* x, std::size_t count, std::uint16_t* out) {
+    convert_run<V>(x, count, out);
+}
+
+template <class V>
+void f16_to_f32(const std::uint16_t* x, std::size_t count, float* out) {
+    convert_run<V>(x, count, out);
+}
+
+// f32_to_i8_rows__<isa>
+template <class V>
+void f32_to_i8_rows(const float* x, std::size_t rows, std::size_t classes, std::int8_t* out, float* row_scale) {
+    using F = typename V::F;
+    constexpr std::size_t w = V::width;
+    const F zero = V::set1(0);
+    for (std::size_t n = 0; n < rows; ++n, x += classes, out += classes) {
+        F largest = zero, not_finite = zero;
+        for (std::size_t c = 0; c < classes; c += w) {
+            const F v = c + w <= classes ? V::load(x + c) : V::load_first(x + c, classes - c, zero);
+            largest = V::max(V::abs(v), largest);
+            not_finite = not_finite + (v - v);  // NaN once there is a NaN or an infinity
+        }
+        const float maximum = V::largest(largest), bad = V::sum(not_finite);
+        row_scale[n] = maximum / 127.F + bad;
+        if (!(maximum > 0) || bad != bad) {
+            __builtin_memset(out, 0, classes);
+            continue;
+        }
+        // not the reciprocal of the scale: that is infinite where the maximum is subnormal
+        const F scale = V::set1(maximum / 127.F), limit = V::set1(127.F);
+        const auto code = [&](F v) { return V::clamp(V::round(v / scale), -limit, limit); };
+        std::size_t c = 0;
+        for (; c + w <= classes; c += w) V::store(out + c, code(V::load(x + c)));
+        if (c < classes) V::store_first(out + c, code(V::load_first(x + c, classes - c, zero)), classes - c);
+    }
+}
+
+template <class V>
+void i8_to_f32_rows(const std::int8_t* x, const float* row_scale, std::size_t rows, std::size_t classes, float* out) {
+    constexpr std::size_t w = V::width;
+    for (std::size_t n = 0; n < rows; ++n, x += classes, out += classes) {
+        const auto scale = V::set1(row_scale[n]);
+        std::size_t c = 0;
+        for (; c + w <= classes; c += w) V::store(out + c, V::load(x + c) * scale);
+        if (c < classes) V::store_first(out + c, V::load_first(x + c, classes - c, scale) * scale, classes - c);
+    }
+}
+
+// f32_to_affine_rows__<isa>
+template <class V>
+bool f32_to_affine_rows(const float* x, const float* low, const float* step, std::size_t rows, std::size_t channels,
+                        std::uint8_t* out) {
+    using F = typename V::F;
+    constexpr std::size_t w = V::width;
+    const F zero = V::set1(0), one = V::set1(1), top = V::set1(255.F);
+    bool numbers = true;
+    for (std::size_t n = 0; n < rows; ++n, x += channels, out += channels) {
+        F seen = zero;
+        for (std::size_t d = 0; d < channels; d += w) {
+            const std::size_t count = channels - d < w ? channels - d : w;
+            const F v = V::load_first(x + d, count, zero);
+            const F q = V::clamp((v - V::load_first(low + d, count, zero)) / V::load_first(step + d, count, one), zero, top);
+            V::store_first(out + d, V::round(q), count);
+            seen = seen + v * zero;  // NaN once there is a NaN or an infinity
+        }
+        const float total = V::sum(seen);
+        numbers = numbers && total == total;
+    }
+    return numbers;
+}
+
+template <class V>
+void affine_to_f32_rows(const std::uint8_t* x, const float* low, const float* step, std::size_t rows, std::size_t channels,
+                        float* out) {
+    using F = typename V::F;
+    constexpr std::size_t w = V::width;
+    const F zero = V::set1(0);
+    for (std::size_t n = 0; n < rows; ++n, x += channels, out += channels) {
+        for (std::size_t d = 0; d < channels; d += w) {
+            const std::size_t count = channels - d < w ? channels - d : w;
+            const F code = V::load_first(x + d, count, zero);
+            const F value = V::fma(code, V::load_first(step + d, count, zero), V::load_first(low + d, count, zero));
+            V::store_first(out + d, value, count);
+        }
+    }
+}
+
+}  // namespace

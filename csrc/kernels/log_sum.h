@@ -1,0 +1,27 @@
+// The sum of many logarithms as the logarithm of a product: one call of log for dozens of rows.
+#pragma once
+
+namespace {
+
+// Accepts factors in [1, 1e110]; a NaN factor makes the total NaN.
+class LogSum {
+public:
+    void add(double factor) {
+        product_ *= factor;
+        if (!(product_ < 1e190)) flush();
+    }
+    double total() {
+        flush();
+        return sum_;
+    }
+
+private:
+    void flush() {
+        sum_ += __builtin_log(product_);
+        product_ = 1;
+    }
+    double product_ = 1;
+    double sum_ = 0;
+};
+
+}  // namespace

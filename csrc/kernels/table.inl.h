@@ -1,0 +1,32 @@
+// The table that an instruction set's file exports: every kernel instantiated for its vector wrapper.
+#pragma once
+
+#include "aggregate.inl.h"
+#include "codec.inl.h"
+#include "distill.inl.h"
+
+namespace {
+
+// floats of scratch for any kernel of this table on rows of `classes`
+template <class V>
+std::size_t kernel_scratch(std::size_t classes) {
+    const std::size_t distill = distill_scratch<V>(classes);
+    return distill > 4 * padded(classes) ? distill : 4 * padded(classes);  // exact_log_mean_row, one teacher's row
+}
+
+template <class V>
+constexpr fedagg::Kernels kernel_table(const char* name) {
+    return {name,
+            kernel_scratch<V>,
+            softmax_kl_rows<V>,
+            mean_logits_rows<V>,
+            mean_probabilities_rows<V>,
+            f32_to_f16<V>,
+            f16_to_f32<V>,
+            f32_to_i8_rows<V>,
+            i8_to_f32_rows<V>,
+            f32_to_affine_rows<V>,
+            affine_to_f32_rows<V>};
+}
+
+}  // namespace

@@ -1,0 +1,79 @@
+// The vector wrapper with one lane: the reference shape of the interface that every vec_<isa>.h implements. It runs on
+// any CPU, and in double for gradient checks. docs/adding-an-isa.md says what each member must do.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "exp2.h"
+#include "half.h"
+
+namespace {
+
+template <class Number>
+struct Scalar {
+    using Real = Number;
+    using F = Number;
+    using Wide = double;  // the same lanes in double, for sums that must not lose digits
+    static constexpr std::size_t width = 1;
+    static constexpr bool has_blocks = false;  // no column-wise path for small C: with one lane it is the row path
+    static constexpr bool has_streams = false;
+
+    static F set1(Real x) { return x; }
+    static F load(const Real* p) { return *p; }
+    static F load(const std::uint16_t* p) { return static_cast<F>(float_from_half(*p)); }
+    static F load(const std::int8_t* p) { return static_cast<F>(*p); }
+    template <class T>
+    static F load_first(const T* p, std::size_t, F) {
+        return load(p);
+    }
+    static void store(Real* p, F x) { *p = x; }
+    static void store_first(Real* p, F x, std::size_t) { *p = x; }
+    static void stream(Real* p, F x) { *p = x; }
+    static void fence() {}
+    static void prefetch(const void*) {}
+
+    static F fma(F a, F b, F c) { return a * b + c; }
+    static F max(F a, F b) { return a > b ? a : b; }
+    static F add_product_unless_zero(F w, F d, F sum) { return w == 0 ? sum : sum + w * d; }
+    static F zero_where_zero(F w, F x) { return w == 0 ? 0 : x; }
+    static Real sum(F x) { return x; }
+    static Real largest(F x) { return x; }
+
+    static Wide wide(F x) { return static_cast<double>(x); }
+    static Wide set1_wide(double x) { return x; }
+    static Wide add(Wide a, Wide b) { return a + b; }
+    static double sum_wide(Wide x) { return x; }
+
+    static F exp2(F t) {
+        if constexpr (sizeof(Real) == sizeof(double)) {
+            return __builtin_exp2(t);
+        } else {
+            t = t < -127.F ? -127.F : t;  // 2^-127 comes out as 0; a NaN fails the comparison and stays
+            const float shifted = t + 12582912.F;  // 1.5 * 2^23: rounds to an integer, kept in the low bits
+            const float p = exp2_polynomial<Scalar, Exp2Nearest>(t - (shifted - 12582912.F));
+            return p * float_from_bits((bits_from_float(shifted) << 23) + 0x3f800000U);
+        }
+    }
+    // x = m * 2^e with m in [0.75, 1.5), for positive normal x
+    static F split(F x, F& e) {
+        const std::uint32_t offset = bits_from_float(static_cast<float>(x)) - 0x3f400000U;
+        e = static_cast<F>(static_cast<std::int32_t>(offset) >> 23);
+        return float_from_bits((offset & 0x007fffffU) + 0x3f400000U);
+    }
+
+    static void store(std::uint16_t* p, F x) { *p = half_from_float(x); }
+    static void store_first(std::uint16_t* p, F x, std::size_t) { store(p, x); }
+    static F abs(F x) { return x < 0 ? -x : x; }
+    // to the nearest integer, ties to even, for |x| < 2^22
+    static F round(F x) { return (x + 12582912.F) - 12582912.F; }
+    static void store(std::int8_t* p, F integer) { *p = static_cast<std::int8_t>(integer); }
+    static void store_first(std::int8_t* p, F integer, std::size_t) { store(p, integer); }
+    static void store(std::uint8_t* p, F integer) { *p = static_cast<std::uint8_t>(integer); }
+    static void store_first(std::uint8_t* p, F integer, std::size_t) { store(p, integer); }
+    static F load(const std::uint8_t* p) { return static_cast<F>(*p); }
+    // a NaN becomes low
+    static F clamp(F x, F low, F high) { return x > low ? (x < high ? x : high) : low; }
+};
+
+}  // namespace

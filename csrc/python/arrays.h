@@ -1,0 +1,53 @@
+// What a Python array is, seen without copying: pointer, shape, dtype. Refusals name the argument, what came, what was
+// expected and what to do about it.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+
+namespace fedagg::python {
+
+namespace py = pybind11;
+
+enum class DType : std::uint8_t { boolean, i8, u8, i64, f16, f32, f64, other };
+
+struct Array {
+    void* data = nullptr;
+    std::size_t size(int axis) const { return axis < dimensions ? static_cast<std::size_t>(shape[axis]) : 1; }
+    std::size_t bytes() const;
+
+    const char* name = "";  // of the argument, for messages
+    PyObject* object = nullptr;
+    DType dtype = DType::other;
+    int dimensions = 0;
+    const Py_ssize_t* shape = nullptr;  // borrowed from the array object
+    bool contiguous = false;            // row-major without gaps, and aligned for its dtype
+    bool writable = false;
+};
+
+// A view of a numpy array. Throws TypeError for anything else; `expected` ends the message: "float32 [N, C]".
+Array array_argument(PyObject* object, const char* name, const char* expected);
+
+void require_dtype(const Array& array, std::initializer_list<DType> allowed);  // TypeError
+void require_dimensions(const Array& array, int dimensions, const char* letters);  // ValueError, as below
+void require_contiguous(const Array& array);
+void require_writable(const Array& array);
+void require_size(const Array& array, int axis, std::size_t expected, const char* meaning);
+
+// All of the above for an input: dtype, dimensions, contiguity.
+Array input_argument(PyObject* object, const char* name, std::initializer_list<DType> allowed, int dimensions,
+                     const char* letters);
+
+// Throws ValueError when the two share memory.
+void require_apart(const Array& output, const Array& input);
+bool same_memory(const Array& a, const Array& b);
+
+const char* dtype_name(DType dtype);
+py::array new_array(DType dtype, std::initializer_list<std::size_t> shape);
+
+}  // namespace fedagg::python

@@ -1,0 +1,157 @@
+// distill_loss: checks what Python passed, calls the core. No mathematics here.
+#include <string>
+
+#include "arguments.h"
+#include "arrays.h"
+#include "bindings.h"
+#include "fedagg/distill.h"
+#include "logits.h"
+
+namespace fedagg::python {
+namespace {
+
+PyTypeObject* result_type = nullptr;
+
+enum Slot : std::size_t {
+    student, teacher, labels, ce_weight, kl_weight, temperature, teacher_temperature, direction, mask, row_weights, out,
+    threads, slot_count
+};
+
+const Signature& signature() {
+    static const char* const names[slot_count] = {
+        "student_NC", "teacher_NC", "labels_N", "ce_weight", "kl_weight", "temperature", "teacher_temperature",
+        "direction", "mask_N", "row_weights_N", "out", "threads"};
+    static const Signature value("distill_loss", 3, names);
+    return value;
+}
+
+DistillOptions options_of(PyObject* const* slots) {
+    DistillOptions options;
+    options.ce_weight = number_argument(slots[ce_weight], "ce_weight", 1);
+    options.kl_weight = number_argument(slots[kl_weight], "kl_weight", 0);
+    options.temperature = number_argument(slots[temperature], "temperature", 3);
+    options.teacher_temperature = given(slots[teacher_temperature])
+                                      ? number_argument(slots[teacher_temperature], "teacher_temperature", 0)
+                                      : options.temperature;
+    options.threads = threads_argument(slots[threads]);
+    if (slots[direction] != nullptr) {
+        PyObject* const text = slots[direction];
+        if (!PyUnicode_Check(text)) {
+            throw py::type_error(std::string("direction: got ") + Py_TYPE(text)->tp_name + ", expected a string");
+        }
+        if (PyUnicode_CompareWithASCIIString(text, "student||teacher") == 0) {
+            options.divergence = Divergence::reverse;
+        } else if (PyUnicode_CompareWithASCIIString(text, "teacher||student") != 0) {
+            throw py::value_error("direction: got '" + py::str(py::handle(text)).cast<std::string>() +
+                                  "', expected 'teacher||student' or 'student||teacher'");
+        }
+    }
+    return options;
+}
+
+// An optional per-row argument of the given dtype; null when none was given.
+Array row_argument(PyObject* object, const char* name, DType dtype, const char* letters, std::size_t rows) {
+    if (!given(object)) return {};
+    const Array array = input_argument(object, name, {dtype}, 1, letters);
+    require_size(array, 0, rows, "rows");
+    return array;
+}
+
+Array output_argument(PyObject* object, const Array& like) {
+    Array array = array_argument(object, "out", "float32 [N, C]");
+    require_dtype(array, {like.dtype});
+    require_dimensions(array, 2, "[N, C] of the student");
+    require_size(array, 0, like.size(0), "rows");
+    require_size(array, 1, like.size(1), "classes");
+    require_contiguous(array);
+    require_writable(array);
+    if (!same_memory(array, like)) require_apart(array, like);
+    return array;
+}
+
+template <class Real>
+PyObject* run(PyObject* const* slots, const Array& student_array) {
+    const std::size_t rows = student_array.size(0), classes = student_array.size(1);
+    const DistillOptions options = options_of(slots);
+    DistillInput<Real> input;
+    input.student = static_cast<const Real*>(student_array.data);
+    input.rows = rows;
+    input.classes = classes;
+    LogitsArgument teacher_logits;
+    if (given(slots[teacher])) {
+        if constexpr (sizeof(Real) == sizeof(double)) {
+            teacher_logits.values = input_argument(slots[teacher], "teacher_NC", {DType::f64}, 2, "float64 [N, C] like the student");
+            teacher_logits.logits = {teacher_logits.values.data, LogitType::f64, nullptr};
+        } else {
+            teacher_logits = logits_argument(slots[teacher], "teacher_NC");
+        }
+        require_size(teacher_logits.values, 0, rows, "rows");
+        require_size(teacher_logits.values, 1, classes, "classes");
+        input.teacher = teacher_logits.logits;
+    }
+    const Array label_array = row_argument(slots[labels], "labels_N", DType::i64, "int64 [N]", rows);
+    const Array mask_array = row_argument(slots[mask], "mask_N", DType::boolean, "bool [N]", rows);
+    const Array weight_array = row_argument(slots[row_weights], "row_weights_N", DType::f32, "float32 [N]", rows);
+    input.labels = static_cast<const std::int64_t*>(label_array.data);
+    input.mask = static_cast<const std::uint8_t*>(mask_array.data);
+    input.row_weights = static_cast<const float*>(weight_array.data);
+
+    py::object gradient;
+    Array out_array;
+    if (given(slots[out])) {
+        out_array = output_argument(slots[out], student_array);
+        const Array* const inputs[] = {&teacher_logits.values, &teacher_logits.row_scale, &label_array, &mask_array,
+                                       &weight_array};
+        for (const Array* other : inputs) {
+            if (other->data != nullptr) require_apart(out_array, *other);
+        }
+        gradient = py::reinterpret_borrow<py::object>(slots[out]);
+    } else {
+        gradient = new_array(student_array.dtype, {rows, classes});
+        out_array = array_argument(gradient.ptr(), "out", "");
+    }
+    DistillLoss loss;
+    {
+        const MaybeReleaseGil gil(rows * classes > small_call_elements);
+        loss = distill_loss(input, options, static_cast<Real*>(out_array.data));
+    }
+    py::object result = py::reinterpret_steal<py::object>(PyStructSequence_New(result_type));
+    if (!result) throw py::error_already_set();
+    PyStructSequence_SetItem(result.ptr(), 0, PyFloat_FromDouble(loss.loss));
+    PyStructSequence_SetItem(result.ptr(), 1, PyFloat_FromDouble(loss.ce));
+    PyStructSequence_SetItem(result.ptr(), 2, PyFloat_FromDouble(loss.kl));
+    PyStructSequence_SetItem(result.ptr(), 3, gradient.release().ptr());
+    return result.release().ptr();
+}
+
+PyObject* distill_loss_call(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject* keywords) {
+    return guarded([&] {
+        PyObject* slots[slot_count];
+        signature().parse(arguments, count, keywords, slots);
+        if (slots[student] == nullptr) throw py::type_error("distill_loss: got no student_NC, expected float32 [N, C]");
+        const Array array = input_argument(slots[student], "student_NC", {DType::f32, DType::f64}, 2, "float32 [N, C]");
+        return array.dtype == DType::f64 ? run<double>(slots, array) : run<float>(slots, array);
+    });
+}
+
+PyMethodDef method = {"distill_loss", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(distill_loss_call)),
+                      METH_FASTCALL | METH_KEYWORDS, nullptr};
+
+PyStructSequence_Field fields[] = {{"loss", "ce_weight * ce + kl_weight * kl"},
+                                   {"ce", "mean cross-entropy"},
+                                   {"kl", "mean divergence"},
+                                   {"gradient_NC", "d loss / d student"},
+                                   {nullptr, nullptr}};
+PyStructSequence_Desc description = {"fedagg_edge.kernels.DistillLoss",
+                                     "The distillation loss of one batch and its gradient.", fields, 4};
+
+}  // namespace
+
+void bind_distill(py::module_& module) {
+    if (result_type == nullptr) result_type = PyStructSequence_NewType(&description);
+    if (result_type == nullptr) throw py::error_already_set();
+    module.attr("DistillLoss") = py::handle(reinterpret_cast<PyObject*>(result_type));
+    module.attr("distill_loss") = py::reinterpret_steal<py::object>(PyCFunction_NewEx(&method, nullptr, nullptr));
+}
+
+}  // namespace fedagg::python

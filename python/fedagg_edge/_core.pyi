@@ -1,0 +1,70 @@
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+class DistillLoss(NamedTuple):
+    """The distillation loss of one batch: loss = ce_weight * ce + kl_weight * kl, and d loss / d student."""
+
+    loss: float
+    ce: float
+    kl: float
+    gradient_NC: NDArray[Any]
+
+@overload
+def distill_loss(
+    student_NC: NDArray[np.float32],
+    teacher_NC: object | None = ...,
+    labels_N: NDArray[np.int64] | None = ...,
+    *,
+    ce_weight: float = ...,
+    kl_weight: float = ...,
+    temperature: float = ...,
+    teacher_temperature: float | None = ...,
+    direction: Literal["teacher||student", "student||teacher"] = ...,
+    mask_N: NDArray[np.bool_] | None = ...,
+    row_weights_N: NDArray[np.float32] | None = ...,
+    out: NDArray[np.float32] | None = ...,
+    threads: int = ...,
+) -> DistillLoss: ...
+@overload
+def distill_loss(
+    student_NC: NDArray[np.float64],
+    teacher_NC: NDArray[np.float64] | None = ...,
+    labels_N: NDArray[np.int64] | None = ...,
+    *,
+    ce_weight: float = ...,
+    kl_weight: float = ...,
+    temperature: float = ...,
+    teacher_temperature: float | None = ...,
+    direction: Literal["teacher||student", "student||teacher"] = ...,
+    mask_N: NDArray[np.bool_] | None = ...,
+    row_weights_N: NDArray[np.float32] | None = ...,
+    out: NDArray[np.float64] | None = ...,
+    threads: int = ...,
+) -> DistillLoss: ...
+def aggregate_logits(
+    teachers: Sequence[object],
+    *,
+    method: str = ...,
+    weights_K: NDArray[np.float32] | None = ...,
+    sample_weights_KN: NDArray[np.float32] | None = ...,
+    mask_KN: NDArray[np.bool_] | None = ...,
+    out: NDArray[np.float32] | None = ...,
+    threads: int = ...,
+) -> NDArray[np.float32]: ...
+def quantise_logits(x_NC: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]: ...
+def dequantise_logits(values_NC: NDArray[np.int8], scale_N: NDArray[np.float32]) -> NDArray[np.float32]: ...
+def to_f16(x_NC: NDArray[np.float32]) -> NDArray[np.float16]: ...
+def from_f16(half_NC: NDArray[np.float16]) -> NDArray[np.float32]: ...
+def encode_affine(
+    x_ND: NDArray[np.float32], low_D: NDArray[np.float32], step_D: NDArray[np.float32]
+) -> NDArray[np.uint8]: ...
+def decode_affine(
+    codes_ND: NDArray[np.uint8], low_D: NDArray[np.float32], step_D: NDArray[np.float32]
+) -> NDArray[np.float32]: ...
+def available_isas() -> tuple[str, ...]: ...
+def active_isa() -> str: ...
+def active_isa_reason() -> str: ...
+def set_active_isa(isa: str) -> None: ...

@@ -1,0 +1,155 @@
+"""The C++ kernels as array functions: the distillation loss, aggregation of logits, and the codecs.
+
+What lives here: names, types and the documentation of every call. What does not: mathematics (csrc/, specified by
+`fedagg_edge.reference`) and checks (the C++ binding makes them, in well under a microsecond). This is the only
+module that imports `fedagg_edge._core`; learners, samples, bridge and the operators for torch call it.
+
+Arrays are NumPy, C-contiguous, and are never copied or converted silently: a wrong dtype is a `TypeError`, a wrong
+shape, stride or value a `ValueError`. Letters: N samples, C classes, K teachers, D embedding channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedagg_edge import _core
+from fedagg_edge._core import DistillLoss, distill_loss
+
+__all__ = [
+    "AggregationMethod",
+    "DistillLoss",
+    "Logits",
+    "QuantisedLogits",
+    "active_isa",
+    "active_isa_reason",
+    "aggregate_logits",
+    "available_isas",
+    "decode_affine",
+    "dequantise_logits",
+    "distill_loss",
+    "encode_affine",
+    "force_isa",
+    "from_f16",
+    "quantise_logits",
+    "to_f16",
+]
+
+AggregationMethod: TypeAlias = Literal["mean_logits", "mean_probabilities"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuantisedLogits:
+    """Logits as one byte per class and one scale per row: logit = values_NC * scale_N[:, None].
+
+    A row that held a NaN or an infinity has scale NaN, and so decodes to NaN.
+    """
+
+    values_NC: NDArray[np.int8]
+    scale_N: NDArray[np.float32]
+
+
+Logits: TypeAlias = NDArray[np.float32] | NDArray[np.float16] | QuantisedLogits
+
+
+def aggregate_logits(
+    teachers: Sequence[Logits],
+    *,
+    method: AggregationMethod = "mean_logits",
+    weights_K: NDArray[np.float32] | None = None,
+    sample_weights_KN: NDArray[np.float32] | None = None,
+    mask_KN: NDArray[np.bool_] | None = None,
+    out: NDArray[np.float32] | None = None,
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    """Aggregate the logits that K teachers gave to the same N samples into float32 [N, C].
+
+    The weight of teacher k for sample n is weights_K[k] * sample_weights_KN[k, n] * mask_KN[k, n] (each 1 when not
+    given), normalised to sum to 1 over k. A teacher of weight 0 has no influence on that sample, even if its logits
+    are NaN.
+
+    - "mean_logits": sum_k w_kn z_knc
+    - "mean_probabilities": log(sum_k w_kn softmax(z_kn)_c), logits whose softmax is the mean of the softmaxes
+
+    `out`, when given, receives the result and overlaps no input. Raises `ValueError` when there is no teacher, when a
+    weight is negative or not finite, or when the weights of a sample sum to 0.
+    """
+    return _core.aggregate_logits(
+        teachers,
+        method=method,
+        weights_K=weights_K,
+        sample_weights_KN=sample_weights_KN,
+        mask_KN=mask_KN,
+        out=out,
+        threads=threads,
+    )
+
+
+def quantise_logits(x_NC: NDArray[np.float32]) -> QuantisedLogits:
+    """Quantise float32 [N, C] symmetrically per row: scale = max|x| / 127, byte = round_half_even(x / scale)."""
+    return QuantisedLogits(*_core.quantise_logits(x_NC))
+
+
+def dequantise_logits(quantised: QuantisedLogits) -> NDArray[np.float32]:
+    """Return the float32 [N, C] logits that `quantised` stands for; the error is at most scale_N / 2."""
+    return _core.dequantise_logits(quantised.values_NC, quantised.scale_N)
+
+
+def to_f16(x_NC: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Round float32 [N, C] to float16, half to even; beyond 65504 lies infinity, and NaN stays NaN."""
+    return _core.to_f16(x_NC)
+
+
+def from_f16(half_NC: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Widen float16 [N, C] to float32, exactly."""
+    return _core.from_f16(half_NC)
+
+
+def encode_affine(
+    x_ND: NDArray[np.float32], low_D: NDArray[np.float32], step_D: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """Encode float32 [N, D] as bytes code, so that x ~ low + code * step.
+
+    code = clamp(round_half_even((x - low) / step), 0, 255).
+
+    Raises `ValueError` for a NaN or an infinity in x or low, and for a step that is not above 0.
+    """
+    return _core.encode_affine(x_ND, low_D, step_D)
+
+
+def decode_affine(
+    codes_ND: NDArray[np.uint8], low_D: NDArray[np.float32], step_D: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Decode bytes [N, D] to float32: low + code * step."""
+    return _core.decode_affine(codes_ND, low_D, step_D)
+
+
+def available_isas() -> tuple[str, ...]:
+    """Return the instruction sets that this build holds and this CPU runs, widest first; "scalar" is always last."""
+    return _core.available_isas()
+
+
+def active_isa() -> str:
+    """Return the instruction set in use: FEDAGG_FORCE_ISA, else the first of `available_isas()`."""
+    return _core.active_isa()
+
+
+def active_isa_reason() -> str:
+    """Return why `active_isa()` was chosen, in words for `fedagg doctor`."""
+    return _core.active_isa_reason()
+
+
+@contextmanager
+def force_isa(isa: str) -> Iterator[None]:
+    """Run the body on one instruction set, in every thread of the process; for tests and benchmarks."""
+    before = _core.active_isa()
+    _core.set_active_isa(isa)
+    try:
+        yield
+    finally:
+        _core.set_active_isa(before)

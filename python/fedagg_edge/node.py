@@ -14,7 +14,7 @@ import numpy as np
 from fedagg_edge.bridge import Bridge
 from fedagg_edge.config import Hyperparameters
 from fedagg_edge.distill import Encode, Predict, Request, Store, Train
-from fedagg_edge.errors import LocalProtocolError
+from fedagg_edge.errors import LocalProtocolError, RemoteProtocolError
 from fedagg_edge.learners.base import Learner
 from fedagg_edge.packing import pack, unpack
 from fedagg_edge.passes import Lesson, TrainReport, bridge_logits, train_pass
@@ -77,7 +77,9 @@ class Node:
 
     def _lesson(self, knowledge: Knowledge) -> Lesson:
         if knowledge.federation != self.federation:
-            raise LocalProtocolError(f"{self.place.id}: got knowledge of federation {knowledge.federation!r}")
+            raise RemoteProtocolError(
+                f"{self.place.id}: got knowledge of federation {knowledge.federation!r}, expected {self.federation!r}"
+            )
         shared = self.embeddings(knowledge.link)
         teacher_NC = unpack(knowledge.rows_of(shared, self.classes))
         private_x_N = None if self.samples is None else self.samples.take(shared.samples)[0]

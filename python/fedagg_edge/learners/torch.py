@@ -18,7 +18,7 @@ from fedagg_edge.learners.base import Batch, LearnerFactory, LearnerState, StepR
 from fedagg_edge.learners.flat import FlatModule, make_optimizer
 from fedagg_edge.learners.zoo import build_model, check_model
 
-__all__ = ["TorchLearner", "make_learner", "module_factory"]
+__all__ = ["TorchLearner", "make_learner", "module_factory", "set_threads"]
 
 _EVAL_ROWS = 512  # bounds the activations of an evaluation pass
 
@@ -148,6 +148,11 @@ def module_factory(build: Callable[..., torch.nn.Module]) -> LearnerFactory:
         return TorchLearner(module, hyperparameters.optimizer)
 
     return factory
+
+
+def set_threads(count: int) -> None:
+    """Let torch use `count` threads in this process from now on."""
+    torch.set_num_threads(count)
 
 
 @contextmanager

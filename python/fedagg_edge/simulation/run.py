@@ -108,10 +108,12 @@ def _factories(
 def _limit_threads(threads: int) -> None:
     """A fixed number of threads, or the last bits of a sum would depend on the machine's core count."""
     try:
-        import torch  # noqa: PLC0415
-    except ImportError:
+        from fedagg_edge.learners.torch import set_threads  # noqa: PLC0415  # torch loads when it is wanted
+    except ModuleNotFoundError as e:
+        if e.name != "torch":
+            raise
         raise ConfigError("simulate needs torch: pip install 'fedagg-edge[sim]'") from None
-    torch.set_num_threads(threads)
+    set_threads(threads)
 
 
 def _begin(setup: _Setup) -> Experiment:

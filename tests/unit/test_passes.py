@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from toys import CLASSES, SHAPE, IdentityBridge, hyperparameters
+
+from fedagg_edge import passes
+from fedagg_edge.errors import LocalProtocolError
+from fedagg_edge.learners.base import StepReport
+from fedagg_edge.passes import Lesson, bridge_logits, train_pass
+
+
+class Recorder:
+    """A learner that remembers its batches; its logits are the sample's first value, so that rows can be told apart."""
+
+    def __init__(self):
+        self.batches = []
+
+    def seed(self, seed):
+        self.seeded = seed
+
+    def step(self, batch, hp):
+        self.batches.append(batch)
+        return StepReport(loss=float(len(self.batches)), private_ce=0.0, bridge_ce=1.0, kl=0.5)
+
+    def logits(self, x_N):
+        return np.repeat(x_N.reshape(len(x_N), -1)[:, :1], CLASSES, axis=1)
+
+
+def lesson(n, *, private=True, bridge=True):
+    """Rows whose every array holds the row's number."""
+    number = np.arange(n)
+    return Lesson(
+        label_N=number % CLASSES,
+        code_NB=np.repeat(number[:, None], 4, axis=1).astype(np.uint8) if bridge else None,
+        teacher_NC=np.repeat(number[:, None], CLASSES, axis=1).astype(np.float32) if bridge else None,
+        private_x_N=np.broadcast_to(number[:, None, None, None], (n, *SHAPE)).astype(np.float32) if private else None,
+    )
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 3), st.booleans())
+def test_every_row_is_seen_once_an_epoch_with_its_own_private_sample_and_logits(n, size, epochs, small_blocks):
+    learner, hp = Recorder(), hyperparameters(batch_size=size, epochs=epochs)
+    with pytest.MonkeyPatch.context() as patch:
+        if small_blocks:
+            patch.setattr(passes, "_BLOCK_BYTES", 7 * 16)
+        report = train_pass(learner, IdentityBridge(), lesson(n), hp, np.random.default_rng(0))
+    seen = []
+    for batch in learner.batches:
+        rows = np.rint(batch.bridge_x_N[:, 0, 0, 0] * 255).astype(int)
+        seen += rows.tolist()
+        np.testing.assert_array_equal(batch.private_x_N[:, 0, 0, 0], rows)
+        np.testing.assert_array_equal(batch.teacher_NC[:, 0], rows)
+        np.testing.assert_array_equal(batch.bridge_y_N, rows % CLASSES)
+        np.testing.assert_array_equal(batch.private_y_N, batch.bridge_y_N)
+        assert len(rows) <= size + 1
+    assert sorted(seen) == sorted(list(range(n)) * epochs)
+    assert (report.rows, report.steps) == (n * epochs, len(learner.batches))
+
+
+@given(st.integers(2, 60), st.integers(2, 9))
+def test_no_batch_has_one_row(n, size):
+    learner = Recorder()
+    train_pass(learner, IdentityBridge(), lesson(n), hyperparameters(batch_size=size), np.random.default_rng(0))
+    assert min(len(b.bridge_y_N) for b in learner.batches) > 1
+
+
+def test_private_samples_alone_and_bridge_samples_alone():
+    for private, bridge in ((True, False), (False, True)):
+        learner = Recorder()
+        rows = lesson(5, private=private, bridge=bridge)
+        report = train_pass(learner, IdentityBridge(), rows, hyperparameters(), np.random.default_rng(0))
+        batch = learner.batches[0]
+        assert (batch.private_x_N is not None, len(batch.bridge_x_N) > 0) == (private, bridge)
+        assert len(batch.bridge_y_N) == len(batch.bridge_x_N)
+        assert report.rows == 5
+
+
+def test_the_report_weighs_batches_by_their_rows():
+    learner = Recorder()
+    report = train_pass(learner, IdentityBridge(), lesson(6), hyperparameters(batch_size=4), np.random.default_rng(0))
+    assert report.loss == pytest.approx((1.0 * 4 + 2.0 * 2) / 6)
+
+
+def test_rows_that_do_not_match_and_no_rows():
+    good = lesson(3)
+    with pytest.raises(LocalProtocolError, match="got 2 rows of code_NB, expected 3"):
+        Lesson(good.label_N, good.code_NB[:2], good.teacher_NC)
+    with pytest.raises(LocalProtocolError, match="no rows to train on"):
+        train_pass(Recorder(), IdentityBridge(), lesson(0), hyperparameters(), np.random.default_rng(0))
+
+
+def test_logits_come_in_order_block_by_block(monkeypatch):
+    monkeypatch.setattr(passes, "_BLOCK_BYTES", 3 * 16)
+    logits_NC = bridge_logits(Recorder(), IdentityBridge(), lesson(8).code_NB)
+    np.testing.assert_array_equal(np.rint(logits_NC[:, 0] * 255), np.arange(8))

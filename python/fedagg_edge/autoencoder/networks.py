@@ -27,6 +27,8 @@ STRIDE = 4
 
 _WIDTHS, _BLOCKS = (48, 32, 24, 16, 8), 2  # multiples of 8 run fastest
 
+_LARGEST = 1024  # of any argument: a file cannot ask for so many layers that counting them takes long
+
 
 class _Residual(nn.Module):
     """x + conv(silu(conv(x))), the second convolution starting at zero so that the block starts as the identity."""
@@ -159,9 +161,9 @@ def build(architecture: str, sample_shape: tuple[int, ...], arguments: Mapping[s
             f"this version knows {ARCHITECTURE!r}"
         )
     known = {"embedding_channels", "width", "blocks"}
-    if set(arguments) != known or any(not 0 < value <= MAX_PARAMETERS for value in arguments.values()):
+    if set(arguments) != known or any(not 0 < value <= _LARGEST for value in arguments.values()):
         raise ArtefactError(
-            f"autoencoder: got arguments {dict(arguments)}, expected positive {', '.join(sorted(known))}"
+            f"autoencoder: got arguments {dict(arguments)}, expected {', '.join(sorted(known))}, each 1 to {_LARGEST}"
         )
     embedding_shape_of(sample_shape, arguments["embedding_channels"])
     with torch.device("meta"):  # counted before anything is allocated

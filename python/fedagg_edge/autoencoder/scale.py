@@ -34,9 +34,7 @@ def to_model_scale(
             f"samples: got {raw_N.dtype} {raw_N.shape}, expected numbers of shape "
             f"(N, {', '.join(map(str, sample_shape))})"
         )
-    if raw_N.dtype.kind == "f" and not np.isfinite(raw_N).all():
-        row = int(np.flatnonzero(~np.isfinite(raw_N.reshape(len(raw_N), -1)).all(axis=1))[0])
-        raise DataError(f"samples: row {row} holds NaN or infinity, expected finite values; drop or repair it")
+    _check_finite(raw_N)
     axes = (-1,) + (1,) * (len(sample_shape) - 1)
     low, span = low_C.reshape(axes), (high_C - low_C).reshape(axes)
     # float64 in between, chunk by chunk: a large float64 or int64 value must reach the clip, not overflow on the way
@@ -45,6 +43,12 @@ def to_model_scale(
         rows = slice(start, start + 1024)
         out[rows] = np.clip((raw_N[rows].astype(np.float64) - low) / span, 0.0, 1.0)
     return out
+
+
+def _check_finite(raw_N: NDArray[Any]) -> None:
+    if raw_N.dtype.kind == "f" and not np.isfinite(raw_N).all():
+        row = int(np.flatnonzero(~np.isfinite(raw_N.reshape(len(raw_N), -1)).all(axis=1))[0])
+        raise DataError(f"samples: row {row} holds NaN or infinity, expected finite values; drop or repair it")
 
 
 def range_arrays(low: Any, high: Any, channels: int) -> Range:
@@ -68,11 +72,13 @@ def measure_range(open_x: NDArray[Any]) -> Range:
     """Return a range (low_C, high_C) that suits `open_x` [N, C, ...]: 0..255 for uint8, else measured.
 
     Measured: the 0.1st to the 99.9th percentile of each channel, widened by a tenth on either side, so that one spike
-    does not squeeze all other samples into a corner of [0, 1]. A constant channel gets a range of 1 around its value.
+    does not squeeze all other samples into a corner of [0, 1]. A constant channel gets a range around its value. Raises
+    DataError for NaN or infinity.
     """
     channels = open_x.shape[1]
     if open_x.dtype == np.uint8:
         return range_arrays(0, 255, channels)
+    _check_finite(open_x)
     values_CN = np.moveaxis(open_x, 1, 0).reshape(channels, -1).astype(np.float64)
     low_C, high_C = np.percentile(values_CN, (0.1, 99.9), axis=1)
     margin_C = np.where(high_C > low_C, 0.1 * (high_C - low_C), 0.5 * np.maximum(1.0, np.abs(low_C)))

@@ -161,6 +161,10 @@ def _fit(network: networks.Autoencoder, x_N: Tensor, plan: _Plan, rng: torch.Gen
                 group["lr"] = plan.rate(step, plan.epochs * per_epoch)
             step += 1
             total += _step(network, optimizer, view(x_N[row_B], rng), rng)
+        if not math.isfinite(total):
+            raise DataError(
+                f"autoencoder: training diverged in epoch {epoch}; lower learning_rate, got {plan.learning_rate}"
+            )
         if plan.progress is not None:
             plan.progress(Progress(epoch, plan.epochs, total / per_epoch))
 

@@ -105,7 +105,7 @@ def _open_data(args: argparse.Namespace) -> _OpenData:
     low, high = args.input_range or (None, None)
     if args.data.endswith(".npz"):
         x_N = channel_first(read_npz(args.data, {"key": args.key})["key"], args.layout, f"{args.data}: {args.key}")
-        return _OpenData(x_N, low, high, f"{Path(args.data).stem} {args.key}")
+        return _OpenData(x_N, low, high, f"{args.key} of {Path(args.data).name}")
     dataset = load_dataset(args.data, base_dir=Path.cwd())
     open_x = dataset.public_x if args.split == "public" else dataset.train_x
     if open_x is None or len(open_x) == 0:

@@ -11,7 +11,9 @@ from fedagg_edge.autoencoder.layout import UINT8_AFFINE, CodeLayout
 from fedagg_edge.autoencoder.report import Report
 
 
-def make_artefact(sample_shape: tuple[int, ...] = (1, 8, 8), embedding_channels: int = 2, **changes: object) -> Artefact:
+def make_artefact(
+    sample_shape: tuple[int, ...] = (1, 8, 8), embedding_channels: int = 2, **changes: object
+) -> Artefact:
     """An artefact of the real architecture with seeded random weights; `changes` replace its fields."""
     arguments = {"embedding_channels": embedding_channels, "width": 8, "blocks": 1}
     with torch.random.fork_rng(devices=[]):

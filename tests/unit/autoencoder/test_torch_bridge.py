@@ -27,7 +27,9 @@ def test_decoding_agrees_across_batch_sizes(artefact: Artefact) -> None:
     codec = TorchCodec(artefact)
     z_ND = np.random.default_rng(0).normal(size=(150, 8)).astype(np.float32)
     whole_N = codec.decode(z_ND)
-    np.testing.assert_allclose(np.concatenate([codec.decode(z_ND[i : i + 8]) for i in range(0, 150, 8)]), whole_N, atol=1e-6)
+    np.testing.assert_allclose(
+        np.concatenate([codec.decode(z_ND[i : i + 8]) for i in range(0, 150, 8)]), whole_N, atol=1e-6
+    )
 
 
 def test_it_computes_what_the_network_computes(artefact: Artefact) -> None:

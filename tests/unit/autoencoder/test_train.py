@@ -73,9 +73,7 @@ def test_sensor_windows_measure_their_range_and_report_progress() -> None:
 
 
 def test_a_given_range_and_a_large_set_are_taken() -> None:
-    artefact = train(
-        blobs(4700, 3), input_low=(0, 0, 0), input_high=(200, 255, 255), epochs=1, embedding_channels=1
-    )
+    artefact = train(blobs(4700, 3), input_low=(0, 0, 0), input_high=(200, 255, 255), epochs=1, embedding_channels=1)
     np.testing.assert_array_equal(artefact.high_C, [200, 255, 255])
     assert artefact.report.held_out == 470
 

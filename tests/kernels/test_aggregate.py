@@ -1,0 +1,99 @@
+"""Aggregation on every instruction set against the float64 reference."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shapes import CLASSES
+
+from fedagg_edge import kernels, reference
+
+METHODS = ("mean_logits", "mean_probabilities")
+
+
+def teachers(rng: np.random.Generator, k: int, n: int, c: int, scale: float = 3.0) -> list[Any]:
+    return [(scale * rng.normal(size=(n, c))).astype(np.float32) for _ in range(k)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("c", CLASSES)
+def test_matches_reference(isa: str, rng: np.random.Generator, c: int, method: Any) -> None:
+    for k, n in ((1, 1), (2, 7), (3, 16), (5, 37)):
+        z = teachers(rng, k, n, c)
+        got = kernels.aggregate_logits(z, method=method)
+        np.testing.assert_allclose(got, reference.aggregate_logits(z, method), rtol=1e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("c", [1, 3, 10, 48, 49, 600])
+def test_weights_and_masks(isa: str, rng: np.random.Generator, c: int, method: Any) -> None:
+    k, n = 4, 39
+    z = teachers(rng, k, n, c)
+    weights = rng.random(k).astype(np.float32)
+    sample_weights = rng.random((k, n)).astype(np.float32)
+    mask = rng.random((k, n)) < 0.7
+    mask[0] = True
+    every = weights[:, None] * sample_weights * mask
+    got = kernels.aggregate_logits(z, method=method, weights_K=weights, sample_weights_KN=sample_weights, mask_KN=mask)
+    np.testing.assert_allclose(got, reference.aggregate_logits(z, method, every), rtol=1e-5, atol=3e-6)
+    got = kernels.aggregate_logits(z, method=method, weights_K=weights)
+    fixed = np.repeat(weights[:, None], n, axis=1)
+    np.testing.assert_allclose(got, reference.aggregate_logits(z, method, fixed), rtol=1e-5, atol=3e-6)
+    for i in range(k):
+        z[i][~mask[i]] = np.nan
+    masked = kernels.aggregate_logits(z, method=method, mask_KN=mask)
+    assert np.isfinite(masked).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("c", [2, 10, 49, 200])
+def test_mixed_storage_types(isa: str, rng: np.random.Generator, c: int, method: Any) -> None:
+    z = teachers(rng, 3, 25, c)
+    stored = [z[0], kernels.to_f16(z[1]), kernels.quantise_logits(z[2])]
+    wide = [z[0], stored[1].astype(np.float32), kernels.dequantise_logits(stored[2])]
+    got = kernels.aggregate_logits(stored, method=method)
+    np.testing.assert_allclose(got, kernels.aggregate_logits(wide, method=method), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("c", [1, 5, 16, 49, 70])
+def test_nan_makes_its_row_or_element_nan(isa: str, rng: np.random.Generator, c: int, method: Any) -> None:
+    z = teachers(rng, 3, 20, c)
+    z[1][4, c - 1] = np.nan
+    got = kernels.aggregate_logits(z, method=method)
+    assert np.isnan(got[4, c - 1])
+    if method == "mean_probabilities":
+        assert np.isnan(got[4]).all()
+    assert np.isfinite(np.delete(got, 4, axis=0)).all()
+
+
+@pytest.mark.parametrize("c", [2, 10, 60])
+def test_probabilities_that_underflow_keep_a_logarithm(isa: str, rng: np.random.Generator, c: int) -> None:
+    z = teachers(rng, 3, 18, c, scale=1e4)
+    got = kernels.aggregate_logits(z, method="mean_probabilities")
+    assert np.isfinite(got).all()
+    np.testing.assert_allclose(got, reference.aggregate_logits(z, "mean_probabilities"), rtol=2e-6, atol=2e-3)
+    for teacher in z:
+        teacher[3, 0] = -np.inf
+    assert kernels.aggregate_logits(z, method="mean_probabilities")[3, 0] == -np.inf
+
+
+def test_empty_and_out(isa: str, rng: np.random.Generator) -> None:
+    assert kernels.aggregate_logits([np.empty((0, 3), np.float32)]).shape == (0, 3)
+    z = teachers(rng, 2, 5, 10)
+    out = np.empty((5, 10), np.float32)
+    assert kernels.aggregate_logits(z, out=out) is out
+    np.testing.assert_array_equal(out, kernels.aggregate_logits(z))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), k=st.integers(1, 5), n=st.integers(1, 20), c=st.integers(1, 60))
+def test_one_teacher_repeated_is_itself(data: st.DataObject, k: int, n: int, c: int) -> None:
+    seed = data.draw(st.integers(0, 2**31))
+    z = (np.random.default_rng(seed).normal(size=(n, c)) * 4).astype(np.float32)
+    np.testing.assert_allclose(kernels.aggregate_logits([z] * k), z, rtol=2e-6, atol=1e-6)
+    log_p = kernels.aggregate_logits([z] * k, method="mean_probabilities")
+    np.testing.assert_allclose(log_p, reference.log_softmax(z), rtol=2e-6, atol=2e-6)
+    assert np.exp(log_p.astype(np.float64)).sum(axis=1) == pytest.approx(np.ones(n), abs=1e-5)

@@ -86,12 +86,11 @@ def obtain_autoencoder(
         )
     from fedagg_edge.autoencoder.train import train  # noqa: PLC0415  # torch loads when it is wanted
 
-    low, high = dataset.input_low, dataset.input_high
-    input_range = None if low is None or high is None else (low, high)
     progress(f"training the autoencoder on {len(dataset.public_x)} public samples")
     return train(
         dataset.public_x,
-        input_range=input_range,
+        input_low=dataset.input_low,
+        input_high=dataset.input_high,
         embedding_channels=wanted.embedding_channels,
         epochs=wanted.epochs,
         seed=derive(config.seed, "autoencoder"),

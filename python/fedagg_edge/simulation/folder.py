@@ -61,7 +61,7 @@ class RunFolder:
             then = msgspec.json.decode(self.config.read_bytes())
         except msgspec.DecodeError as e:
             raise CheckpointError(f"{self.config}: damaged: {e}") from None
-        now = msgspec.to_builtins(config)
+        now = msgspec.json.decode(msgspec.json.encode(config))  # lists for tuples, as in the file
         differing = sorted(k for k in {*then, *now} - _FREE if then.get(k) != now.get(k))
         if differing:
             raise ConfigError(
@@ -86,7 +86,11 @@ class RunFolder:
             raise CheckpointError(f"{self.metrics}: shorter than the checkpoint says; start anew with --overwrite")
         with self.metrics.open("rb+") as f:
             f.truncate(length)
-            return [json.loads(line) for line in f.read().splitlines()]
+            lines = f.read().splitlines()
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as e:
+            raise CheckpointError(f"{self.metrics}: damaged: {e}; start anew with --overwrite") from None
 
     def _clear(self) -> None:
         """Remove a run's own files and nothing else that may lie beside them."""

@@ -5,6 +5,8 @@ One buffer makes an update two or three vector operations however many layers th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -22,39 +24,63 @@ __all__ = ["Adam", "FlatModule", "Optimizer", "Sgd", "make_optimizer"]
 class FlatModule:
     """Moves a module's parameters, gradients and float buffers into flat buffers, of which they become views.
 
-    Parameters come first, then float buffers, each in torch's order; integer buffers (a batch counter) stay in the
-    module and travel as float32. Raises LearnerError for parameters that are not float32 or not trainable in place.
+    Trained parameters come first, then frozen ones (``requires_grad`` is off), then float buffers, each in torch's
+    order; integer buffers (a batch counter) stay in the module and travel as float32. Raises LearnerError for
+    parameters that are not float32, and for a module that has none to train.
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
         self.module = module
-        named = [(n, p.data) for n, p in module.named_parameters()]
-        floats = [(n, b) for n, b in module.named_buffers() if b.is_floating_point()]
-        for name, tensor in [*named, *floats]:
+        trained = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
+        frozen = [(n, p) for n, p in module.named_parameters() if not p.requires_grad]
+        buffers = [(n, b) for n, b in module.named_buffers() if b.is_floating_point()]
+        for name, tensor in [*trained, *frozen, *buffers]:
             if tensor.dtype != torch.float32:
                 raise LearnerError(f"parameter {name!r}: got {tensor.dtype}, expected float32; call module.float()")
+        if not trained:
+            raise LearnerError(f"model {type(module).__name__}: got no parameters to train, expected at least one")
+        rest = [*frozen, *buffers]
         self._counters = [(n, b) for n, b in module.named_buffers() if not b.is_floating_point()]
-        self.trained = sum(t.numel() for _, t in named)
-        self.values = torch.cat([t.reshape(-1) for _, t in [*named, *floats]]) if named else torch.empty(0)
+        self.trained = sum(p.numel() for _, p in trained)
+        self.values = torch.cat([t.detach().reshape(-1) for _, t in [*trained, *rest]])
         self.gradient = torch.zeros(self.trained)
         self.table = (
-            *(Entry(n, tuple(t.shape), trained=True) for n, t in named),
-            *(Entry(n, tuple(t.shape), trained=False) for n, t in floats),
+            *(Entry(n, tuple(t.shape), trained=True) for n, t in trained),
+            *(Entry(n, tuple(t.shape), trained=False) for n, t in rest),
             *(Entry(n, tuple(t.shape), trained=False) for n, t in self._counters),
         )
-        self._relocate(floats)
+        self._relocate([p for _, p in trained], [p for _, p in frozen], buffers)
 
-    def _relocate(self, floats: list[tuple[str, torch.Tensor]]) -> None:
+    def _relocate(
+        self,
+        trained: list[torch.nn.Parameter],
+        frozen: list[torch.nn.Parameter],
+        buffers: list[tuple[str, torch.Tensor]],
+    ) -> None:
         start = 0
-        for parameter in self.module.parameters():
+        for parameter in [*trained, *frozen]:
             view = slice(start, start + parameter.numel())
             parameter.data = self.values[view].view(parameter.shape)
-            parameter.grad = self.gradient[view].view(parameter.shape)
+            if parameter.requires_grad:
+                parameter.grad = self.gradient[view].view(parameter.shape)
             start = view.stop
-        for name, old in floats:
+        for name, old in buffers:
             owner, _, leaf = name.rpartition(".")
             self.module.get_submodule(owner)._buffers[leaf] = self.values[start : start + old.numel()].view(old.shape)
             start += old.numel()
+
+    @contextmanager
+    def untrained_kept_on_error(self) -> Iterator[None]:
+        """Put back what a forward pass moved (batch norm's running figures) if the body raises."""
+        rest = self.values[self.trained :]
+        before, counts = rest.clone(), [b.clone() for _, b in self._counters]
+        try:
+            yield
+        except BaseException:
+            rest.copy_(before)
+            for (_, buffer), count in zip(self._counters, counts, strict=True):
+                buffer.copy_(count)
+            raise
 
     def copy_out(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         """All entries as one new flat float32 array, in the order of `table`."""
@@ -63,7 +89,7 @@ class FlatModule:
 
     def copy_in(self, flat: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
         """Set all entries from a flat array in the order of `table`."""
-        source = torch.from_numpy(np.ascontiguousarray(flat))
+        source = torch.from_numpy(np.require(flat, requirements=["C", "W"]))
         self.values.copy_(source[: self.values.numel()])
         start = self.values.numel()
         for _, buffer in self._counters:

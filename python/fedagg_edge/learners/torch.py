@@ -40,37 +40,45 @@ class TorchLearner:
         self._module.eval()
         try:
             with torch.inference_mode():
-                parts = [self._module(x).numpy() for x in torch.from_numpy(x_N).split(_EVAL_ROWS)]
+                parts = [self._module(x).numpy() for x in _tensor(x_N).split(_EVAL_ROWS)]
         finally:
             self._module.train()
         return np.ascontiguousarray(np.concatenate(parts))
 
     def step(self, batch: Batch, hyperparameters: Hyperparameters) -> StepReport:
         """See `Learner.step`."""
-        outputs, gradients = [], []
+        with self._flat.untrained_kept_on_error():
+            report, outputs, losses = self._losses(batch, hyperparameters)
+        self._backward(outputs, losses)
+        self._optimizer.update(self._flat.values[: self._flat.trained], self._flat.gradient, hyperparameters)
+        return report
+
+    def _losses(
+        self, batch: Batch, hyperparameters: Hyperparameters
+    ) -> tuple[StepReport, list[torch.Tensor], list[DistillLoss]]:
+        """The forward passes and their losses; raise LearnerError for a loss that is not finite."""
+        outputs, losses = [], []
         private = bridge = None
         if batch.private_x_N is not None:
             logits_NC = self._forward(batch.private_x_N)
             private = objective.private_loss(_numpy(logits_NC), batch)
             outputs.append(logits_NC)
-            gradients.append(private)
+            losses.append(private)
         if len(batch.bridge_x_N):
             logits_NC = self._forward(batch.bridge_x_N)
             bridge = objective.bridge_loss(_numpy(logits_NC), batch, hyperparameters)
             outputs.append(logits_NC)
-            gradients.append(bridge)
+            losses.append(bridge)
         report = objective.report(private, bridge)
         if not math.isfinite(report.loss):
             raise LearnerError(
                 f"the loss became {report.loss} after {self._optimizer.steps} steps; weights are those before this step; "
                 "lower learning_rate, or check that samples are on the model's input scale"
             )
-        self._backward(outputs, gradients)
-        self._optimizer.update(self._flat.values[: self._flat.trained], self._flat.gradient, hyperparameters)
-        return report
+        return report, outputs, losses
 
     def _forward(self, x_N: NDArray[np.float32]) -> torch.Tensor:
-        out: torch.Tensor = self._module(torch.from_numpy(x_N))
+        out: torch.Tensor = self._module(_tensor(x_N))
         return out
 
     def _backward(self, outputs: list[torch.Tensor], losses: list[DistillLoss]) -> None:
@@ -92,13 +100,18 @@ class TorchLearner:
                 "use the optimizer that the state was made with"
             )
         self._flat.copy_in(state.weights)
-        for name, slot in state.slots.items():
-            self._optimizer.slots[name].copy_(torch.from_numpy(slot))
+        for name, slot in self._optimizer.slots.items():  # a state without slots starts with empty ones
+            slot.copy_(_tensor(state.slots[name])) if name in state.slots else slot.zero_()
         self._optimizer.steps = state.steps
 
     def seed(self, seed: int) -> None:
         """See `Learner.seed`; torch's dropout draws from the process's generator."""
         torch.manual_seed(seed)
+
+
+def _tensor(array: NDArray[np.float32]) -> torch.Tensor:
+    """The array's memory as a tensor; a read-only array is copied, because torch has no such tensors."""
+    return torch.from_numpy(np.require(array, requirements=["W"]))
 
 
 def _numpy(logits_NC: torch.Tensor) -> NDArray[np.float32]:
@@ -144,7 +157,7 @@ def module_factory(build: Callable[..., torch.nn.Module]) -> LearnerFactory:
     ) -> TorchLearner:
         with _weights_from(seed):
             module = build(sample_shape=sample_shape, classes=classes, **model.options)
-        check_model(module, getattr(build, "__name__", "function"), sample_shape, classes)
+            check_model(module, getattr(build, "__name__", "function"), sample_shape, classes)  # makes lazy layers
         return TorchLearner(module, hyperparameters.optimizer)
 
     return factory

@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         code: int = args.run(args)
+        sys.stdout.flush()  # here, where a reader that left is noticed, and not while Python shuts down
         return code
     except FedaggError as e:
         print(f"fedagg: {e}", file=sys.stderr)  # noqa: T201
@@ -47,6 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of our output left, say `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as e:  # a folder that may not be written, a full disk
+        print(f"fedagg: {e.filename or 'i/o error'}: {e.strerror or e}", file=sys.stderr)  # noqa: T201
+        return 1
+    except ImportError as e:  # raised by the extension for an instruction set that is not there
+        if "FEDAGG_FORCE_ISA" not in str(e):
+            raise
+        print(f"fedagg: {e}", file=sys.stderr)  # noqa: T201
         return 1
 
 

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from fedagg_edge.errors import CheckpointError
 
-__all__ = ["Checkpoint", "list_rounds", "load", "save", "write_atomic"]
+__all__ = ["Checkpoint", "drop_after", "list_rounds", "load", "save", "write_atomic"]
 
 SCHEMA = 1
 _KEEP = 2
@@ -63,9 +63,19 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     manifest = {**body, "manifest_sha256": _self_digest(body)}
     write_atomic(path.with_suffix(".json"), json.dumps(manifest, indent=1).encode())
     for old in list_rounds(folder)[:-_KEEP]:
-        # manifest first: a checkpoint without its manifest does not exist
-        (folder / f"round-{old:06d}.json").unlink(missing_ok=True)
-        (folder / f"round-{old:06d}.safetensors").unlink(missing_ok=True)
+        _remove(folder, old)
+
+
+def drop_after(folder: Path, number: int) -> None:
+    """Remove the checkpoints after round `number`: whoever goes on from it leaves them behind."""
+    for later in [r for r in list_rounds(folder) if r > number]:
+        _remove(folder, later)
+
+
+def _remove(folder: Path, number: int) -> None:
+    # manifest first: a checkpoint without its manifest does not exist
+    (folder / f"round-{number:06d}.json").unlink(missing_ok=True)
+    (folder / f"round-{number:06d}.safetensors").unlink(missing_ok=True)
 
 
 def list_rounds(folder: Path) -> list[int]:

@@ -15,7 +15,7 @@ from fedagg_edge.autoencoder import artefact as artefacts
 from fedagg_edge.bridge import Bridge, open_bridge
 from fedagg_edge.config import SimulationConfig
 from fedagg_edge.datasets import Dataset, load_dataset
-from fedagg_edge.errors import ConfigError, DataError
+from fedagg_edge.errors import ConfigError, DataError, nearest
 from fedagg_edge.learners import learner_factory
 from fedagg_edge.learners.base import Learner, LearnerFactory
 from fedagg_edge.node import Node
@@ -63,9 +63,11 @@ def read_data(config: SimulationConfig) -> Dataset:
 def data_digest(dataset: Dataset) -> str:
     """SHA-256 of the data a run learns from and is measured on, so that a resumed run can see that it is the same."""
     h = hashlib.sha256()
-    for array in (dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y):
-        h.update(f"{array.dtype}{array.shape}".encode())
-        h.update(np.ascontiguousarray(array).data)
+    arrays = (dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y, dataset.group_N)
+    for array in arrays:
+        if array is not None:  # groups, which the partition may go by
+            h.update(f"{array.dtype}{array.shape}".encode())
+            h.update(np.ascontiguousarray(array).tobytes())
     return h.hexdigest()
 
 
@@ -120,8 +122,19 @@ def build_world(
     tree = plant(config.tree, config.seed)
     arrays = _arrays(config, dataset, bridge, tree, rule)
     factories = factories or {}
+    _check_factories(factories, tree)
     nodes = {p.id: _node(config, p, dataset.classes, bridge, arrays, factories=factories) for p in tree.places.values()}
     return World(config, tree, nodes, bridge, arrays, dataset.classes)
+
+
+def _check_factories(factories: Mapping[str, LearnerFactory], tree: Tree) -> None:
+    models = sorted({p.model for p in tree.places.values()})
+    for name in factories:
+        if name not in models:
+            raise ConfigError(
+                f"models, learners: got {name!r}{nearest(name, models)}, expected names that the tree uses: "
+                f"{', '.join(models)}"
+            )
 
 
 def _arrays(

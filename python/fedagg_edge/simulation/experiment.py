@@ -114,6 +114,9 @@ class Experiment:
     def finish(self, progress: Progress) -> SimulationResults:
         """Train the references, then write results, pictures and the cloud's model."""
         world, alone, bound = self.world, None, None
+        if self.rows[-1]["accuracy"] is None:  # resumed with fewer rounds than were planned
+            scores = evaluate(world.nodes, self.watched, world.arrays.test_x_N, world.arrays.test_y_N)
+            self.rows[-1] = {**self.rows[-1], "accuracy": scores}
         devices = [n for n in self.watched if world.tree.places[n].tier is Tier.DEVICE]
         if world.config.evaluation.references:
             progress.stage(f"references: {len(devices)} devices alone, the cloud's model on all private data")

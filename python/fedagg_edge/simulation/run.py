@@ -131,6 +131,11 @@ def _resume(setup: _Setup, wanted: int | None) -> Experiment:
         folder.read_metrics(0)
         return _begin(setup)
     saved = checkpoint.load(folder.checkpoints, wanted)
+    if saved.round >= setup.config.rounds:
+        raise ConfigError(
+            f"rounds: got {setup.config.rounds}, but the checkpoint in {folder.root} is of {saved.round + 1} finished "
+            f"rounds; ask for {saved.round + 1} or more"
+        )
     pinned = {k: saved.meta[k] for k in ("data", "autoencoder")}
     if pinned["data"] != build.data_digest(setup.data):
         raise CheckpointError(
@@ -141,6 +146,7 @@ def _resume(setup: _Setup, wanted: int | None) -> Experiment:
     state.restore_nodes(experiment.world.nodes, saved.tensors, saved.meta["nodes"])
     experiment.traffic = state.restore_traffic(saved.meta["traffic"])
     experiment.metrics_length = saved.meta["metrics_length"]
+    checkpoint.drop_after(folder.checkpoints, saved.round)  # they count on metrics that are cut off next
     experiment.rows = folder.read_metrics(experiment.metrics_length)
     progress.stage(f"resumed after round {saved.round + 1}")
     return experiment

@@ -9,7 +9,8 @@ namespace fedagg {
 void to_f16(const float* x, std::size_t count, std::uint16_t* out);
 void from_f16(const std::uint16_t* x, std::size_t count, float* out);
 
-// scale_n = max_c |x_nc| / 127, byte = round_half_even(x / scale); a row that is not finite decodes to NaN.
+// scale_n = max_c |x_nc| / 127, byte = round_half_even(x / scale); a row that is not finite decodes to NaN, one
+// below 1.5e-36 to zeros.
 void quantise_logits(const float* x, std::size_t rows, std::size_t classes, std::int8_t* out, float* row_scale);
 void dequantise_logits(const std::int8_t* x, const float* row_scale, std::size_t rows, std::size_t classes,
                        float* out);

@@ -8,8 +8,6 @@
 
 namespace {
 
-constexpr float smallest_normal = 1.17549435e-38F;
-
 inline float weight_of(const AggregateBlock& block, std::size_t k, std::size_t row, std::size_t begin, std::size_t end) {
     return block.same_weight_in_every_row ? block.weight[k] : block.weight[k * (end - begin) + row - begin];
 }

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "log.h"
+
 namespace {
 
 template <class V, class From, class To>
@@ -37,13 +39,14 @@ void f32_to_i8_rows(const float* x, std::size_t rows, std::size_t classes, std::
             largest = V::max(V::abs(v), largest);
             not_finite = not_finite + (v - v);  // NaN once there is a NaN or an infinity
         }
-        const float maximum = V::largest(largest), bad = V::sum(not_finite);
+        // below that a scale would be subnormal and have few digits
+        const bool is_zero = V::largest(largest) < 127 * smallest_normal;
+        const float maximum = is_zero ? 0 : V::largest(largest), bad = V::sum(not_finite);
         row_scale[n] = maximum / 127.F + bad;
-        if (!(maximum > 0) || bad != bad) {
+        if (is_zero || bad != bad) {
             __builtin_memset(out, 0, classes);
             continue;
         }
-        // not the reciprocal of the scale: that is infinite where the maximum is subnormal
         const F scale = V::set1(maximum / 127.F), limit = V::set1(127.F);
         const auto code = [&](F v) { return V::clamp(V::round(v / scale), -limit, limit); };
         std::size_t c = 0;

@@ -4,6 +4,8 @@
 
 namespace {
 
+constexpr float smallest_normal = 1.17549435e-38F;
+
 template <class V>
 inline typename V::F log_normal(typename V::F x) {
     using F = typename V::F;

@@ -134,8 +134,33 @@ PyObject* distill_loss_call(PyObject*, PyObject* const* arguments, Py_ssize_t co
     });
 }
 
+constexpr const char* documentation = R"(distill_loss($module, student_NC, teacher_NC=None, labels_N=None, *, ce_weight=1.0, kl_weight=0.0, temperature=3.0, teacher_temperature=None, direction='teacher||student', mask_N=None, row_weights_N=None, out=None, threads=1)
+--
+
+Return the distillation loss of one batch and its gradient (arXiv 2312.11489, eq. 2).
+
+    loss = ce_weight * mean CE(softmax(student), labels)
+         + kl_weight * mean KL(softmax(teacher / teacher_temperature) || softmax(student / temperature))
+
+or, for direction "student||teacher", the KL the other way round. There is no hidden temperature**2: Hinton's form
+is kl_weight = beta * temperature**2. The paper's print, a temperature on the teacher only, is temperature=1 with
+teacher_temperature=T. Means are taken over the rows that count, sums in float64; no row, no loss: 0.0.
+
+student_NC: float32 [N, C], or float64, which runs the scalar kernel in double (for gradient checks).
+teacher_NC: float32 or float16 [N, C] or QuantisedLogits, read in place; float64 beside a float64 student.
+labels_N: int64 [N]. Without labels ce_weight must be 0, without a teacher kl_weight must be 0.
+teacher_temperature: as temperature when not given.
+mask_N: bool [N]. A row whose mask is False gets gradient 0 and counts in no mean, whatever it holds.
+row_weights_N: float32 [N], 0 or more: a weighted mean instead of a plain one.
+out: receives the gradient; may be student_NC itself, and overlaps no other input.
+threads: the most threads to use; batches below some 100 000 elements run on one.
+
+Raises TypeError for a wrong dtype and ValueError for a wrong shape, a label outside [0, C), an array that is not
+C-contiguous, or an option out of range; `out` is then untouched. A NaN in a row makes the loss and that row's
+gradient NaN.)";
+
 PyMethodDef method = {"distill_loss", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(distill_loss_call)),
-                      METH_FASTCALL | METH_KEYWORDS, nullptr};
+                      METH_FASTCALL | METH_KEYWORDS, documentation};
 
 PyStructSequence_Field fields[] = {{"loss", "ce_weight * ce + kl_weight * kl"},
                                    {"ce", "mean cross-entropy"},
@@ -151,7 +176,7 @@ void bind_distill(py::module_& module) {
     if (result_type == nullptr) result_type = PyStructSequence_NewType(&description);
     if (result_type == nullptr) throw py::error_already_set();
     module.attr("DistillLoss") = py::handle(reinterpret_cast<PyObject*>(result_type));
-    module.attr("distill_loss") = py::reinterpret_steal<py::object>(PyCFunction_NewEx(&method, nullptr, nullptr));
+    module.attr("distill_loss") = py::reinterpret_steal<py::object>(PyCFunction_NewEx(&method, module.ptr(), py::str("fedagg_edge.kernels").ptr()));
 }
 
 }  // namespace fedagg::python

@@ -58,7 +58,7 @@ def test_quantise_extremes(isa: str) -> None:
     x = np.array([[3.4e38, -3.4e38, 0], [1e-45, -1e-45, 0], [1e-38, -1e-38, 0]], np.float32)
     got = kernels.quantise_logits(x)
     np.testing.assert_array_equal(got.values_NC[0], [127, -127, 0])
-    assert np.abs(kernels.dequantise_logits(got) - x)[1:].max() < 1e-38
+    assert np.abs(kernels.dequantise_logits(got) - x)[1:].max() < 2e-38
 
 
 @pytest.mark.parametrize("d", CLASSES)

@@ -1,7 +1,7 @@
 """Checkpoints: safetensors and a manifest, written beside, synced, renamed; the previous one is kept.
 
-A checkpoint exists once its manifest does. The manifest holds the SHA-256 of the tensors and of itself, so a truncated or
-bit-flipped file is refused, never half loaded.
+A checkpoint exists once its manifest does. The manifest holds the SHA-256 of the tensors and of itself, so a truncated
+or bit-flipped file is refused, never half loaded.
 """
 
 from __future__ import annotations

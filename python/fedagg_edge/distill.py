@@ -1,8 +1,8 @@
 """FedAgg as pure code: one generator per node, which yields what it needs and is resumed with it.
 
-Nothing here opens a socket, a file or a clock, holds a model or sees an array. A driver runs the programs: the simulator
-in the order in which they unblock, a fleet node by what arrives over its links. Equations and algorithms are the paper's
-(Wu et al., "Agglomerative Federated Learning", INFOCOM 2024, arXiv 2312.11489).
+Nothing here opens a socket, a file or a clock, holds a model or sees an array. A driver runs the programs: the
+simulator in the order in which they unblock, a fleet node by what arrives over its links. Equations and algorithms are
+the paper's (Wu et al., "Agglomerative Federated Learning", INFOCOM 2024, arXiv 2312.11489).
 
 What a program may yield:
 
@@ -139,9 +139,10 @@ def round_snapshot(place: Place, version: int) -> Program:
     trains on all their knowledge shuffled together, then meets its parent."""
     for child in place.children:
         yield from _teach(place.link_to(child), version)
-    received = []
+    received: list[Knowledge] = []
     for child in place.children:
-        received.append((yield Receive(place.link_to(child), version)))
+        knowledge = yield Receive(place.link_to(child), version)
+        received.append(knowledge)
     if received:
         yield Train(tuple(received), phase="children")
     if place.link is not None:

@@ -1,8 +1,8 @@
 """One node: the parts it owns, and how it does what its program asks of it.
 
-A device has private samples and a parent, an edge children and a parent, the cloud children: one class, different parts.
-What goes over a link (`Publish`, `Receive`, `SendEmbeddings`, `ReceiveEmbeddings`) is the driver's affair; everything a
-node can do by itself is `perform`.
+A device has private samples and a parent, an edge children and a parent, the cloud children: one class, different
+parts. What goes over a link (`Publish`, `Receive`, `SendEmbeddings`, `ReceiveEmbeddings`) is the driver's affair;
+everything a node can do by itself is `perform`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Node:
             case Encode():
                 return self._encode()
             case Store(child, embeddings):
-                return self.store.append(child, embeddings)
+                self.store.append(child, embeddings)
+                return None
             case Predict(link, knowledge_version):
                 return self._predict(link, knowledge_version)
             case Train(knowledge, phase):
@@ -92,7 +93,7 @@ class Node:
 
 
 def _join(lessons: list[Lesson]) -> Lesson:
-    """Several links' lessons as one, to be shuffled together; only a device has private samples, and it has one link."""
+    """Several links' lessons as one, to be shuffled together; a device has one link, so no private samples here."""
     if len(lessons) == 1:
         return lessons[0]
     return Lesson(

@@ -67,7 +67,8 @@ def train_pass(
     for _ in range(hyperparameters.epochs):
         order = rng.permutation(len(lesson.label_N))
         for batch in _batches(bridge, lesson, order, hyperparameters.batch_size):
-            reports.append((learner.step(batch, hyperparameters), max(len(batch.bridge_y_N), _private_rows(batch))))
+            report = learner.step(batch, hyperparameters)
+            reports.append((report, max(len(batch.bridge_y_N), _private_rows(batch))))
     return _mean(reports)
 
 

@@ -1,7 +1,7 @@
 """A device's private samples: the privacy wall starts here.
 
-Only the device that owns them holds a `PrivateSamples`; what leaves it are embeddings and labels, made by the bridge. The
-repr shows counts, never content, so that a sample cannot slip into a log.
+Only the device that owns them holds a `PrivateSamples`; what leaves it are embeddings and labels, made by the bridge.
+The repr shows counts, never content, so that a sample cannot slip into a log.
 """
 
 from __future__ import annotations

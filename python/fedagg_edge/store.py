@@ -1,6 +1,6 @@
 """Embeddings a node holds for the leaves below it, by the child they came through.
 
-`MemoryStore` serves the simulator. The interface is synchronous and small so that a durable store can stand in its place.
+`MemoryStore` serves the simulator. The interface is synchronous and small so that a durable store can take its place.
 """
 
 from __future__ import annotations

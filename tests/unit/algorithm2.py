@@ -1,7 +1,7 @@
 """Algorithms 1 and 2 and equations 2 and 4, transcribed straight from the paper in float64. No test lives here.
 
-Models are linear (logits = x W + b) and train by SGD with momentum, so a gradient is one line. It shares nothing with the
-package but the random streams (or the two could not see the same batches) and the batch size.
+Models are linear (logits = x W + b) and train by SGD with momentum, so a gradient is one line. It shares nothing with
+the package but the random streams (or the two could not see the same batches) and the batch size.
 """
 
 from __future__ import annotations

@@ -42,9 +42,7 @@ def test_a_tiers_own_keys_lie_over_the_common_ones():
     assert training.of(Tier.EDGE) == training.edge
 
 
-@pytest.mark.parametrize(
-    ("form", "temperature", "weight"), [("both", 3.0, 2.0 * 9), ("teacher", 1.0, 2.0)]
-)
+@pytest.mark.parametrize(("form", "temperature", "weight"), [("both", 3.0, 2.0 * 9), ("teacher", 1.0, 2.0)])
 def test_the_two_forms_of_the_temperature(form, temperature, weight):
     raw = with_changes("training", {"beta": 2.0, "temperature": 3.0, "temperature_on": form})
     device = parse_config(raw).training.device
@@ -65,8 +63,14 @@ def test_the_two_forms_of_the_temperature(form, temperature, weight):
         (with_changes("training", 3), "training: got 3, expected a table"),
         (with_changes("training", "devcie", {}), "training.devcie: unknown key 'devcie' (did you mean 'device'?)"),
         (with_changes("training", "device", "momentum", 2), "training.device.momentum: got 2, expected float < 1.0"),
-        (with_changes("training", "learning_rate", float("nan")), "training.learning_rate: got nan, expected float > 0"),
-        (with_changes("models", "tiny", "build", 1), "models.tiny.build: unknown key 'build' (did you mean 'builder'?)"),
+        (
+            with_changes("training", "learning_rate", float("nan")),
+            "training.learning_rate: got nan, expected float > 0",
+        ),
+        (
+            with_changes("models", "tiny", "build", 1),
+            "models.tiny.build: unknown key 'build' (did you mean 'builder'?)",
+        ),
         (with_changes("models", "tiny", "builder", 1), "models.tiny.builder: got 1, expected str"),
         (with_changes("tree", "children", 0, "cuont", 1), "tree.children[0].cuont: unknown key 'cuont'"),
         (with_changes("tree", "children", 0, "count", 0), "tree.children[0].count: got 0, expected int >= 1"),

@@ -6,7 +6,8 @@ from fedagg_edge.records import LogitsFormat
 
 
 @pytest.mark.parametrize(
-    ("form", "tolerance", "bytes_each"), [(LogitsFormat.F32, 0, 4), (LogitsFormat.F16, 2e-3, 2), (LogitsFormat.INT8, 2e-2, 1)]
+    ("form", "tolerance", "bytes_each"),
+    [(LogitsFormat.F32, 0, 4), (LogitsFormat.F16, 2e-3, 2), (LogitsFormat.INT8, 2e-2, 1)],
 )
 def test_logits_come_back_within_the_formats_step(form, tolerance, bytes_each):
     logits_NC = np.random.default_rng(0).normal(size=(7, 10)).astype(np.float32)

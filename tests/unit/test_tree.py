@@ -54,7 +54,9 @@ def test_shares_are_met_over_the_whole_tier_and_repeat_with_the_seed():
     models = [tree.places[d].model for d in tree.tier(Tier.DEVICE)]
     assert Counter(models) == {"a": 12, "b": 3}
     assert models == [p.model for p in plant(root, 1).places.values() if p.tier is Tier.DEVICE]
-    assert any(models != [p.model for p in plant(root, s).places.values() if p.tier is Tier.DEVICE] for s in range(2, 6))
+    assert any(
+        models != [p.model for p in plant(root, s).places.values() if p.tier is Tier.DEVICE] for s in range(2, 6)
+    )
 
 
 def test_shares_round_by_largest_remainder():

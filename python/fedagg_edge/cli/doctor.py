@@ -34,19 +34,13 @@ def run(args: argparse.Namespace) -> int:
         ("fedagg-edge", __version__),
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         ("cores", str(os.cpu_count())),
-        ("kernels", f"{kernels.active_isa()} ({_why(kernels.active_isa())})"),
-        ("  this machine can", ", ".join(kernels.available_isas())),
+        ("kernels", kernels.active_isa_reason()),
         ("numpy", metadata.version("numpy")),
         *((name, _version(name) or f"not installed; for {use}") for name, use in _OPTIONAL.items()),
     ]
     width = max(len(left) for left, _ in rows)
     print("\n".join(f"{left:<{width}}  {right}" for left, right in rows))  # noqa: T201
     return 0
-
-
-def _why(isa: str) -> str:
-    forced = os.environ.get("FEDAGG_FORCE_ISA")
-    return f"pinned by FEDAGG_FORCE_ISA={forced}" if forced else f"the widest here; FEDAGG_FORCE_ISA={isa} would pin it"
 
 
 def _version(distribution: str) -> str | None:

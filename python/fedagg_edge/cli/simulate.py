@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedagg_edge.config import SimulationConfig, load_config
+import msgspec
+
+from fedagg_edge.config import SimulationConfig, load_config, parse_config
 
 if TYPE_CHECKING:
     from fedagg_edge.simulation.results import SimulationResults
@@ -32,6 +34,7 @@ def register(verbs: Any) -> None:
         help="go on from the last checkpoint, or from that of ROUND",
     )
     again.add_argument("--overwrite", action="store_true", help="replace a run that is there already")
+    parser.add_argument("--data", metavar="FILE.npz", type=Path, help="instead of the configuration's data file")
     parser.add_argument("--rounds", type=int, help="instead of the configuration's rounds")
     parser.add_argument("--seed", type=int, help="instead of the configuration's seed")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -66,14 +69,12 @@ def _simulate(config: SimulationConfig, args: argparse.Namespace) -> SimulationR
 
 def _override(config: SimulationConfig, args: argparse.Namespace) -> SimulationConfig:
     """Put the command line's values over the file's, under the same checks."""
-    import msgspec  # noqa: PLC0415
-
-    from fedagg_edge.config import parse_config  # noqa: PLC0415
-
+    raw = msgspec.to_builtins(config)
     changes = {k: getattr(args, k) for k in ("rounds", "seed") if getattr(args, k) is not None}
+    if args.data is not None:
+        changes["data"] = {"source": "npz", "options": {**raw["data"]["options"], "path": str(args.data.absolute())}}
     if not changes:
         return config
-    raw = msgspec.to_builtins(config)
     base_dir = raw.pop("base_dir")
     return parse_config({**raw, **changes}, where="command line", base_dir=base_dir)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fedagg_edge.config import ModelConfig
 from fedagg_edge.learners.base import LearnerFactory
 
 __all__ = ["learner_factory"]

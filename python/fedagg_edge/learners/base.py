@@ -22,8 +22,8 @@ __all__ = ["Batch", "Entry", "Learner", "LearnerFactory", "LearnerState", "StepR
 class Batch:
     """What one step sees, all arrays on the model's input scale.
 
-    `bridge_x_N` float32 [N, *sample_shape] with labels and teacher logits (float32 [N, C], or None: labels only), and on
-    a leaf the private samples with the same ids, row by row. One of the two halves may be missing (length 0).
+    `bridge_x_N` float32 [N, *sample_shape] with labels and teacher logits (float32 [N, C], or None: labels only), and
+    on a leaf the private samples with the same ids, row by row. One of the two halves may be missing (length 0).
     """
 
     bridge_x_N: NDArray[np.float32]
@@ -45,7 +45,7 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One named array inside a flat buffer. `trained`: the optimizer moves it; otherwise it is a buffer (running mean)."""
+    """One named array inside a flat buffer; `trained` if the optimizer moves it, not a running mean or counter."""
 
     name: str
     shape: tuple[int, ...]

@@ -146,4 +146,4 @@ class Adam:
 
 def make_optimizer(name: str, size: int) -> Optimizer:
     """The optimizer called `name` over `size` trained values."""
-    return {"sgd": Sgd, "adam": Adam}[name](size)
+    return Sgd(size) if name == "sgd" else Adam(size)

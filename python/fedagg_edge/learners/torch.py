@@ -40,7 +40,8 @@ class TorchLearner:
         self._module.eval()
         try:
             with torch.inference_mode():
-                parts = [self._module(x).numpy() for x in _tensor(x_N).split(_EVAL_ROWS)]
+                starts = range(0, max(1, len(x_N)), _EVAL_ROWS)
+                parts = [self._module(_tensor(x_N[i : i + _EVAL_ROWS])).numpy() for i in starts]
         finally:
             self._module.train()
         return np.ascontiguousarray(np.concatenate(parts))
@@ -72,7 +73,7 @@ class TorchLearner:
         report = objective.report(private, bridge)
         if not math.isfinite(report.loss):
             raise LearnerError(
-                f"the loss became {report.loss} after {self._optimizer.steps} steps; weights are those before this step; "
+                f"the loss became {report.loss} after {self._optimizer.steps} steps; the weights are those before it; "
                 "lower learning_rate, or check that samples are on the model's input scale"
             )
         return report, outputs, losses
@@ -137,7 +138,7 @@ def make_learner(
     seed: int,
     base_dir: str,
 ) -> TorchLearner:
-    """A `LearnerFactory`: build the model with its weights drawn from `seed`; torch's own random state is left alone."""
+    """A `LearnerFactory`: build the model, its weights drawn from `seed`; torch's own random state is left alone."""
     with _weights_from(seed):
         module = build_model(model.builder, sample_shape, classes, base_dir=base_dir, **model.options)
     return TorchLearner(module, hyperparameters.optimizer)

@@ -21,6 +21,8 @@ _COLOUR = {Tier.CLOUD: "#1b5e9e", Tier.EDGE: "#d9822b", Tier.DEVICE: "#3a8f5c"}
 
 def draw_curves(results: SimulationResults, path: Path) -> None:
     """Accuracy by round: a line a tier, the band from its worst to its best node, the references dashed."""
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
     figure = _figure(7.0, 4.2)
     axes = figure.subplots()
     rounds = results.round_R + 1
@@ -41,7 +43,7 @@ def draw_curves(results: SimulationResults, path: Path) -> None:
             axes.axhline(100 * value, color="0.35", linestyle=style, linewidth=1.2, label=label)
     axes.set_xlabel("round")
     axes.set_ylabel("test accuracy (%)")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", fontsize=8)
     figure.savefig(path, dpi=130)

@@ -6,6 +6,7 @@
     |-- ArtefactError        an autoencoder or model file is not usable
     |-- CheckpointError      a checkpoint is missing, corrupt or foreign
     |-- LearnerError         a model cannot do what was asked of it
+    |-- ExportError          a model cannot be compiled for a device's runtime
     `-- ProtocolError
         |-- LocalProtocolError    this node broke the protocol: our bug
         `-- RemoteProtocolError   the neighbour broke it: their bug, or an attack
@@ -24,6 +25,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "ExportError",
     "FedaggError",
     "LearnerError",
     "LocalProtocolError",
@@ -55,6 +57,10 @@ class CheckpointError(FedaggError):
 
 class LearnerError(FedaggError):
     """Raised when a learner cannot be made, stepped or restored."""
+
+
+class ExportError(FedaggError):
+    """Raised when a model cannot be compiled for a device's runtime, or what was compiled is not right."""
 
 
 class ProtocolError(FedaggError):

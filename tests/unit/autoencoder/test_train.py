@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fedagg_edge.autoencoder.artefact import Artefact, digest_of
+from fedagg_edge.autoencoder.quality import psnr
 from fedagg_edge.autoencoder.train import Progress, train
 from fedagg_edge.bridge import open_bridge
 from fedagg_edge.errors import DataError
@@ -27,14 +28,14 @@ def blobs(count: int, channels: int = 1, size: int = 8) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def trained() -> Artefact:
-    return train(blobs(120), epochs=60, seed=2, trained_on="blobs")
+    return train(blobs(120), epochs=100, batch_size=32, seed=2, trained_on="blobs")
 
 
 def test_it_learns_and_says_so(trained: Artefact) -> None:
     report = trained.report
     assert report.psnr_db > 25
     assert abs(report.psnr_db - report.psnr_unquantised_db) < 0.3
-    assert (report.samples, report.held_out, report.epochs, report.seed) == (108, 12, 60, 2)
+    assert (report.samples, report.held_out, report.epochs, report.seed) == (108, 12, 100, 2)
     assert (report.trained_on, report.embedding_bytes) == ("blobs", 32)
     assert report.encoder_parameters + report.decoder_parameters == sum(t.size for t in trained.tensors.values())
     assert report.encoder_parameters == 520
@@ -47,6 +48,14 @@ def test_the_code_uses_its_range(trained: Artefact) -> None:
     used = code_NB.max((0, 2)).astype(int) - code_NB.min((0, 2))
     assert used.min() > 128  # every channel, over half of the byte
     assert (code_NB == 0).mean() < 0.01
+
+
+def test_a_second_pass_changes_less_than_the_first(trained: Artefact) -> None:
+    bridge = open_bridge(trained)
+    x_N = bridge.scale(blobs(120))
+    once_N = bridge.decode(bridge.encode(x_N))
+    twice_N = bridge.decode(bridge.encode(once_N))
+    assert psnr(once_N, twice_N) > psnr(x_N, once_N) + 3
 
 
 def test_the_seed_decides_every_bit() -> None:
@@ -99,4 +108,4 @@ def test_what_cannot_be_trained_on_is_refused(x: np.ndarray, options: dict[str, 
 
 def test_divergence_is_named() -> None:
     with pytest.raises(DataError, match="training diverged in epoch"):
-        train(blobs(64), epochs=30, learning_rate=1e30)
+        train(blobs(64), epochs=30, batch_size=16, learning_rate=1e30)

@@ -52,8 +52,10 @@ std::size_t Array::bytes() const {
     return count;
 }
 
+bool is_array(PyObject* object) { return py::detail::npy_api::get().PyArray_Check_(object); }
+
 Array array_argument(PyObject* object, const char* name, const char* expected) {
-    if (!py::detail::npy_api::get().PyArray_Check_(object)) {
+    if (!is_array(object)) {
         throw py::type_error(std::string(name) + ": got " + type_name(object) + ", expected a numpy array of " + expected);
     }
     const auto* const proxy = py::detail::array_proxy(object);

@@ -30,6 +30,8 @@ struct Array {
     bool writable = false;
 };
 
+bool is_array(PyObject* object);
+
 // A view of a numpy array. Throws TypeError for anything else; `expected` ends the message: "float32 [N, C]".
 Array array_argument(PyObject* object, const char* name, const char* expected);
 

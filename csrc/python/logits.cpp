@@ -4,7 +4,10 @@ namespace fedagg::python {
 
 LogitsArgument logits_argument(PyObject* object, const char* name) {
     LogitsArgument argument;
-    if (PyObject_HasAttrString(object, "values_NC") != 0 && PyObject_HasAttrString(object, "scale_N") != 0) {
+    // an array is by far the commoner case, and asking it for an attribute that it lacks costs more than the kernel
+    const bool may_be_record = !is_array(object);
+    if (may_be_record && PyObject_HasAttrString(object, "values_NC") != 0 &&
+        PyObject_HasAttrString(object, "scale_N") != 0) {
         argument.keep_alive[0] = py::handle(object).attr("values_NC");
         argument.keep_alive[1] = py::handle(object).attr("scale_N");
         argument.values = input_argument(argument.keep_alive[0].ptr(), "values_NC", {DType::i8}, 2, "int8 [N, C]");

@@ -189,7 +189,7 @@ def test_a_loss_that_is_not_finite_raises_and_moves_nothing(where, value, optimi
     learner.step(batch(), hp)
     before, bad = bits(learner), batch(1)
     getattr(bad, where)[2] = value
-    with pytest.raises(LearnerError, match=r"the loss became (nan|inf) after 1 steps; weights are those before"):
+    with pytest.raises(LearnerError, match=r"the loss became (nan|inf) after 1 steps"):
         learner.step(bad, hp)
     assert bits(learner) == before
     learner.step(batch(2), hp)

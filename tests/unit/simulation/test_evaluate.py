@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+from simulation.worlds import toy_nodes
+from toys import hyperparameters, small_tree
+
+from fedagg_edge.config import NodeGroup
+from fedagg_edge.records import Tier
+from fedagg_edge.simulation.evaluate import accuracy, evaluate, evaluated_nodes
+from fedagg_edge.tree import plant
+
+
+class Echo:
+    """Its logits are its input."""
+
+    def logits(self, x_N):
+        return x_N
+
+
+def test_accuracy_is_the_share_of_right_largest_logits():
+    x = np.array([[1, 0, 0], [0, 2, 1], [0, 0, 3], [5, 4, 0]], np.float32)
+    assert accuracy(Echo(), x, np.array([0, 1, 1, 1])) == 0.5
+    assert accuracy(Echo(), x, np.array([0, 1, 2, 0])) == 1.0
+
+
+WIDE = plant(NodeGroup(model="m", children=(NodeGroup(model="m", children=(NodeGroup(model="m", count=10),)),)), 0)
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+def test_some_devices_are_spread_over_the_tree(count):
+    chosen = evaluated_nodes(WIDE, count)
+    devices = [n for n in chosen if WIDE.places[n].tier is Tier.DEVICE]
+    assert chosen[:2] == ("cloud", "edge-0")
+    assert len(devices) == len(set(devices)) == min(count, 10)
+    if count > 1:
+        assert (devices[0], devices[-1]) == ("device-000", "device-009")
+
+
+def test_zero_means_all_devices():
+    assert evaluated_nodes(WIDE, 0) == ("cloud", "edge-0", *WIDE.tier(Tier.DEVICE))
+
+
+def test_each_node_is_asked_for_itself():
+    nodes = toy_nodes(small_tree(), hyperparameters())
+    rng = np.random.default_rng(0)
+    x, y = rng.random((40, 1, 2, 2), np.float32), rng.integers(0, 3, 40)
+    scores = evaluate(nodes, ["cloud", "device-001"], x, y)
+    assert scores == {n: accuracy(nodes[n].learner, x, y) for n in ("cloud", "device-001")}

@@ -1,0 +1,162 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from simulation.worlds import bands, toy_config
+
+from fedagg_edge import checkpoint
+from fedagg_edge.autoencoder import artefact
+from fedagg_edge.records import Tier
+from fedagg_edge.simulation import build, state
+from fedagg_edge.simulation.experiment import Experiment
+from fedagg_edge.simulation.folder import RunFolder
+from fedagg_edge.simulation.progress import Silent
+
+
+class Recorder(Silent):
+    """A progress that remembers what it heard."""
+
+    def __init__(self):
+        self.heard = []
+
+    def stage(self, text):
+        self.heard.append(("stage", text))
+
+    def start(self, first, rounds, passes):
+        self.heard.append(("start", first, rounds, passes))
+
+    def trained(self, node):
+        self.heard.append(("trained", node))
+
+    def finished(self, number, text):
+        self.heard.append(("finished", number, text))
+
+
+@pytest.fixture
+def begin(artefact_path, tmp_path):
+    def make(**changes):
+        config = toy_config(artefact_path, **changes)
+        folder = RunFolder(tmp_path / "run")
+        folder.start(config, overwrite=True)
+        world = build.build_world(config, bands(), artefact.load(artefact_path))
+        experiment = Experiment(folder, world, {}, {"data": "d", "autoencoder": "a"})
+        experiment.init()
+        return experiment
+
+    return make
+
+
+def lines(experiment):
+    return [json.loads(line) for line in experiment.folder.metrics.read_text().splitlines()]
+
+
+def test_a_round_leaves_a_line_of_metrics(begin):
+    experiment = begin()
+    at_start = experiment.traffic.total()
+    experiment.rounds(Silent())
+    rows = lines(experiment)
+    assert rows == experiment.rows
+    assert [r["round"] for r in rows] == [0, 1]
+    for row in rows:
+        assert set(row) == {"schema", "round", "accuracy", "loss", "bytes", "seconds"}
+        assert set(row["accuracy"]) == set(row["loss"]) == set(experiment.world.nodes)
+    assert rows[1]["bytes"] - rows[0]["bytes"] == rows[0]["bytes"] - at_start > 0
+
+
+@pytest.mark.parametrize("schedule", ["sequential", "snapshot"])
+def test_progress_hears_of_as_many_passes_as_it_was_promised(begin, schedule):
+    experiment, progress = begin(rounds=1, schedule=schedule), Recorder()
+    experiment.rounds(progress)
+    assert progress.heard[0][:3] == ("start", 0, 1)
+    assert progress.heard[0][3] == sum(1 for what, *_ in progress.heard if what == "trained")
+    what, number, text = progress.heard[-1]
+    assert (what, number) == ("finished", 0)
+    scores = experiment.rows[0]["accuracy"]
+    devices = 50 * (scores["device-000"] + scores["device-001"])
+    assert text == f"cloud {100 * scores['cloud']:.1f}%  edge {100 * scores['edge-0']:.1f}%  device {devices:.1f}%"
+
+
+def test_not_every_round_is_evaluated_but_the_last_one_is(begin):
+    experiment, progress = begin(rounds=5, evaluation={"every": 2, "devices": 1, "references": False}), Recorder()
+    experiment.rounds(progress)
+    assert [r["accuracy"] is not None for r in lines(experiment)] == [False, True, False, True, True]
+    assert set(experiment.rows[-1]["accuracy"]) == {"cloud", "edge-0", "device-000"}
+    assert [text for what, _, text in (h for h in progress.heard if h[0] == "finished") if not text] == ["", ""]
+    results = experiment.finish(Silent())
+    assert results.round_R.tolist() == [1, 3, 4]
+    assert results.nodes == ("cloud", "edge-0", "device-000")
+
+
+def test_a_run_cut_short_is_evaluated_at_its_end(begin):
+    experiment = begin(rounds=2, evaluation={"every": 5, "references": False})
+    experiment.rounds(Silent())
+    last = experiment.rows[-1]["accuracy"]
+    experiment.rows[-1] = {**experiment.rows[-1], "accuracy": None}
+    results = experiment.finish(Silent())
+    assert dict(zip(results.nodes, results.accuracy_RV[-1], strict=True)) == last
+
+
+@pytest.mark.parametrize(("every", "rounds"), [(1, [3, 4]), (2, [3, 4]), (3, [2, 4]), (9, [4])])
+def test_checkpoints_come_as_often_as_asked_and_at_the_end(begin, every, rounds):
+    experiment = begin(rounds=5, checkpoint_every=every)
+    experiment.rounds(Silent())
+    assert checkpoint.list_rounds(experiment.folder.checkpoints) == rounds
+    saved = checkpoint.load(experiment.folder.checkpoints)
+    tensors, nodes = state.snapshot_nodes(experiment.world.nodes)
+    assert saved.meta["nodes"] == nodes
+    assert (saved.meta["data"], saved.meta["autoencoder"]) == ("d", "a")
+    assert saved.meta["metrics_length"] == experiment.folder.metrics.stat().st_size
+    assert set(saved.tensors) == set(tensors)
+    for name, values in tensors.items():
+        np.testing.assert_array_equal(saved.tensors[name], values)
+
+
+def test_a_finished_run_leaves_results_pictures_and_the_clouds_model(begin):
+    experiment, progress = begin(evaluation={"references": True}), Recorder()
+    experiment.rounds(progress)
+    results = experiment.finish(progress)
+    folder = experiment.folder
+    assert {p.name for p in folder.root.iterdir()} == {
+        "config.json", "metrics.jsonl", "checkpoints", "results.json", "cloud.safetensors", "curves.png", "bridge.png",
+    }  # fmt: skip
+    cloud = experiment.world.nodes["cloud"].learner.state().arrays()
+    written = load_file(folder.cloud)
+    assert set(written) == set(cloud)
+    for name, values in cloud.items():
+        np.testing.assert_array_equal(written[name], values)
+    said = json.loads(folder.results.read_text())
+    assert (said["alone"], said["centralised"]) == (results.alone, results.centralised)
+    assert said["final"]["cloud"] == round(results.final(Tier.CLOUD), 6)
+    assert ("stage", "references: 2 devices alone, the cloud's model on all private data") in progress.heard
+    assert results.accuracy_RV.shape == (2, 4)
+    assert results.tiers == (Tier.CLOUD, Tier.EDGE, Tier.DEVICE, Tier.DEVICE)
+    assert results.bytes_total == experiment.traffic.total() == experiment.rows[-1]["bytes"]
+    assert results.bytes_per_device == np.mean([experiment.traffic.of(f"device-00{i}") for i in (0, 1)])
+
+
+def test_the_clouds_model_loads_into_the_same_model(begin):
+    import torch
+
+    from fedagg_edge.learners.zoo import build_model
+
+    experiment = begin(rounds=1)
+    experiment.rounds(Silent())
+    experiment.finish(Silent())
+    model = build_model("mlp", (1, 8, 8), 3)
+    model.load_state_dict({k: torch.from_numpy(v) for k, v in load_file(experiment.folder.cloud).items()})
+    x = experiment.world.arrays.test_x_N
+    with torch.no_grad():
+        logits = model.eval()(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(logits, experiment.world.nodes["cloud"].learner.logits(x), atol=1e-6)
+
+
+def test_without_matplotlib_there_are_no_pictures_but_all_the_rest(begin, monkeypatch):
+    experiment, progress = begin(rounds=1), Recorder()
+    experiment.rounds(progress)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    experiment.finish(progress)
+    assert progress.heard[-1] == ("stage", "no pictures: matplotlib is missing; pip install 'fedagg-edge[sim]'")
+    assert experiment.folder.results.exists()
+    assert not experiment.folder.curves.exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from fedagg_edge.partition import PartitionRule, partition
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.samples import PrivateSamples
 from fedagg_edge.seeds import derive, stream
+from fedagg_edge.simulation.progress import Progress, Silent
 from fedagg_edge.store import MemoryStore
 from fedagg_edge.tree import Place, Tree, plant
 
@@ -71,9 +72,7 @@ def data_digest(dataset: Dataset) -> str:
     return h.hexdigest()
 
 
-def obtain_autoencoder(
-    config: SimulationConfig, dataset: Dataset, progress: Callable[[str], None] = lambda _: None
-) -> Artefact:
+def obtain_autoencoder(config: SimulationConfig, dataset: Dataset, progress: Progress | None = None) -> Artefact:
     """Load the configured artefact, or train one on the data set's public split.
 
     Raises ConfigError if there is neither; ArtefactError if the file is not usable.
@@ -88,7 +87,8 @@ def obtain_autoencoder(
         )
     from fedagg_edge.autoencoder.train import train  # noqa: PLC0415  # torch loads when it is wanted
 
-    progress(f"training the autoencoder on {len(dataset.public_x)} public samples")
+    shown = progress or Silent()
+    shown.stage(f"training the autoencoder on {len(dataset.public_x)} public samples")
     return train(
         dataset.public_x,
         input_low=dataset.input_low,
@@ -97,6 +97,7 @@ def obtain_autoencoder(
         epochs=wanted.epochs,
         seed=derive(config.seed, "autoencoder"),
         trained_on=f"public split of {dataset.name}",
+        progress=lambda p: shown.part(p.epoch, p.epochs, "epochs"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Mapping
@@ -120,8 +121,14 @@ class Experiment:
         devices = [n for n in self.watched if world.tree.places[n].tier is Tier.DEVICE]
         if world.config.evaluation.references:
             progress.stage(f"references: {len(devices)} devices alone, the cloud's model on all private data")
-            alone = references.alone(world, devices, self.factories)
-            bound = references.centralised(world, self.factories)
+            passes = itertools.count(1)
+            total = (len(devices) + 1) * world.config.rounds
+
+            def on_pass() -> None:
+                progress.part(next(passes), total, "passes")
+
+            alone = references.alone(world, devices, self.factories, on_pass)
+            bound = references.centralised(world, self.factories, on_pass)
         results = self._results(alone, bound)
         checkpoint.write_atomic(self.folder.results, json.dumps(report.as_json(results), indent=1).encode())
         self._write_cloud()

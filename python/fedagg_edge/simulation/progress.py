@@ -18,6 +18,9 @@ class Progress(Protocol):
     def stage(self, text: str) -> None:
         """Something other than a round begins."""
 
+    def part(self, done: int, total: int, text: str) -> None:
+        """The stage has come to `done` of `total`."""
+
     def start(self, first: int, rounds: int, passes: int) -> None:
         """Rounds `first` to `rounds` - 1 begin, each of `passes` training passes."""
 
@@ -37,6 +40,9 @@ class Silent:
     def stage(self, text: str) -> None:
         """See `Progress.stage`."""
 
+    def part(self, done: int, total: int, text: str) -> None:
+        """See `Progress.part`."""
+
     def start(self, first: int, rounds: int, passes: int) -> None:
         """See `Progress.start`."""
 
@@ -50,17 +56,27 @@ class Silent:
         """See `Progress.close`."""
 
 
+_PATIENCE = 10.0  # seconds without a line, after which a stage says how far it is
+
+
 class Lines(Silent):
-    """One line a round."""
+    """One line a round, and now and then one within a long stage."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
         self._first, self._rounds, self._began = 0, 0, 0.0
+        self._last = 0.0
 
     def stage(self, text: str) -> None:
         """See `Progress.stage`."""
         self._out.write(text + "\n")
         self._out.flush()
+        self._last = time.monotonic()
+
+    def part(self, done: int, total: int, text: str) -> None:
+        """See `Progress.part`."""
+        if time.monotonic() - self._last > _PATIENCE:
+            self.stage(f"  {text} {done}/{total}")
 
     def start(self, first: int, rounds: int, passes: int) -> None:
         """See `Progress.start`."""
@@ -96,11 +112,16 @@ class Bars(Silent):
     def stage(self, text: str) -> None:
         """See `Progress.stage`."""
         self._bars.console.print(text, highlight=False, markup=False)
+        self._bars.update(self._passes, visible=False)
+
+    def part(self, done: int, total: int, text: str) -> None:
+        """See `Progress.part`."""
+        self._bars.update(self._passes, description=text, total=total, completed=done, visible=True)
 
     def start(self, first: int, rounds: int, passes: int) -> None:
         """See `Progress.start`."""
         self._bars.reset(self._rounds, total=rounds, completed=first, visible=True)
-        self._bars.reset(self._passes, total=passes, visible=True)
+        self._bars.reset(self._passes, description="this round", total=passes, visible=True)
 
     def trained(self, node: str) -> None:
         """See `Progress.trained`."""

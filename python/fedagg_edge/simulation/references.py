@@ -6,7 +6,7 @@ over their data as they would under FedAgg.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,25 +21,36 @@ from fedagg_edge.tree import Place
 
 __all__ = ["alone", "centralised"]
 
+OnPass = Callable[[], object]
 
-def alone(world: World, devices: Sequence[NodeId], factories: Mapping[str, LearnerFactory]) -> float:
-    """Mean test accuracy of `devices`, each trained on nothing but its own samples."""
+
+def _nothing() -> None:
+    pass
+
+
+def alone(
+    world: World, devices: Sequence[NodeId], factories: Mapping[str, LearnerFactory], on_pass: OnPass = _nothing
+) -> float:
+    """Mean test accuracy of `devices`, each trained on its own samples alone; `on_pass` is called after each pass."""
     rows = [world.arrays.rows_of[d] for d in devices]
-    scores = [_train(world, world.tree.places[d], r, factories) for d, r in zip(devices, rows, strict=True)]
+    scores = [_train(world, world.tree.places[d], r, factories, on_pass) for d, r in zip(devices, rows, strict=True)]
     return float(np.mean(scores))
 
 
-def centralised(world: World, factories: Mapping[str, LearnerFactory]) -> float:
+def centralised(world: World, factories: Mapping[str, LearnerFactory], on_pass: OnPass = _nothing) -> float:
     """Test accuracy of the cloud's model trained on all private samples in one place: the bound."""
     everything = np.concatenate(list(world.arrays.rows_of.values()))
-    return _train(world, world.tree.root, everything, factories)
+    return _train(world, world.tree.root, everything, factories, on_pass)
 
 
-def _train(world: World, place: Place, rows: NDArray[np.int64], factories: Mapping[str, LearnerFactory]) -> float:
+def _train(
+    world: World, place: Place, rows: NDArray[np.int64], factories: Mapping[str, LearnerFactory], on_pass: OnPass
+) -> float:
     config, arrays = world.config, world.arrays
     learner = make_learner(config, place, world.bridge.sample_shape, world.classes, factories)
     lesson = Lesson(arrays.train_y_N[rows], None, None, arrays.train_x_N[rows])
     for number in range(config.rounds):
         rng = stream(config.seed, "reference", place.id, number)
         train_pass(learner, world.bridge, lesson, config.training.of(place.tier), rng)
+        on_pass()
     return accuracy(learner, arrays.test_x_N, arrays.test_y_N)

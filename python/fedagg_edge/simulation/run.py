@@ -117,7 +117,7 @@ def _limit_threads(threads: int) -> None:
 
 
 def _begin(setup: _Setup) -> Experiment:
-    autoencoder = build.obtain_autoencoder(setup.config, setup.data, setup.progress.stage)
+    autoencoder = build.obtain_autoencoder(setup.config, setup.data, setup.progress)
     digest = artefacts.save(autoencoder, setup.folder.autoencoder)
     pinned = {"data": build.data_digest(setup.data), "autoencoder": digest}
     return _assemble(setup, autoencoder, pinned, next_round=0)

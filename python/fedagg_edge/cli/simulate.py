@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         results = _simulate(config, args)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"; go on with: fedagg simulate {args.config} --resume{_out(args)}") from None
+        raise KeyboardInterrupt(f"; go on with: {_resume_command(args)}") from None
     from fedagg_edge.simulation import report  # noqa: PLC0415
 
     if args.json:
@@ -79,5 +80,10 @@ def _override(config: SimulationConfig, args: argparse.Namespace) -> SimulationC
     return parse_config({**raw, **changes}, where="command line", base_dir=base_dir)
 
 
-def _out(args: argparse.Namespace) -> str:
-    return f" --out {args.out}" if args.out else ""
+def _resume_command(args: argparse.Namespace) -> str:
+    """The command that goes on with this run: all that decides where it is and what it computes, said again."""
+    words = ["fedagg", "simulate", str(args.config), "--resume"]
+    for flag in ("out", "data", "rounds", "seed"):
+        if getattr(args, flag) is not None:
+            words += [f"--{flag}", str(getattr(args, flag))]
+    return shlex.join(words)

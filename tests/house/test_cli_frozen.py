@@ -1,0 +1,45 @@
+"""The command line is frozen: a new verb or flag changes this list, and whoever reviews that sees it.
+
+A setting belongs into the configuration; a flag is for what changes from one call of the same experiment to the next.
+"""
+
+import argparse
+
+from fedagg_edge.cli.main import make_parser
+
+FROZEN = {
+    "": ["--help", "--version"],
+    "simulate": [
+        "--data", "--help", "--json", "--out", "--overwrite", "--quiet", "--resume", "--rounds", "--seed",
+        "CONFIG.toml",
+    ],
+    "new": ["--help", "NAME"],
+    "autoencoder": ["--help"],
+    "autoencoder train": [
+        "--embedding-channels", "--epochs", "--help", "--input-range", "--json", "--key", "--layout", "--limit",
+        "--out", "--quiet", "--seed", "--split", "DATA",
+    ],
+    "doctor": ["--help"],
+}  # fmt: skip
+
+
+def listed(parser: argparse.ArgumentParser, verb: str = "") -> dict[str, list[str]]:
+    """Every verb with its long flags and positional arguments, sorted."""
+    words, below = [], {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, inner in action.choices.items():
+                below |= listed(inner, f"{verb} {name}".strip())
+        else:
+            words.append(max(action.option_strings, key=len) if action.option_strings else str(action.metavar))
+    return {verb: sorted(words), **below}
+
+
+def test_verbs_and_flags_are_these() -> None:
+    assert listed(make_parser()) == FROZEN
+
+
+def test_the_check_can_fail() -> None:
+    parser = make_parser()
+    parser.add_argument("--one-more")
+    assert listed(parser)[""] == ["--help", "--one-more", "--version"]

@@ -1,0 +1,99 @@
+import signal
+import subprocess
+
+import pytest
+
+import fedagg_edge
+from fedagg_edge.cli import doctor, main
+from fedagg_edge.errors import ConfigError
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Let `fedagg doctor` raise."""
+
+    def patch(error):
+        def run(args):
+            raise error
+
+        monkeypatch.setattr(doctor, "run", run)
+
+    return patch
+
+
+def test_the_version(fedagg):
+    assert fedagg("--version") == (0, f"fedagg-edge {fedagg_edge.__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [[], ["simulat"], ["simulate"], ["new"], ["doctor", "x"], ["simulate", "a", "--x"]])
+def test_wrong_use_is_exit_2_with_the_usage(fedagg, words):
+    code, out, err = fedagg(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: fedagg")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["simulate", "--help"], ["new", "--help"], ["autoencoder", "--help"]])
+def test_help(fedagg, words):
+    code, out, err = fedagg(*words)
+    assert (code, err) == (0, "")
+    assert out.startswith("usage: fedagg")
+
+
+def test_what_the_user_can_mend_is_one_line_and_exit_1(fedagg, failing):
+    failing(ConfigError("a.toml: rounds: got 0"))
+    assert fedagg("doctor") == (1, "", "fedagg: a.toml: rounds: got 0\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(13, "Permission denied", "/x/y"), "fedagg: /x/y: Permission denied\n"),
+        (OSError(28, "No space left on device"), "fedagg: i/o error: No space left on device\n"),
+        (ImportError("FEDAGG_FORCE_ISA: got 'mmx'"), "fedagg: FEDAGG_FORCE_ISA: got 'mmx'\n"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_too(fedagg, failing, error, line):
+    failing(error)
+    assert fedagg("doctor") == (1, "", line)
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), ImportError("no torch"), ZeroDivisionError()])
+def test_a_bug_is_not_hidden(fedagg, failing, error):
+    failing(error)
+    with pytest.raises(type(error)):
+        fedagg("doctor")
+
+
+def test_an_interrupt_is_exit_130_with_what_to_do(fedagg, failing):
+    failing(KeyboardInterrupt("; go on with: this"))
+    assert fedagg("doctor") == (130, "", "\nfedagg: stopped; go on with: this\n")
+
+
+def test_sigterm_is_an_interrupt(fedagg, monkeypatch):
+    monkeypatch.setattr(doctor, "run", lambda args: signal.raise_signal(signal.SIGTERM) or 0)
+    assert fedagg("doctor") == (130, "", "\nfedagg: stopped\n")
+
+
+def test_the_exit_code_is_the_verbs(fedagg, monkeypatch):
+    monkeypatch.setattr(doctor, "run", lambda args: 7)
+    assert fedagg("doctor")[0] == 7
+
+
+def test_a_reader_that_left_is_no_traceback(command):
+    process = subprocess.Popen([*command, "doctor"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.wait(timeout=60) == 1
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_a_wrong_instruction_set_is_named(command, monkeypatch):
+    monkeypatch.setenv("FEDAGG_FORCE_ISA", "mmx")
+    done = subprocess.run([*command, "doctor"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("fedagg: FEDAGG_FORCE_ISA: got 'mmx', expected one")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_parser_names_the_program_whatever_started_it():
+    assert main.make_parser().prog == "fedagg"

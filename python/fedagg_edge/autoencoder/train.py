@@ -62,7 +62,7 @@ def train(
     `input_low` and `input_high`, numbers or one per channel, are what 0 and 1 of the model scale stand for; without
     them uint8 means 0..255 and floats are measured (`scale.measure_range`). `embedding_channels` defaults as in
     `networks.default_arguments`; `batch_size` and `learning_rate` to 128 and 0.016 for an open set of fewer than 4,096
-    samples, else to 32 and 0.008; `epochs` to as many as make about 2,500 steps, at least 4. A random tenth of the
+    samples, else to 32 and 0.004; `epochs` to as many as make about 2,500 steps, at least 4. A random tenth of the
     samples, at most 2,000, is held out for the report's PSNR. `progress` is called after every epoch.
 
     Raises DataError for samples or settings that cannot be trained on. torch's global random state is left as it was.
@@ -152,7 +152,7 @@ def _plan(
     """Fill in what was left open for a training set of `count`; the defaults were tuned on digits and on CIFAR-100."""
     small = count < SMALL
     batch_size = (128 if small else 32) if batch_size is None else batch_size
-    learning_rate = (0.016 if small else 0.008) if learning_rate is None else learning_rate
+    learning_rate = (0.016 if small else 0.004) if learning_rate is None else learning_rate
     if batch_size < 1 or not 0 < learning_rate < math.inf or (epochs is not None and epochs < 1):
         raise DataError(
             f"autoencoder: got batch_size {batch_size}, learning_rate {learning_rate}, epochs {epochs}, "

@@ -50,24 +50,59 @@ void normalised_weights(const AggregateInput& input, std::size_t n, std::size_t 
     }
 }
 
+// Multiplies the weights of the block's rows, [K, rows], by the teachers' confidence and normalises them again. A NaN
+// spreads to all weights of its row, and so to the row.
+void weigh_by_confidence(const AggregateInput& input, const Kernels& kernels, std::size_t begin, std::size_t end,
+                         float* scratch, float* weights) {
+    const std::size_t rows = end - begin;
+    std::vector<float> sure(rows);
+    std::vector<double> total(rows, 0);
+    for (std::size_t k = 0; k < input.teacher_count; ++k) {
+        kernels.confidence_rows(input.teachers[k], input.classes, begin, end, scratch, sure.data());
+        for (std::size_t n = 0; n < rows; ++n) {
+            float& weight = weights[k * rows + n];
+            if (weight != 0) weight *= sure[n];
+            total[n] += static_cast<double>(weight);
+        }
+    }
+    for (std::size_t k = 0; k < input.teacher_count; ++k) {
+        for (std::size_t n = 0; n < rows; ++n) {
+            float& weight = weights[k * rows + n];
+            if (weight != 0) weight = static_cast<float>(static_cast<double>(weight) / total[n]);
+        }
+    }
+}
+
+auto kernel_of(const Kernels& kernels, Aggregation method) {
+    switch (method) {
+        case Aggregation::mean_probabilities: return kernels.mean_probabilities_rows;
+        case Aggregation::trimmed_mean:
+        case Aggregation::median: return kernels.order_mean_rows;
+        default: return kernels.mean_logits_rows;
+    }
+}
+
 }  // namespace
 
-void aggregate_logits(const AggregateInput& input, Aggregation method, unsigned threads, float* out) {
+void aggregate_logits(const AggregateInput& input, Aggregation method, double trim, unsigned threads, float* out) {
     if (threads == 0) throw ArgumentError("threads: got 0, expected 1 or more");
+    if (!(trim >= 0 && trim < 0.5)) throw ArgumentError("trim: got " + std::to_string(trim) + ", expected 0 to below 0.5");
     check(input);
     const Kernels& kernels = active_kernels();
-    const auto kernel =
-        method == Aggregation::mean_logits ? kernels.mean_logits_rows : kernels.mean_probabilities_rows;
-    float* const scratch = Scratch::of_this_thread<float>(kernels.scratch_floats(input.classes));
+    const auto kernel = kernel_of(kernels, method);
+    float* const scratch = Scratch::of_this_thread<float>(kernels.scratch_floats(input.classes, input.teacher_count));
 
     // 16 KiB of output stay in the first-level cache while one teacher after the other is added
     const std::size_t rows_per_block = std::max<std::size_t>(16, 4096 / input.classes / 16 * 16);
+    const bool weighs = method == Aggregation::entropy_weighted;
     AggregateBlock block;
     block.teachers = input.teachers;
     block.teacher_count = input.teacher_count;
-    block.same_weight_in_every_row = input.sample_weights == nullptr && input.mask == nullptr;
+    block.same_weight_in_every_row = input.sample_weights == nullptr && input.mask == nullptr && !weighs;
     block.out = out;
     block.classes = input.classes;
+    block.trim = trim;
+    block.median = method == Aggregation::median;
     std::vector<float> weights(input.teacher_count * (block.same_weight_in_every_row ? 1 : rows_per_block));
     block.weight = weights.data();
     if (block.same_weight_in_every_row) normalised_weights(input, 0, 1, weights.data());
@@ -76,8 +111,16 @@ void aggregate_logits(const AggregateInput& input, Aggregation method, unsigned 
         for (std::size_t n = begin; !block.same_weight_in_every_row && n < end; ++n) {
             normalised_weights(input, n, end - begin, weights.data() + (n - begin));
         }
+        if (weighs) weigh_by_confidence(input, kernels, begin, end, scratch, weights.data());
         kernel(block, begin, end, scratch);
     }
+}
+
+void confidence(const Logits& logits, std::size_t rows, std::size_t classes, float* out) {
+    if (classes == 0) throw ArgumentError("logits: got 0 classes, expected at least 1");
+    const Kernels& kernels = active_kernels();
+    float* const scratch = Scratch::of_this_thread<float>(kernels.scratch_floats(classes, 1));
+    kernels.confidence_rows(logits, classes, 0, rows, scratch, out);
 }
 
 }  // namespace fedagg

@@ -82,11 +82,11 @@ template <class Real>
 DistillSums run(const DistillBatch<Real>& batch, std::size_t rows, const DistillOptions&) {
     DistillSums sums;
     if constexpr (sizeof(Real) == sizeof(double)) {
-        const std::size_t scratch = kernels_scalar.scratch_floats(batch.classes);
+        const std::size_t scratch = kernels_scalar.scratch_floats(batch.classes, 0);
         f64_distill_rows_scalar(batch, 0, rows, Scratch::of_this_thread<double>(scratch), sums);
     } else {
         const Kernels& kernels = active_kernels();
-        float* const scratch = Scratch::of_this_thread<float>(kernels.scratch_floats(batch.classes));
+        float* const scratch = Scratch::of_this_thread<float>(kernels.scratch_floats(batch.classes, 0));
         kernels.f32_distill_rows(batch, 0, rows, scratch, sums);
     }
     return sums;

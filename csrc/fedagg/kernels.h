@@ -53,14 +53,15 @@ struct AggregateBlock {
     bool same_weight_in_every_row = false;  // then row 0's weights are used, and rows may be treated as one run
     float* out = nullptr;                   // [N, C], indexed by absolute row
     std::size_t classes = 0;
-    bool larger_than_cache = false;
+    double trim = 0;      // order_mean_rows: the share of teachers left out at either end; below 0.5
+    bool median = false;  // order_mean_rows: leave out all but the middle one or two instead
 };
 
 struct Kernels {
     const char* name;
 
-    // floats of 64-byte aligned scratch that the row kernels below need for C classes
-    std::size_t (*scratch_floats)(std::size_t classes);
+    // floats of 64-byte aligned scratch that the row kernels below need for C classes and K teachers
+    std::size_t (*scratch_floats)(std::size_t classes, std::size_t teachers);
 
     void (*f32_distill_rows)(const DistillBatch<float>&, std::size_t begin, std::size_t end, float* scratch,
                              DistillSums&);
@@ -68,6 +69,12 @@ struct Kernels {
     void (*mean_logits_rows)(const AggregateBlock&, std::size_t begin, std::size_t end, float* scratch);
     // out = log(sum_k w_k softmax(z_k))
     void (*mean_probabilities_rows)(const AggregateBlock&, std::size_t begin, std::size_t end, float* scratch);
+
+    // for every element the mean of its middle values over the teachers of weight above 0
+    void (*order_mean_rows)(const AggregateBlock&, std::size_t begin, std::size_t end, float* scratch);
+    // out[n - begin] = exp(-entropy(softmax(z_n))), from 1 / C to 1
+    void (*confidence_rows)(const Logits&, std::size_t classes, std::size_t begin, std::size_t end, float* scratch,
+                            float* out);
 
     void (*f32_to_f16)(const float* x, std::size_t count, std::uint16_t* out);
     void (*f16_to_f32)(const std::uint16_t* x, std::size_t count, float* out);

@@ -26,36 +26,78 @@ void add_run(const T* z, float weight, std::size_t size, float* out) {
     }
 }
 
+// Any mixture of storage types, weights that differ from row to row: one teacher's row after the other.
 template <class V>
-void add_teacher_run(const Logits& z, float weight, std::size_t row, std::size_t rows, std::size_t classes, float* out) {
-    const std::size_t at = row * classes, size = rows * classes;
-    switch (z.type) {
-        case LogitType::f16: return add_run<V>(static_cast<const std::uint16_t*>(z.data) + at, weight, size, out);
-        case LogitType::i8:
-            for (std::size_t n = 0; n < rows; ++n) {
-                add_run<V>(static_cast<const std::int8_t*>(z.data) + at + n * classes, weight * z.row_scale[row + n],
-                           classes, out + n * classes);
-            }
-            return;
-        default: return add_run<V>(static_cast<const float*>(z.data) + at, weight, size, out);
+void mean_logits_row(const AggregateBlock& block, std::size_t n, std::size_t begin, std::size_t end) {
+    const std::size_t classes = block.classes, at = n * classes;
+    float* const out = block.out + at;
+    __builtin_memset(out, 0, classes * sizeof(float));
+    for (std::size_t k = 0; k < block.teacher_count; ++k) {
+        const float weight = weight_of(block, k, n, begin, end);
+        const Logits& z = block.teachers[k];
+        if (weight == 0) continue;
+        switch (z.type) {
+            case LogitType::f16: add_run<V>(static_cast<const std::uint16_t*>(z.data) + at, weight, classes, out); break;
+            case LogitType::i8:
+                add_run<V>(static_cast<const std::int8_t*>(z.data) + at, weight * z.row_scale[n], classes, out);
+                break;
+            default: add_run<V>(static_cast<const float*>(z.data) + at, weight, classes, out);
+        }
+    }
+}
+
+// out[i] = sum_k weight(k) * teacher_k[i] for i in [from, to), all teachers stored as T: four vectors at a time stay in
+// registers over all teachers.
+template <class V, class T, class Weight>
+void mean_run(const AggregateBlock& block, std::size_t from, std::size_t to, const Weight& weight) {
+    using F = typename V::F;
+    constexpr std::size_t w = V::width;
+    const auto teacher = [&](std::size_t k) { return static_cast<const T*>(block.teachers[k].data); };
+    std::size_t i = from;
+    for (; i + 4 * w <= to; i += 4 * w) {
+        F x0 = V::set1(0), x1 = x0, x2 = x0, x3 = x0;
+        for (std::size_t k = 0; k < block.teacher_count; ++k) {
+            const T* const z = teacher(k) + i;
+            const F wk = V::set1(weight(k));
+            x0 = V::fma(wk, V::load(z), x0);
+            x1 = V::fma(wk, V::load(z + w), x1);
+            x2 = V::fma(wk, V::load(z + 2 * w), x2);
+            x3 = V::fma(wk, V::load(z + 3 * w), x3);
+        }
+        V::store(block.out + i, x0);
+        V::store(block.out + i + w, x1);
+        V::store(block.out + i + 2 * w, x2);
+        V::store(block.out + i + 3 * w, x3);
+    }
+    for (; i < to; i += w) {
+        const std::size_t n = to - i < w ? to - i : w;
+        F x = V::set1(0);
+        for (std::size_t k = 0; k < block.teacher_count; ++k) {
+            x = V::fma(V::set1(weight(k)), V::load_first(teacher(k) + i, n, x), x);
+        }
+        V::store_first(block.out + i, x, n);
     }
 }
 
 // mean_logits_rows__<isa>
 template <class V>
 void mean_logits_rows(const AggregateBlock& block, std::size_t begin, std::size_t end, float*) {
-    const std::size_t classes = block.classes;
-    float* const out = block.out + begin * classes;
-    __builtin_memset(out, 0, (end - begin) * classes * sizeof(float));
-    for (std::size_t k = 0; k < block.teacher_count; ++k) {
-        if (block.same_weight_in_every_row) {
-            if (block.weight[k] != 0) add_teacher_run<V>(block.teachers[k], block.weight[k], begin, end - begin, classes, out);
-            continue;
-        }
-        for (std::size_t n = begin; n < end; ++n) {
-            const float weight = weight_of(block, k, n, begin, end);
-            if (weight != 0) add_teacher_run<V>(block.teachers[k], weight, n, 1, classes, out + (n - begin) * classes);
-        }
+    const LogitType type = block.teachers[0].type;
+    bool uniform = block.same_weight_in_every_row;
+    for (std::size_t k = 0; uniform && k < block.teacher_count; ++k) {
+        uniform = block.teachers[k].type == type && block.weight[k] != 0;
+    }
+    if (!uniform) {
+        for (std::size_t n = begin; n < end; ++n) mean_logits_row<V>(block, n, begin, end);
+        return;
+    }
+    const std::size_t from = begin * block.classes, to = end * block.classes;
+    const auto weight = [&](std::size_t k) { return block.weight[k]; };
+    if (type == LogitType::f32) return mean_run<V, float>(block, from, to, weight);
+    if (type == LogitType::f16) return mean_run<V, std::uint16_t>(block, from, to, weight);
+    for (std::size_t n = begin; n < end; ++n) {
+        mean_run<V, std::int8_t>(block, n * block.classes, (n + 1) * block.classes,
+                                 [&](std::size_t k) { return block.weight[k] * block.teachers[k].row_scale[n]; });
     }
 }
 

@@ -4,14 +4,17 @@
 #include "aggregate.inl.h"
 #include "codec.inl.h"
 #include "distill.inl.h"
+#include "order.inl.h"
 
 namespace {
 
-// floats of scratch for any kernel of this table on rows of `classes`
+// floats of scratch for any kernel of this table
 template <class V>
-std::size_t kernel_scratch(std::size_t classes) {
-    const std::size_t distill = distill_scratch<V>(classes);
-    return distill > 4 * padded(classes) ? distill : 4 * padded(classes);  // exact_log_mean_row, one teacher's row
+std::size_t kernel_scratch(std::size_t classes, std::size_t teachers) {
+    std::size_t most = distill_scratch<V>(classes);
+    if (most < 4 * padded(classes)) most = 4 * padded(classes);        // exact_log_mean_row, one teacher's row
+    if (most < teachers * V::width) most = teachers * V::width;  // order_mean_rows
+    return most;
 }
 
 template <class V>
@@ -21,6 +24,8 @@ constexpr fedagg::Kernels kernel_table(const char* name) {
             softmax_kl_rows<V>,
             mean_logits_rows<V>,
             mean_probabilities_rows<V>,
+            order_mean_rows<V>,
+            confidence_rows<V>,
             f32_to_f16<V>,
             f16_to_f32<V>,
             f32_to_i8_rows<V>,

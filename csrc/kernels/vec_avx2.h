@@ -49,6 +49,8 @@ struct Avx2 {
 
     static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
     static F max(F a, F b) { return _mm256_max_ps(a, b); }
+    static F min(F a, F b) { return _mm256_min_ps(a, b); }
+    static F nan_or_zero(F x) { return _mm256_and_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q), x); }
     static F add_product_unless_zero(F w, F d, F sum) {
         return _mm256_add_ps(sum, zero_where_zero(w, _mm256_mul_ps(w, d)));
     }

@@ -51,6 +51,8 @@ struct Avx512 {
 
     static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
     static F max(F a, F b) { return _mm512_max_ps(a, b); }
+    static F min(F a, F b) { return _mm512_min_ps(a, b); }
+    static F nan_or_zero(F x) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x); }
     static F add_product_unless_zero(F w, F d, F sum) {
         return _mm512_mask3_fmadd_ps(w, d, sum, _mm512_cmp_ps_mask(w, _mm512_setzero_ps(), _CMP_NEQ_UQ));
     }

@@ -57,6 +57,8 @@ struct Neon {
 
     static F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
     static F max(F a, F b) { return vmaxq_f32(a, b); }
+    static F min(F a, F b) { return vminq_f32(a, b); }
+    static F nan_or_zero(F x) { return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vceqq_f32(x, x))); }
     static F add_product_unless_zero(F w, F d, F sum) { return vaddq_f32(sum, zero_where_zero(w, vmulq_f32(w, d))); }
     static F zero_where_zero(F w, F x) {
         return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vceqzq_f32(w)));

@@ -35,6 +35,8 @@ struct Scalar {
 
     static F fma(F a, F b, F c) { return a * b + c; }
     static F max(F a, F b) { return a > b ? a : b; }
+    static F min(F a, F b) { return a < b ? a : b; }
+    static F nan_or_zero(F x) { return x != x ? x : 0; }
     static F add_product_unless_zero(F w, F d, F sum) { return w == 0 ? sum : sum + w * d; }
     static F zero_where_zero(F w, F x) { return w == 0 ? 0 : x; }
     static Real sum(F x) { return x; }

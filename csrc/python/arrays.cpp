@@ -1,5 +1,7 @@
 #include "arrays.h"
 
+#include "dlpack.h"
+
 #include <vector>
 
 namespace fedagg::python {
@@ -35,28 +37,92 @@ std::size_t item_size(DType dtype) {
 std::string type_name(PyObject* object) { return object == Py_None ? "None" : Py_TYPE(object)->tp_name; }
 
 std::string shape_text(const Array& array) {
-    std::string text = "[";
-    for (int i = 0; i < array.dimensions; ++i) text += (i == 0 ? "" : ", ") + std::to_string(array.shape[i]);
-    return text + "]";
+    std::string text = py::str(py::handle(array.object).attr("shape")).cast<std::string>();
+    const auto open = text.find_last_of("(["), close = text.find_first_of(")]");
+    text = text.substr(open + 1, close - open - 1);  // "(3,)", "(2, 3)" or "torch.Size([2, 3])"
+    if (!text.empty() && text.back() == ',') text.pop_back();
+    return "[" + text + "]";
 }
 
 std::string dtype_text(const Array& array) {
     return py::str(py::handle(array.object).attr("dtype")).cast<std::string>();
 }
 
+// The exchange table of a type, found once: programs use one tensor type.
+const dlpack::ExchangeApi* exchange_of(PyTypeObject* type) {
+    static PyTypeObject* known_type = nullptr;
+    static const dlpack::ExchangeApi* known = nullptr;
+    if (type == known_type) return known;
+    PyObject* const capsule = PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), dlpack::attribute);
+    const auto* found = capsule == nullptr ? nullptr : static_cast<const dlpack::ExchangeApi*>(PyCapsule_GetPointer(capsule, dlpack::capsule_name));
+    Py_XDECREF(capsule);  // the table outlives its capsule: it is static in the library that offers it
+    PyErr_Clear();
+    if (found == nullptr || found->major_version != 1 || found->tensor_from_py_object == nullptr) return nullptr;
+    Py_INCREF(type);  // for good: the pointer must not come to mean another type
+    known_type = type;
+    known = found;
+    return found;
+}
+
+DType dtype_of(const dlpack::Tensor& tensor) {
+    if (tensor.type_lanes != 1) return DType::other;
+    switch (tensor.type_code) {
+        case dlpack::code_bool: return tensor.type_bits == 8 ? DType::boolean : DType::other;
+        case dlpack::code_int: return tensor.type_bits == 64 ? DType::i64 : tensor.type_bits == 8 ? DType::i8 : DType::other;
+        case dlpack::code_uint: return tensor.type_bits == 8 ? DType::u8 : DType::other;
+        case dlpack::code_float:
+            return tensor.type_bits == 32 ? DType::f32 : tensor.type_bits == 64 ? DType::f64
+                   : tensor.type_bits == 16 ? DType::f16 : DType::other;
+        default: return DType::other;
+    }
+}
+
+bool is_contiguous(const dlpack::Tensor& tensor) {
+    std::int64_t expected = 1;
+    for (int i = tensor.dimensions - 1; i >= 0; --i) {
+        if (tensor.shape[i] == 0) return true;
+        if (tensor.strides != nullptr && tensor.shape[i] != 1 && tensor.strides[i] != expected) return false;
+        expected *= tensor.shape[i];
+    }
+    return true;
+}
+
+Array tensor_view(PyObject* object, const dlpack::ExchangeApi& api, const char* name) {
+    dlpack::Tensor tensor;
+    if (api.tensor_from_py_object(object, &tensor) != 0) throw py::error_already_set();
+    if (tensor.device_type != dlpack::cpu && tensor.device_type != dlpack::pinned_by_cuda) {
+        throw py::value_error(std::string(name) + ": got a tensor on " +
+                              py::str(py::handle(object).attr("device")).cast<std::string>() +
+                              ", expected one in cpu memory; move it with .cpu()");
+    }
+    Array array;
+    array.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
+    array.name = name;
+    array.object = object;
+    array.dtype = dtype_of(tensor);
+    array.dimensions = tensor.dimensions;
+    for (int i = 0; i < tensor.dimensions && i < 2; ++i) array.shape[i] = static_cast<std::size_t>(tensor.shape[i]);
+    array.contiguous = is_contiguous(tensor) && reinterpret_cast<std::uintptr_t>(array.data) % item_size(array.dtype) == 0;
+    array.writable = true;
+    array.is_tensor = true;
+    return array;
+}
+
 }  // namespace
 
 std::size_t Array::bytes() const {
-    std::size_t count = item_size(dtype);
-    for (int i = 0; i < dimensions; ++i) count *= static_cast<std::size_t>(shape[i]);
-    return count;
+    return item_size(dtype) * size(0) * size(1);
 }
 
-bool is_array(PyObject* object) { return py::detail::npy_api::get().PyArray_Check_(object); }
+bool is_numpy(PyObject* object) { return py::detail::npy_api::get().PyArray_Check_(object); }
+
+bool is_tensor(PyObject* object) { return exchange_of(Py_TYPE(object)) != nullptr; }
 
 Array array_argument(PyObject* object, const char* name, const char* expected) {
-    if (!is_array(object)) {
-        throw py::type_error(std::string(name) + ": got " + type_name(object) + ", expected a numpy array of " + expected);
+    if (!is_numpy(object)) {
+        if (const auto* const api = exchange_of(Py_TYPE(object))) return tensor_view(object, *api, name);
+        throw py::type_error(std::string(name) + ": got " + type_name(object) +
+                             ", expected a numpy array or a torch tensor of " + expected);
     }
     const auto* const proxy = py::detail::array_proxy(object);
     Array array;
@@ -65,7 +131,7 @@ Array array_argument(PyObject* object, const char* name, const char* expected) {
     array.object = object;
     array.dtype = dtype_of(proxy->descr);
     array.dimensions = proxy->nd;
-    array.shape = proxy->dimensions;
+    for (int i = 0; i < proxy->nd && i < 2; ++i) array.shape[i] = static_cast<std::size_t>(proxy->dimensions[i]);
     array.contiguous = (proxy->flags & c_contiguous_flag) != 0 && (proxy->flags & aligned_flag) != 0;
     array.writable = (proxy->flags & writable_flag) != 0;
     return array;
@@ -78,7 +144,8 @@ void require_dtype(const Array& array, std::initializer_list<DType> allowed) {
         expected += (expected.empty() ? "" : " or ") + std::string(dtype_name(dtype));
     }
     throw py::type_error(std::string(array.name) + ": got " + dtype_text(array) + ", expected " + expected +
-                         "; convert with .astype(numpy." + dtype_name(*allowed.begin()) + ")");
+                         "; convert with " + (array.is_tensor ? ".to(torch." : ".astype(numpy.") +
+                         dtype_name(*allowed.begin()) + ")");
 }
 
 void require_dimensions(const Array& array, int dimensions, const char* letters) {
@@ -89,8 +156,8 @@ void require_dimensions(const Array& array, int dimensions, const char* letters)
 void require_contiguous(const Array& array) {
     if (array.contiguous) return;
     throw py::value_error(std::string(array.name) +
-                          ": got an array that is not c-contiguous and aligned, expected one that is; "
-                          "copy it with numpy.ascontiguousarray");
+                          ": got an array that is not c-contiguous and aligned, expected one that is; copy it with " +
+                          (array.is_tensor ? ".contiguous()" : "numpy.ascontiguousarray"));
 }
 
 void require_writable(const Array& array) {
@@ -135,6 +202,11 @@ const char* dtype_name(DType dtype) {
         case DType::other: break;
     }
     return "other";
+}
+
+py::object new_array_like(const Array& like) {
+    if (like.is_tensor) return py::handle(like.object).attr("new_empty")(py::make_tuple(like.size(0), like.size(1)));
+    return new_array(like.dtype, {like.size(0), like.size(1)});
 }
 
 py::array new_array(DType dtype, std::initializer_list<std::size_t> shape) {

@@ -1,4 +1,4 @@
-// What a Python array is, seen without copying: pointer, shape, dtype. Refusals name the argument, what came, what was
+// What a Python array or tensor is, seen without copying: pointer, shape, dtype. Refusals name the argument, what came, what was
 // expected and what to do about it.
 #pragma once
 
@@ -18,21 +18,24 @@ enum class DType : std::uint8_t { boolean, i8, u8, i64, f16, f32, f64, other };
 
 struct Array {
     void* data = nullptr;
-    std::size_t size(int axis) const { return axis < dimensions ? static_cast<std::size_t>(shape[axis]) : 1; }
+    std::size_t size(int axis) const { return axis < dimensions ? shape[axis] : 1; }
     std::size_t bytes() const;
 
     const char* name = "";  // of the argument, for messages
     PyObject* object = nullptr;
     DType dtype = DType::other;
     int dimensions = 0;
-    const Py_ssize_t* shape = nullptr;  // borrowed from the array object
+    std::size_t shape[2] = {};          // of the first two axes; no kernel takes more
     bool contiguous = false;            // row-major without gaps, and aligned for its dtype
     bool writable = false;
+    bool is_tensor = false;
 };
 
-bool is_array(PyObject* object);
+bool is_numpy(PyObject* object);
+bool is_tensor(PyObject* object);
 
-// A view of a numpy array. Throws TypeError for anything else; `expected` ends the message: "float32 [N, C]".
+// A view of a numpy array, or of a tensor in CPU memory whose type exchanges DLPack in C (torch 2.10 and newer). Throws
+// TypeError for anything else; `expected` ends the message: "float32 [N, C]".
 Array array_argument(PyObject* object, const char* name, const char* expected);
 
 void require_dtype(const Array& array, std::initializer_list<DType> allowed);  // TypeError
@@ -50,6 +53,8 @@ void require_apart(const Array& output, const Array& input);
 bool same_memory(const Array& a, const Array& b);
 
 const char* dtype_name(DType dtype);
+// Uninitialised, of the same library and dtype as `like`.
+py::object new_array_like(const Array& like);
 py::array new_array(DType dtype, std::initializer_list<std::size_t> shape);
 
 }  // namespace fedagg::python

@@ -13,7 +13,11 @@ namespace {
 Aggregation method_named(const std::string& name) {
     if (name == "mean_logits") return Aggregation::mean_logits;
     if (name == "mean_probabilities") return Aggregation::mean_probabilities;
-    throw py::value_error("method: got '" + name + "', expected 'mean_logits' or 'mean_probabilities'");
+    if (name == "entropy_weighted") return Aggregation::entropy_weighted;
+    if (name == "trimmed_mean") return Aggregation::trimmed_mean;
+    if (name == "median") return Aggregation::median;
+    throw py::value_error("method: got '" + name +
+                          "', expected 'mean_logits', 'mean_probabilities', 'entropy_weighted', 'trimmed_mean' or 'median'");
 }
 
 struct Teachers {
@@ -53,7 +57,7 @@ Array weights_of(const py::object& object, const char* name, DType dtype, int di
 
 py::object aggregate(const py::object& sequence, const std::string& method, const py::object& weights_K,
                      const py::object& sample_weights_KN, const py::object& mask_KN, const py::object& out,
-                     const py::object& threads) {
+                     double trim, const py::object& threads) {
     const Aggregation aggregation = method_named(method);
     const Teachers teachers = teachers_of(sequence);
     const std::size_t count = teachers.logits.size();
@@ -86,9 +90,18 @@ py::object aggregate(const py::object& sequence, const std::string& method, cons
     const unsigned thread_count = threads_argument(threads.ptr());
     {
         const MaybeReleaseGil gil(count * teachers.rows * teachers.classes > small_call_elements);
-        aggregate_logits(input, aggregation, thread_count, static_cast<float*>(target.data));
+        aggregate_logits(input, aggregation, trim, thread_count, static_cast<float*>(target.data));
     }
     return result;
+}
+
+py::array confidence_of(const py::object& logits_NC) {
+    const LogitsArgument z = logits_argument(logits_NC.ptr(), "logits_NC");
+    py::array_t<float> out(static_cast<py::ssize_t>(z.values.size(0)));
+    float* const to = out.mutable_data();
+    const MaybeReleaseGil gil(z.values.size(0) * z.values.size(1) > small_call_elements);
+    confidence(z.logits, z.values.size(0), z.values.size(1), to);
+    return out;
 }
 
 }  // namespace
@@ -96,7 +109,9 @@ py::object aggregate(const py::object& sequence, const std::string& method, cons
 void bind_aggregate(py::module_& module) {
     module.def("aggregate_logits", &aggregate, py::arg("teachers"), py::kw_only(), py::arg("method") = "mean_logits",
                py::arg("weights_K") = py::none(), py::arg("sample_weights_KN") = py::none(),
-               py::arg("mask_KN") = py::none(), py::arg("out") = py::none(), py::arg("threads") = 1);
+               py::arg("mask_KN") = py::none(), py::arg("out") = py::none(), py::arg("trim") = 0.25,
+               py::arg("threads") = 1);
+    module.def("confidence", &confidence_of, py::arg("logits_NC"));
 }
 
 }  // namespace fedagg::python

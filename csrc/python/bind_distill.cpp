@@ -107,7 +107,7 @@ PyObject* run(PyObject* const* slots, const Array& student_array) {
         }
         gradient = py::reinterpret_borrow<py::object>(slots[out]);
     } else {
-        gradient = new_array(student_array.dtype, {rows, classes});
+        gradient = new_array_like(student_array);
         out_array = array_argument(gradient.ptr(), "out", "");
     }
     DistillLoss loss;
@@ -145,6 +145,9 @@ Return the distillation loss of one batch and its gradient (arXiv 2312.11489, eq
 or, for direction "student||teacher", the KL the other way round. There is no hidden temperature**2: Hinton's form
 is kl_weight = beta * temperature**2. The paper's print, a temperature on the teacher only, is temperature=1 with
 teacher_temperature=T. Means are taken over the rows that count, sums in float64; no row, no loss: 0.0.
+
+Arrays are numpy's or, read through DLPack without a copy, torch's in CPU memory; without `out` the gradient is of the
+student's library. A tensor that requires gradients is read like any other: detach it to say so.
 
 student_NC: float32 [N, C], or float64, which runs the scalar kernel in double (for gradient checks).
 teacher_NC: float32 or float16 [N, C] or QuantisedLogits, read in place; float64 beside a float64 student.

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +26,12 @@ __all__ = [
     "DistillLoss",
     "Logits",
     "QuantisedLogits",
+    "RunningAggregate",
     "active_isa",
     "active_isa_reason",
     "aggregate_logits",
     "available_isas",
+    "confidence",
     "decode_affine",
     "dequantise_logits",
     "distill_loss",
@@ -40,7 +42,9 @@ __all__ = [
     "to_f16",
 ]
 
-AggregationMethod: TypeAlias = Literal["mean_logits", "mean_probabilities"]
+AggregationMethod: TypeAlias = Literal[
+    "mean_logits", "mean_probabilities", "entropy_weighted", "trimmed_mean", "median"
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +68,7 @@ def aggregate_logits(
     weights_K: NDArray[np.float32] | None = None,
     sample_weights_KN: NDArray[np.float32] | None = None,
     mask_KN: NDArray[np.bool_] | None = None,
+    trim: float = 0.25,
     out: NDArray[np.float32] | None = None,
     threads: int = 1,
 ) -> NDArray[np.float32]:
@@ -75,9 +80,14 @@ def aggregate_logits(
 
     - "mean_logits": sum_k w_kn z_knc
     - "mean_probabilities": log(sum_k w_kn softmax(z_kn)_c), logits whose softmax is the mean of the softmaxes
+    - "entropy_weighted": mean_logits with w_kn * exp(-entropy(softmax(z_kn))): whoever is sure counts more
+    - "trimmed_mean": per class, the mean without the floor(trim * K) smallest and as many of the largest
+    - "median": per class, the middle value or the mean of the middle two
+
+    The last two count teachers instead of weighing them: there a weight only says whether a teacher takes part.
 
     `out`, when given, receives the result and overlaps no input. Raises `ValueError` when there is no teacher, when a
-    weight is negative or not finite, or when the weights of a sample sum to 0.
+    weight is negative or not finite, when the weights of a sample sum to 0, or for a trim outside [0, 0.5).
     """
     return _core.aggregate_logits(
         teachers,
@@ -85,9 +95,57 @@ def aggregate_logits(
         weights_K=weights_K,
         sample_weights_KN=sample_weights_KN,
         mask_KN=mask_KN,
+        trim=trim,
         out=out,
         threads=threads,
     )
+
+
+def confidence(logits_NC: Logits) -> NDArray[np.float32]:
+    """Return exp(-entropy(softmax(z))) for every row, float32 [N], from 1 / C (no idea) to 1 (certain)."""
+    return _core.confidence(logits_NC)
+
+
+class RunningAggregate:
+    """An aggregate built up child by child, as knowledge arrives, in memory for two sets of logits.
+
+    `add` in any order and then `result()` equals `aggregate_logits` of all of them, up to rounding. Only the three
+    methods that are sums can be built up so; trimmed mean and median need every teacher at once.
+    """
+
+    def __init__(
+        self, method: Literal["mean_logits", "mean_probabilities", "entropy_weighted"] = "mean_logits"
+    ) -> None:
+        if method not in {"mean_logits", "mean_probabilities", "entropy_weighted"}:
+            raise ValueError(f"method: got {method!r}, expected one that is a sum over teachers")
+        self._method = method
+        self._logits_NC: NDArray[np.float32] | None = None
+        self._weight_N: NDArray[np.float64] | None = None
+
+    def add(self, logits_NC: Logits, weight_N: NDArray[np.floating[Any]] | float = 1.0) -> None:
+        """Add one teacher with a weight per sample, 0 or more; where it is 0 the teacher has no influence."""
+        values = logits_NC.values_NC if isinstance(logits_NC, QuantisedLogits) else logits_NC
+        weight = np.broadcast_to(np.asarray(weight_N, np.float64), values.shape[:1])
+        if self._method == "entropy_weighted":
+            weight = np.where(weight == 0, 0, weight * confidence(logits_NC))
+        if self._logits_NC is None or self._weight_N is None:
+            start = np.zeros(values.shape, np.float32)
+            self._logits_NC, self._weight_N = start, np.zeros(len(start))
+        total = self._weight_N + weight
+        # samples that nobody has spoken about yet keep the zeros they started with
+        share = np.stack([np.where(total == 0, 1, self._weight_N), weight]).astype(np.float32)
+        method: AggregationMethod = "mean_logits" if self._method == "entropy_weighted" else self._method
+        self._logits_NC = aggregate_logits([self._logits_NC, logits_NC], method=method, sample_weights_KN=share)
+        self._weight_N = total
+
+    def result(self) -> NDArray[np.float32]:
+        """Return the aggregate so far; raises `ValueError` for a sample whose weights sum to 0."""
+        if self._logits_NC is None or self._weight_N is None:
+            raise ValueError("teachers: got none, expected at least one")
+        if (self._weight_N == 0).any():
+            sample = int(np.flatnonzero(self._weight_N == 0)[0])
+            raise ValueError(f"weights: got a sum of 0 at sample {sample}, expected a positive one for every sample")
+        return self._logits_NC
 
 
 def quantise_logits(x_NC: NDArray[np.float32]) -> QuantisedLogits:

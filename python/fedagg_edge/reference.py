@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "aggregate_logits",
+    "confidence",
     "decode_affine",
     "dequantise_logits",
     "distill_loss",
@@ -83,17 +84,37 @@ def _expectation(p_NC: Float64, x_NC: Float64) -> Float64:
     return np.asarray(np.where(p_NC == 0, 0, p_NC * x_NC).sum(axis=1), np.float64)
 
 
-def aggregate_logits(teachers: Sequence[NDArray[Any]], method: str, weights_KN: NDArray[Any] | None = None) -> Float64:
+def confidence(z_NC: NDArray[Any]) -> Float64:
+    """Return exp(-H(softmax(z))) for every row."""
+    log_p = log_softmax(z_NC)
+    return np.exp(_expectation(np.exp(log_p), log_p))
+
+
+def aggregate_logits(
+    teachers: Sequence[NDArray[Any]], method: str, weights_KN: NDArray[Any] | None = None, trim: float = 0.25
+) -> Float64:
     """Return the aggregate of K teachers; `weights_KN` is the product of all weights and masks."""
     z = np.stack([np.asarray(t, np.float64) for t in teachers])
     w = np.ones(z.shape[:2]) if weights_KN is None else np.asarray(weights_KN, np.float64)
+    if method == "entropy_weighted":
+        w = w * np.stack([confidence(t) for t in z])
+    if method in {"trimmed_mean", "median"}:
+        return np.stack([_middle(z[w[:, n] > 0, n], None if method == "median" else trim) for n in range(z.shape[1])])
     w = (w / w.sum(axis=0))[:, :, None]
-    if method == "mean_logits":
+    if method in {"mean_logits", "entropy_weighted"}:
         return np.asarray(np.where(w == 0, 0, w * z).sum(axis=0), np.float64)
     log_p = np.stack([log_softmax(t) for t in z])
     with np.errstate(divide="ignore"):
         x = np.where(w == 0, -np.inf, np.log(w) + log_p)
     return np.asarray(np.logaddexp.reduce(x, axis=0), np.float64)
+
+
+def _middle(z_KC: Float64, trim: float | None) -> Float64:
+    """Return, per class, the median (no trim) or the mean without floor(trim * K) values at either end."""
+    if trim is None:
+        return np.asarray(np.median(z_KC, axis=0), np.float64)
+    cut = int(trim * len(z_KC))
+    return np.asarray(np.sort(z_KC, axis=0)[cut : len(z_KC) - cut].mean(axis=0), np.float64)
 
 
 def quantise_logits(x_NC: NDArray[np.float32]) -> tuple[NDArray[np.int8], Float64]:

@@ -45,7 +45,7 @@ CASE("means over lengths, weights and masks") {
                 if (!masked) input.mask = nullptr;
                 for (const bool probabilities : {false, true}) {
                     std::vector<float> out(n * c);
-                    aggregate_logits(input, probabilities ? Aggregation::mean_probabilities : Aggregation::mean_logits, 1, out.data());
+                    aggregate_logits(input, probabilities ? Aggregation::mean_probabilities : Aggregation::mean_logits, 0, 1, out.data());
                     for (std::size_t row = 0; row < n; ++row) {
                         std::vector<double> used;
                         for (std::size_t k = 0; k < 3; ++k) {
@@ -73,7 +73,7 @@ CASE("storage types mix") {
     const Logits logits[] = {{z.data(), LogitType::f32, nullptr},
                              {half.data(), LogitType::f16, nullptr},
                              {bytes.data(), LogitType::i8, scale.data()}};
-    aggregate_logits({logits, 3, n, c, nullptr, nullptr, nullptr}, Aggregation::mean_logits, 1, out.data());
+    aggregate_logits({logits, 3, n, c, nullptr, nullptr, nullptr}, Aggregation::mean_logits, 0, 1, out.data());
     for (std::size_t i = 0; i < n * c; ++i) CHECK(std::fabs(out[i] - z[i]) <= 0.2F * scale[i / c] + 1e-2F);
 }
 
@@ -81,12 +81,12 @@ CASE("what is refused") {
     const std::vector<float> z(6, 0.F);
     const Logits logits{z.data(), LogitType::f32, nullptr};
     std::vector<float> out(6);
-    CHECK_THROWS(aggregate_logits({&logits, 0, 2, 3, nullptr, nullptr, nullptr}, Aggregation::mean_logits, 1, out.data()),
+    CHECK_THROWS(aggregate_logits({&logits, 0, 2, 3, nullptr, nullptr, nullptr}, Aggregation::mean_logits, 0, 1, out.data()),
                  "teachers: got none");
     const std::uint8_t mask[] = {1, 0};
-    CHECK_THROWS(aggregate_logits({&logits, 1, 2, 3, nullptr, nullptr, mask}, Aggregation::mean_logits, 1, out.data()),
+    CHECK_THROWS(aggregate_logits({&logits, 1, 2, 3, nullptr, nullptr, mask}, Aggregation::mean_logits, 0, 1, out.data()),
                  "sum of 0 at sample 1");
     const float weight = -1;
-    CHECK_THROWS(aggregate_logits({&logits, 1, 2, 3, &weight, nullptr, nullptr}, Aggregation::mean_logits, 1, out.data()),
+    CHECK_THROWS(aggregate_logits({&logits, 1, 2, 3, &weight, nullptr, nullptr}, Aggregation::mean_logits, 0, 1, out.data()),
                  "weights_K: got -1");
 }

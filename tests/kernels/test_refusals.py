@@ -16,7 +16,7 @@ UNPAIRED = kernels.QuantisedLogits(np.zeros((4, 3), np.int8), np.ones(3, np.floa
 
 DISTILL: list[tuple[str, type[Exception], str, tuple[Any, ...], dict[str, Any]]] = [
     ("nothing", TypeError, "got no student_NC", (), {}),
-    ("list", TypeError, "student_NC: got list, expected a numpy array of float32", ([[1.0]],), {}),
+    ("list", TypeError, "student_NC: got list, expected a numpy array or a torch tensor of float32", ([[1.0]],), {}),
     (
         "integers",
         TypeError,

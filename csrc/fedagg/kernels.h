@@ -57,6 +57,14 @@ struct AggregateBlock {
     bool median = false;  // order_mean_rows: leave out all but the middle one or two instead
 };
 
+// One step of stochastic gradient descent, as torch.optim.SGD without dampening takes it.
+struct SgdStep {
+    float learning_rate = 0;
+    float momentum = 0;  // velocity is null when and only when this is 0
+    float weight_decay = 0;
+    bool nesterov = false;
+};
+
 struct Kernels {
     const char* name;
 
@@ -82,11 +90,13 @@ struct Kernels {
     void (*f32_to_i8_rows)(const float* x, std::size_t rows, std::size_t classes, std::int8_t* out, float* row_scale);
     void (*i8_to_f32_rows)(const std::int8_t* x, const float* row_scale, std::size_t rows, std::size_t classes,
                            float* out);
-    // code = clamp(round_half_even((x - low) / step), 0, 255); returns whether every x was finite
-    bool (*f32_to_affine_rows)(const float* x, const float* low, const float* step, std::size_t rows,
-                               std::size_t channels, std::uint8_t* out);
+    // code = clamp(round_half_even((x - low) / step), 0, top), top at most 255; returns whether every x was finite
+    bool (*f32_to_affine_rows)(const float* x, const float* low, const float* step, const float* top,
+                               std::size_t rows, std::size_t channels, std::uint8_t* out);
     void (*affine_to_f32_rows)(const std::uint8_t* x, const float* low, const float* step, std::size_t rows,
                                std::size_t channels, float* out);
+
+    void (*f32_sgd_run)(float* parameters, const float* gradient, float* velocity, std::size_t count, const SgdStep&);
 };
 
 // The table of an instruction set that this build holds; which of them this CPU runs is cpu.h's business.

@@ -68,19 +68,19 @@ void i8_to_f32_rows(const std::int8_t* x, const float* row_scale, std::size_t ro
 
 // f32_to_affine_rows__<isa>
 template <class V>
-bool f32_to_affine_rows(const float* x, const float* low, const float* step, std::size_t rows, std::size_t channels,
-                        std::uint8_t* out) {
+bool f32_to_affine_rows(const float* x, const float* low, const float* step, const float* top, std::size_t rows,
+                        std::size_t channels, std::uint8_t* out) {
     using F = typename V::F;
     constexpr std::size_t w = V::width;
-    const F zero = V::set1(0), one = V::set1(1), top = V::set1(255.F);
+    const F zero = V::set1(0), one = V::set1(1);
     bool numbers = true;
     for (std::size_t n = 0; n < rows; ++n, x += channels, out += channels) {
         F seen = zero;
         for (std::size_t d = 0; d < channels; d += w) {
             const std::size_t count = channels - d < w ? channels - d : w;
             const F v = V::load_first(x + d, count, zero);
-            const F q = V::clamp((v - V::load_first(low + d, count, zero)) / V::load_first(step + d, count, one), zero, top);
-            V::store_first(out + d, V::round(q), count);
+            const F q = (v - V::load_first(low + d, count, zero)) / V::load_first(step + d, count, one);
+            V::store_first(out + d, V::round(V::clamp(q, zero, V::load_first(top + d, count, zero))), count);
             seen = seen + v * zero;  // NaN once there is a NaN or an infinity
         }
         const float total = V::sum(seen);

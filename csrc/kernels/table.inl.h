@@ -5,6 +5,7 @@
 #include "codec.inl.h"
 #include "distill.inl.h"
 #include "order.inl.h"
+#include "sgd.inl.h"
 
 namespace {
 
@@ -31,7 +32,8 @@ constexpr fedagg::Kernels kernel_table(const char* name) {
             f32_to_i8_rows<V>,
             i8_to_f32_rows<V>,
             f32_to_affine_rows<V>,
-            affine_to_f32_rows<V>};
+            affine_to_f32_rows<V>,
+            f32_sgd_run<V>};
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ DType dtype_of(PyObject* descriptor) {
         case 'i':
             if (proxy->type == 'b') return DType::i8;
             return (proxy->type == 'l' && sizeof(long) == 8) || proxy->type == 'q' ? DType::i64 : DType::other;
-        case 'u': return proxy->type == 'B' ? DType::u8 : DType::other;
+        case 'u': return proxy->type == 'B' ? DType::u8 : proxy->type == 'H' ? DType::u16 : DType::other;
         default: return DType::other;
     }
 }
@@ -29,6 +29,7 @@ std::size_t item_size(DType dtype) {
         case DType::i64:
         case DType::f64: return 8;
         case DType::f32: return 4;
+        case DType::u16:
         case DType::f16: return 2;
         default: return 1;
     }
@@ -69,7 +70,8 @@ DType dtype_of(const dlpack::Tensor& tensor) {
     switch (tensor.type_code) {
         case dlpack::code_bool: return tensor.type_bits == 8 ? DType::boolean : DType::other;
         case dlpack::code_int: return tensor.type_bits == 64 ? DType::i64 : tensor.type_bits == 8 ? DType::i8 : DType::other;
-        case dlpack::code_uint: return tensor.type_bits == 8 ? DType::u8 : DType::other;
+        case dlpack::code_uint:
+            return tensor.type_bits == 8 ? DType::u8 : tensor.type_bits == 16 ? DType::u16 : DType::other;
         case dlpack::code_float:
             return tensor.type_bits == 32 ? DType::f32 : tensor.type_bits == 64 ? DType::f64
                    : tensor.type_bits == 16 ? DType::f16 : DType::other;
@@ -195,6 +197,7 @@ const char* dtype_name(DType dtype) {
         case DType::boolean: return "bool_";
         case DType::i8: return "int8";
         case DType::u8: return "uint8";
+        case DType::u16: return "uint16";
         case DType::i64: return "int64";
         case DType::f16: return "float16";
         case DType::f32: return "float32";
@@ -215,6 +218,7 @@ py::array new_array(DType dtype, std::initializer_list<std::size_t> shape) {
     switch (dtype) {
         case DType::i8: return py::array_t<std::int8_t>(sizes);
         case DType::u8: return py::array_t<std::uint8_t>(sizes);
+        case DType::u16: return py::array_t<std::uint16_t>(sizes);
         case DType::f64: return py::array_t<double>(sizes);
         case DType::f16: return py::array(py::dtype("float16"), sizes);
         default: return py::array_t<float>(sizes);

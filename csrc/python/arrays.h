@@ -14,7 +14,7 @@ namespace fedagg::python {
 
 namespace py = pybind11;
 
-enum class DType : std::uint8_t { boolean, i8, u8, i64, f16, f32, f64, other };
+enum class DType : std::uint8_t { boolean, i8, u8, u16, i64, f16, f32, f64, other };
 
 struct Array {
     void* data = nullptr;

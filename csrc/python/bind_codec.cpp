@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "arguments.h"
 #include "arrays.h"
 #include "bindings.h"
@@ -64,14 +66,65 @@ struct Affine {
     Array low, step;
 };
 
-py::array encode(const py::object& x_ND, const py::object& low_D, const py::object& step_D) {
+py::tuple keep_top_k(const py::object& x_NC, std::size_t k) {
+    const Array x = input_argument(x_NC.ptr(), "x_NC", {DType::f32}, 2, "float32 [N, C]");
+    const std::size_t rows = x.size(0), kept = std::min(k, x.size(1));  // too large a k is refused below
+    py::array classes = new_array(DType::u16, {rows, kept}), values = new_array(DType::f32, {rows, kept});
+    py::array rest = new_array(DType::f32, {rows});
+    encode_top_k(data_of<float>(x), rows, x.size(1), k, data_of<std::uint16_t>(classes), data_of<float>(values),
+                 data_of<float>(rest));
+    return py::make_tuple(classes, values, rest);
+}
+
+py::array spread_top_k(const py::object& classes_NK, const py::object& values_NK, const py::object& rest_N,
+                       std::size_t class_count) {
+    const Array classes = input_argument(classes_NK.ptr(), "classes_NK", {DType::u16}, 2, "uint16 [N, K]");
+    const Array values = input_argument(values_NK.ptr(), "values_NK", {DType::f32}, 2, "float32 [N, K]");
+    const Array rest = input_argument(rest_N.ptr(), "rest_N", {DType::f32}, 1, "float32 [N]");
+    const std::size_t rows = classes.size(0), k = classes.size(1);
+    require_size(values, 0, rows, "rows");
+    require_size(values, 1, k, "classes");
+    require_size(rest, 0, rows, "rows");
+    py::array out = new_array(DType::f32, {rows, class_count});
+    decode_top_k(data_of<std::uint16_t>(classes), data_of<float>(values), data_of<float>(rest), rows, class_count, k,
+                 data_of<float>(out));
+    return out;
+}
+
+Array bits_argument(const py::object& bits_D, std::size_t channels) {
+    const Array bits = input_argument(bits_D.ptr(), "bits_D", {DType::u8}, 1, "uint8 [D]");
+    require_size(bits, 0, channels, "channels");
+    return bits;
+}
+
+py::array pack(const py::object& codes_ND, const py::object& bits_D) {
+    const Array codes = input_argument(codes_ND.ptr(), "codes_ND", {DType::u8}, 2, "uint8 [N, D]");
+    const std::size_t rows = codes.size(0), channels = codes.size(1);
+    const Array bits = bits_argument(bits_D, channels);
+    py::array out = new_array(DType::u8, {rows, packed_bytes(data_of<std::uint8_t>(bits), channels)});
+    pack_bits(data_of<std::uint8_t>(codes), data_of<std::uint8_t>(bits), rows, channels, data_of<std::uint8_t>(out));
+    return out;
+}
+
+py::array unpack(const py::object& packed_NB, const py::object& bits_D) {
+    const Array packed = input_argument(packed_NB.ptr(), "packed_NB", {DType::u8}, 2, "uint8 [N, B]");
+    const Array bits = input_argument(bits_D.ptr(), "bits_D", {DType::u8}, 1, "uint8 [D]");
+    const std::size_t rows = packed.size(0), channels = bits.size(0);
+    require_size(packed, 1, packed_bytes(data_of<std::uint8_t>(bits), channels), "bytes");
+    py::array out = new_array(DType::u8, {rows, channels});
+    unpack_bits(data_of<std::uint8_t>(packed), data_of<std::uint8_t>(bits), rows, channels, data_of<std::uint8_t>(out));
+    return out;
+}
+
+py::array encode(const py::object& x_ND, const py::object& low_D, const py::object& step_D, const py::object& bits_D) {
     const Array x = input_argument(x_ND.ptr(), "x_ND", {DType::f32}, 2, "float32 [N, D]");
     const std::size_t rows = x.size(0), channels = x.size(1);
     const Affine map(low_D, step_D, channels);
+    const Array bits = bits_D.is_none() ? Array() : bits_argument(bits_D, channels);
     py::array out = new_array(DType::u8, {rows, channels});
     const MaybeReleaseGil gil(rows * channels > small_call_elements);
-    encode_affine(data_of<float>(x), data_of<float>(map.low), data_of<float>(map.step), rows, channels,
-                  data_of<std::uint8_t>(out));
+    encode_affine(data_of<float>(x), data_of<float>(map.low), data_of<float>(map.step),
+                  data_of<std::uint8_t>(bits), rows, channels, data_of<std::uint8_t>(out));
     return out;
 }
 
@@ -93,7 +146,13 @@ void bind_codec(py::module_& module) {
     module.def("from_f16", &decode_f16, py::arg("half_NC"));
     module.def("quantise_logits", &quantise, py::arg("x_NC"));
     module.def("dequantise_logits", &dequantise, py::arg("values_NC"), py::arg("scale_N"));
-    module.def("encode_affine", &encode, py::arg("x_ND"), py::arg("low_D"), py::arg("step_D"));
+    module.def("encode_affine", &encode, py::arg("x_ND"), py::arg("low_D"), py::arg("step_D"),
+               py::arg("bits_D") = py::none());
+    module.def("encode_top_k", &keep_top_k, py::arg("x_NC"), py::arg("k"));
+    module.def("decode_top_k", &spread_top_k, py::arg("classes_NK"), py::arg("values_NK"), py::arg("rest_N"),
+               py::arg("class_count"));
+    module.def("pack_bits", &pack, py::arg("codes_ND"), py::arg("bits_D"));
+    module.def("unpack_bits", &unpack, py::arg("packed_NB"), py::arg("bits_D"));
     module.def("decode_affine", &decode, py::arg("codes_ND"), py::arg("low_D"), py::arg("step_D"));
 }
 

@@ -7,4 +7,5 @@ PYBIND11_MODULE(_core, module) {
     fedagg::python::bind_distill(module);
     fedagg::python::bind_aggregate(module);
     fedagg::python::bind_codec(module);
+    fedagg::python::bind_sgd(module);
 }

@@ -60,8 +60,29 @@ def quantise_logits(x_NC: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArra
 def dequantise_logits(values_NC: NDArray[np.int8], scale_N: NDArray[np.float32]) -> NDArray[np.float32]: ...
 def to_f16(x_NC: NDArray[np.float32]) -> NDArray[np.float16]: ...
 def from_f16(half_NC: NDArray[np.float16]) -> NDArray[np.float32]: ...
+def encode_top_k(
+    x_NC: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.float32]]: ...
+def decode_top_k(
+    classes_NK: NDArray[np.uint16], values_NK: NDArray[np.float32], rest_N: NDArray[np.float32], class_count: int
+) -> NDArray[np.float32]: ...
+def pack_bits(codes_ND: NDArray[np.uint8], bits_D: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
+def unpack_bits(packed_NB: NDArray[np.uint8], bits_D: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
+def sgd_step(
+    parameters_P: NDArray[np.float32],
+    gradient_P: NDArray[np.float32],
+    velocity_P: NDArray[np.float32] | None = ...,
+    *,
+    learning_rate: float,
+    momentum: float = ...,
+    weight_decay: float = ...,
+    nesterov: bool = ...,
+) -> None: ...
 def encode_affine(
-    x_ND: NDArray[np.float32], low_D: NDArray[np.float32], step_D: NDArray[np.float32]
+    x_ND: NDArray[np.float32],
+    low_D: NDArray[np.float32],
+    step_D: NDArray[np.float32],
+    bits_D: NDArray[np.uint8] | None = ...,
 ) -> NDArray[np.uint8]: ...
 def decode_affine(
     codes_ND: NDArray[np.uint8], low_D: NDArray[np.float32], step_D: NDArray[np.float32]

@@ -27,19 +27,25 @@ __all__ = [
     "Logits",
     "QuantisedLogits",
     "RunningAggregate",
+    "TopKLogits",
     "active_isa",
     "active_isa_reason",
     "aggregate_logits",
     "available_isas",
     "confidence",
     "decode_affine",
+    "decode_top_k",
     "dequantise_logits",
     "distill_loss",
     "encode_affine",
+    "encode_top_k",
     "force_isa",
     "from_f16",
+    "pack_bits",
     "quantise_logits",
+    "sgd_step",
     "to_f16",
+    "unpack_bits",
 ]
 
 AggregationMethod: TypeAlias = Literal[
@@ -168,16 +174,42 @@ def from_f16(half_NC: NDArray[np.float16]) -> NDArray[np.float32]:
     return _core.from_f16(half_NC)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TopKLogits:
+    """The k largest logits of every row, by falling logit, and the logit that each of the other classes gets.
+
+    That one, rest_N, is such that the softmax of the kept classes stays as it was. Rows with a NaN decode to NaN.
+    """
+
+    classes_NK: NDArray[np.uint16]
+    values_NK: NDArray[np.float32]
+    rest_N: NDArray[np.float32]
+    class_count: int
+
+
+def encode_top_k(x_NC: NDArray[np.float32], k: int) -> TopKLogits:
+    """Keep the k largest logits of every row of float32 [N, C], C at most 65536."""
+    return TopKLogits(*_core.encode_top_k(x_NC, k), class_count=x_NC.shape[1])
+
+
+def decode_top_k(kept: TopKLogits) -> NDArray[np.float32]:
+    """Return float32 [N, C] logits whose softmax agrees with the original's on the kept classes."""
+    return _core.decode_top_k(kept.classes_NK, kept.values_NK, kept.rest_N, kept.class_count)
+
+
 def encode_affine(
-    x_ND: NDArray[np.float32], low_D: NDArray[np.float32], step_D: NDArray[np.float32]
+    x_ND: NDArray[np.float32],
+    low_D: NDArray[np.float32],
+    step_D: NDArray[np.float32],
+    bits_D: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Encode float32 [N, D] as bytes code, so that x ~ low + code * step.
 
-    code = clamp(round_half_even((x - low) / step), 0, 255).
+    code = clamp(round_half_even((x - low) / step), 0, 2**bits - 1), with 8 bits where none are given.
 
     Raises `ValueError` for a NaN or an infinity in x or low, and for a step that is not above 0.
     """
-    return _core.encode_affine(x_ND, low_D, step_D)
+    return _core.encode_affine(x_ND, low_D, step_D, bits_D)
 
 
 def decode_affine(
@@ -185,6 +217,47 @@ def decode_affine(
 ) -> NDArray[np.float32]:
     """Decode bytes [N, D] to float32: low + code * step."""
     return _core.decode_affine(codes_ND, low_D, step_D)
+
+
+def pack_bits(codes_ND: NDArray[np.uint8], bits_D: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pack codes of bits_D bits each (0 to 8) into uint8 [N, ceil(sum(bits) / 8)], from the lowest bit upwards.
+
+    A channel of 0 bits is not sent. Raises `ValueError` for a code that needs more bits than its channel has.
+    """
+    return _core.pack_bits(codes_ND, bits_D)
+
+
+def unpack_bits(packed_NB: NDArray[np.uint8], bits_D: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the codes [N, D] that `pack_bits` packed."""
+    return _core.unpack_bits(packed_NB, bits_D)
+
+
+def sgd_step(
+    parameters_P: NDArray[np.float32],
+    gradient_P: NDArray[np.float32],
+    velocity_P: NDArray[np.float32] | None = None,
+    *,
+    learning_rate: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+) -> None:
+    """Take one step of stochastic gradient descent in place, as torch.optim.SGD without dampening does.
+
+        g = gradient + weight_decay * parameters;  velocity = momentum * velocity + g
+        parameters -= learning_rate * (g + momentum * velocity if nesterov else velocity)
+
+    All are flat float32 [P] that do not overlap. A velocity of zeros starts it; without momentum it is not touched.
+    """
+    _core.sgd_step(
+        parameters_P,
+        gradient_P,
+        velocity_P,
+        learning_rate=learning_rate,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        nesterov=nesterov,
+    )
 
 
 def available_isas() -> tuple[str, ...]:

@@ -19,8 +19,11 @@ __all__ = [
     "dequantise_logits",
     "distill_loss",
     "encode_affine",
+    "encode_top_k",
     "log_softmax",
+    "pack_bits",
     "quantise_logits",
+    "sgd_step",
 ]
 
 Float64 = NDArray[np.float64]
@@ -134,6 +137,40 @@ def encode_affine(x_ND: NDArray[Any], low_D: NDArray[Any], step_D: NDArray[Any])
     """Return clamp(round_half_even((x - low) / step), 0, 255)."""
     x, low, step = (np.asarray(a, np.float64) for a in (x_ND, low_D, step_D))
     return np.clip(np.rint((x - low) / step), 0, 255).astype(np.uint8)
+
+
+def encode_top_k(x_NC: NDArray[Any], k: int) -> tuple[NDArray[np.int64], Float64]:
+    """Return the kept classes and the rest: the log of the mean of exp(x) over the other classes."""
+    x = np.asarray(x_NC, np.float64)
+    order = np.argsort(-x, axis=1, kind="stable")
+    others = np.take_along_axis(x, order[:, k:], axis=1)
+    with np.errstate(divide="ignore"):
+        rest = np.logaddexp.reduce(others, axis=1, initial=-np.inf) - np.log(max(x.shape[1] - k, 1))
+    return order[:, :k], np.asarray(rest, np.float64)
+
+
+def pack_bits(codes_ND: NDArray[np.uint8], bits_D: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the codes as bits, lowest first, each row padded to whole bytes."""
+    bits = np.unpackbits(codes_ND[:, :, None], axis=2, bitorder="little")
+    kept = np.concatenate([bits[:, d, :b] for d, b in enumerate(bits_D)], axis=1)
+    return np.packbits(kept, axis=1, bitorder="little")
+
+
+def sgd_step(
+    parameters: NDArray[Any],
+    gradient: NDArray[Any],
+    velocity: NDArray[Any],
+    *,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool,
+) -> tuple[Float64, Float64]:
+    """Return parameters and velocity after one step (torch.optim.SGD without dampening)."""
+    p, g, v = (np.asarray(a, np.float64) for a in (parameters, gradient, velocity))
+    g = g + weight_decay * p
+    v = momentum * v + g
+    return p - learning_rate * (g + momentum * v if nesterov else v), v
 
 
 def decode_affine(codes_ND: NDArray[np.uint8], low_D: NDArray[Any], step_D: NDArray[Any]) -> Float64:

@@ -44,14 +44,14 @@ CASE("bytes with an affine map per channel") {
         const std::vector<float> low(d, -30.F), step(d, 0.25F);
         std::vector<std::uint8_t> codes(4 * d);
         std::vector<float> back(4 * d);
-        encode_affine(x.data(), low.data(), step.data(), 4, d, codes.data());
+        encode_affine(x.data(), low.data(), step.data(), nullptr, 4, d, codes.data());
         decode_affine(codes.data(), low.data(), step.data(), 4, d, back.data());
         for (std::size_t i = 0; i < 4 * d; ++i) {
             const float inside = std::fmin(std::fmax(x[i], -30.F), -30.F + 255 * 0.25F);
             CHECK(std::fabs(back[i] - inside) <= 0.1251F);
         }
         x[3 * d] = INFINITY;
-        CHECK_THROWS(encode_affine(x.data(), low.data(), step.data(), 4, d, codes.data()), "x_ND: got a NaN or an infinity");
+        CHECK_THROWS(encode_affine(x.data(), low.data(), step.data(), nullptr, 4, d, codes.data()), "x_ND: got a NaN or an infinity");
     }
 }
 

@@ -113,3 +113,65 @@ def test_empty(isa: str) -> None:
     assert kernels.dequantise_logits(kernels.quantise_logits(nothing)).shape == (0, 5)
     codes = kernels.encode_affine(nothing, np.zeros(5, np.float32), np.ones(5, np.float32))
     assert codes.shape == (0, 5)
+
+
+@pytest.mark.parametrize(("c", "k"), [(1, 1), (5, 1), (10, 3), (10, 10), (1000, 8)])
+def test_top_k(rng: np.random.Generator, c: int, k: int) -> None:
+    x = rng.normal(size=(13, c)).astype(np.float32) * 3
+    x[0] = 1  # ties: the lower class first
+    kept = kernels.encode_top_k(x, k)
+    classes, rest = reference.encode_top_k(x, k)
+    np.testing.assert_array_equal(kept.classes_NK, classes)
+    np.testing.assert_array_equal(kept.values_NK, np.take_along_axis(x, classes, axis=1))
+    np.testing.assert_allclose(kept.rest_N, rest, rtol=1e-6, atol=1e-6)
+    back = kernels.decode_top_k(kept)
+    for name in ("classes_NK", "values_NK", "rest_N"):
+        assert len(getattr(kept, name)) == 13
+    same = np.take_along_axis(reference.log_softmax(back), classes, axis=1)
+    np.testing.assert_allclose(same, np.take_along_axis(reference.log_softmax(x), classes, axis=1), atol=2e-6)
+
+
+def test_top_k_of_what_is_not_finite() -> None:
+    x = np.array([[1, np.nan, 0], [np.inf, 1, 0], [0, -np.inf, -np.inf], [np.inf, np.inf, 0]], np.float32)
+    back = kernels.decode_top_k(kernels.encode_top_k(x, 1))
+    assert np.isnan(back[0]).all()
+    assert back[1, 0] == np.inf
+    np.testing.assert_array_equal(back[2], x[2])
+    assert (back[3] == np.inf).all()
+
+
+def test_top_k_refusals() -> None:
+    x = np.zeros((2, 3), np.float32)
+    for k in (0, 4):
+        with pytest.raises(ValueError, match=f"k: got {k} of 3 classes"):
+            kernels.encode_top_k(x, k)
+    kept = kernels.encode_top_k(x, 2)
+    forged = kernels.TopKLogits(kept.classes_NK + np.uint16(2), kept.values_NK, kept.rest_N, 3)
+    with pytest.raises(ValueError, match="classes_NK: got 3 at row 0, expected a class below 3"):
+        kernels.decode_top_k(forged)
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), n=st.integers(0, 6), bits=st.lists(st.integers(0, 8), min_size=1, max_size=40))
+def test_packed_bits(data: st.DataObject, n: int, bits: list[int]) -> None:
+    bits_D = np.array(bits, np.uint8)
+    seed = data.draw(st.integers(0, 2**31))
+    codes = np.random.default_rng(seed).integers(0, 2 ** bits_D.astype(int), size=(n, len(bits))).astype(np.uint8)
+    packed = kernels.pack_bits(codes, bits_D)
+    assert packed.shape == (n, (sum(bits) + 7) // 8)
+    np.testing.assert_array_equal(packed, reference.pack_bits(codes, bits_D))
+    np.testing.assert_array_equal(kernels.unpack_bits(packed, bits_D), codes)
+
+
+def test_fewer_bits_clamp_and_refuse(isa: str) -> None:
+    x = np.array([[9.0, 9.0, -1.0]], np.float32)
+    low, step, bits = np.zeros(3, np.float32), np.ones(3, np.float32), np.array([2, 4, 0], np.uint8)
+    codes = kernels.encode_affine(x, low, step, bits)
+    np.testing.assert_array_equal(codes, [[3, 9, 0]])
+    np.testing.assert_array_equal(kernels.unpack_bits(kernels.pack_bits(codes, bits), bits), codes)
+    with pytest.raises(ValueError, match="codes_ND: got 4 at row 0, channel 0, expected a code of 2 bits"):
+        kernels.pack_bits(np.array([[4, 0, 0]], np.uint8), bits)
+    with pytest.raises(ValueError, match="bits_D: got 9 at channel 1"):
+        kernels.pack_bits(codes, np.array([2, 9, 0], np.uint8))
+    with pytest.raises(ValueError, match=r"packed_NB: got shape .1, 2., expected 1 bytes"):
+        kernels.unpack_bits(np.zeros((1, 2), np.uint8), bits)

@@ -7,6 +7,7 @@
 
 #include "fedagg/cpu.h"
 #include "fedagg/error.h"
+#include "pool.h"
 #include "scratch.h"
 
 namespace fedagg {
@@ -82,6 +83,26 @@ auto kernel_of(const Kernels& kernels, Aggregation method) {
     }
 }
 
+// Blocks of [begin, end): 16 KiB of output stay in the first-level cache while one teacher after the other is added.
+void run_rows(const AggregateInput& input, const Kernels& kernels, Aggregation method, AggregateBlock block,
+              std::size_t begin, std::size_t end) {
+    const std::size_t per_block = std::max<std::size_t>(16, 4096 / input.classes / 16 * 16);
+    float* const scratch = Scratch::of_this_thread<float>(kernels.scratch_floats(input.classes, input.teacher_count));
+    const auto kernel = kernel_of(kernels, method);
+    std::vector<float> weights(block.same_weight_in_every_row ? 0 : input.teacher_count * per_block);
+    if (!block.same_weight_in_every_row) block.weight = weights.data();
+    for (; begin < end; begin += per_block) {
+        const std::size_t stop = std::min(begin + per_block, end);
+        for (std::size_t n = begin; !block.same_weight_in_every_row && n < stop; ++n) {
+            normalised_weights(input, n, stop - begin, weights.data() + (n - begin));
+        }
+        if (method == Aggregation::entropy_weighted) {
+            weigh_by_confidence(input, kernels, begin, stop, scratch, weights.data());
+        }
+        kernel(block, begin, stop, scratch);
+    }
+}
+
 }  // namespace
 
 void aggregate_logits(const AggregateInput& input, Aggregation method, double trim, unsigned threads, float* out) {
@@ -89,31 +110,22 @@ void aggregate_logits(const AggregateInput& input, Aggregation method, double tr
     if (!(trim >= 0 && trim < 0.5)) throw ArgumentError("trim: got " + std::to_string(trim) + ", expected 0 to below 0.5");
     check(input);
     const Kernels& kernels = active_kernels();
-    const auto kernel = kernel_of(kernels, method);
-    float* const scratch = Scratch::of_this_thread<float>(kernels.scratch_floats(input.classes, input.teacher_count));
-
-    // 16 KiB of output stay in the first-level cache while one teacher after the other is added
-    const std::size_t rows_per_block = std::max<std::size_t>(16, 4096 / input.classes / 16 * 16);
-    const bool weighs = method == Aggregation::entropy_weighted;
     AggregateBlock block;
     block.teachers = input.teachers;
     block.teacher_count = input.teacher_count;
-    block.same_weight_in_every_row = input.sample_weights == nullptr && input.mask == nullptr && !weighs;
+    block.same_weight_in_every_row =
+        input.sample_weights == nullptr && input.mask == nullptr && method != Aggregation::entropy_weighted;
     block.out = out;
     block.classes = input.classes;
     block.trim = trim;
     block.median = method == Aggregation::median;
-    std::vector<float> weights(input.teacher_count * (block.same_weight_in_every_row ? 1 : rows_per_block));
+    std::vector<float> weights(input.teacher_count);
     block.weight = weights.data();
     if (block.same_weight_in_every_row) normalised_weights(input, 0, 1, weights.data());
-    for (std::size_t begin = 0; begin < input.rows; begin += rows_per_block) {
-        const std::size_t end = std::min(begin + rows_per_block, input.rows);
-        for (std::size_t n = begin; !block.same_weight_in_every_row && n < end; ++n) {
-            normalised_weights(input, n, end - begin, weights.data() + (n - begin));
-        }
-        if (weighs) weigh_by_confidence(input, kernels, begin, end, scratch, weights.data());
-        kernel(block, begin, end, scratch);
-    }
+    const std::size_t per_chunk = threads == 1 ? std::max<std::size_t>(input.rows, 1) : rows_per_chunk(input.classes);
+    parallel_for((input.rows + per_chunk - 1) / per_chunk, threads, [&](std::size_t i) {
+        run_rows(input, kernels, method, block, i * per_chunk, std::min(input.rows, (i + 1) * per_chunk));
+    });
 }
 
 void confidence(const Logits& logits, std::size_t rows, std::size_t classes, float* out) {

@@ -1,11 +1,13 @@
 #include "fedagg/distill.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
 
 #include "fedagg/cpu.h"
 #include "fedagg/error.h"
+#include "pool.h"
 #include "scratch.h"
 
 namespace fedagg {
@@ -79,15 +81,31 @@ std::vector<float> merged_weights(const DistillInput<Real>& input) {
 }
 
 template <class Real>
-DistillSums run(const DistillBatch<Real>& batch, std::size_t rows, const DistillOptions&) {
+DistillSums run_rows(const Kernels& kernels, const DistillBatch<Real>& batch, std::size_t begin, std::size_t end) {
     DistillSums sums;
     if constexpr (sizeof(Real) == sizeof(double)) {
         const std::size_t scratch = kernels_scalar.scratch_floats(batch.classes, 0);
-        f64_distill_rows_scalar(batch, 0, rows, Scratch::of_this_thread<double>(scratch), sums);
+        f64_distill_rows_scalar(batch, begin, end, Scratch::of_this_thread<double>(scratch), sums);
     } else {
-        const Kernels& kernels = active_kernels();
         float* const scratch = Scratch::of_this_thread<float>(kernels.scratch_floats(batch.classes, 0));
-        kernels.f32_distill_rows(batch, 0, rows, scratch, sums);
+        kernels.f32_distill_rows(batch, begin, end, scratch, sums);
+    }
+    return sums;
+}
+
+template <class Real>
+DistillSums run(const DistillBatch<Real>& batch, std::size_t rows, unsigned threads) {
+    const Kernels& kernels = active_kernels();
+    const std::size_t per_chunk = rows_per_chunk(batch.classes);
+    if (threads == 1 || rows <= per_chunk) return run_rows(kernels, batch, 0, rows);
+    std::vector<DistillSums> parts((rows + per_chunk - 1) / per_chunk);
+    parallel_for(parts.size(), threads, [&](std::size_t i) {
+        parts[i] = run_rows(kernels, batch, i * per_chunk, std::min(rows, (i + 1) * per_chunk));
+    });
+    DistillSums sums;  // in order, so that the sum does not depend on which thread was faster
+    for (const DistillSums& part : parts) {
+        sums.ce += part.ce;
+        sums.kl += part.kl;
     }
     return sums;
 }
@@ -117,7 +135,7 @@ DistillLoss checked_distill_loss(const DistillInput<Real>& input, const DistillO
     batch.ce_scale = options.ce_weight * scale;
     batch.kl_scale = options.kl_weight * scale;
     batch.larger_than_cache = input.rows * input.classes * 3 * sizeof(Real) > cached_bytes;
-    const DistillSums sums = run(batch, input.rows, options);
+    const DistillSums sums = run(batch, input.rows, options.threads);
 
     DistillLoss loss;
     loss.ce = sums.ce * scale;

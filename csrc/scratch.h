@@ -1,4 +1,4 @@
-// Scratch memory of a kernel call: one growing, 64-byte aligned buffer per thread, so that small calls allocate nothing.
+// What a kernel call needs besides its arguments: how many rows to take at a time, and scratch memory, one growing, 64-byte aligned buffer per thread, so that small calls allocate nothing.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +7,13 @@
 #include <new>
 
 namespace fedagg {
+
+// Rows that one thread takes at a time: enough work to pay for handing it over, whole cache lines and whole vectors.
+inline std::size_t rows_per_chunk(std::size_t classes) {
+    constexpr std::size_t elements = 65536;
+    const std::size_t rows = elements / classes / 16 * 16;
+    return rows == 0 ? 16 : rows;
+}
 
 class Scratch {
 public:

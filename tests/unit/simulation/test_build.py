@@ -7,6 +7,7 @@ from fedagg_edge.errors import ArtefactError, ConfigError, DataError, LearnerErr
 from fedagg_edge.learners.torch import module_factory
 from fedagg_edge.records import LogitsFormat, Tier
 from fedagg_edge.simulation import build
+from fedagg_edge.simulation.progress import Silent
 
 
 @pytest.fixture
@@ -62,10 +63,14 @@ def test_a_path_is_taken_from_the_configurations_folder(artefact_path):
 
 
 def test_without_a_path_one_is_trained_on_the_public_split_the_same_each_time():
-    said = []
+    said, parts = [], []
+    watcher = Silent()
+    watcher.stage = said.append
+    watcher.part = lambda *part: parts.append(part)
     config = toy_config(autoencoder={"epochs": 1, "embedding_channels": 1})
-    first = build.obtain_autoencoder(config, bands(), said.append)
+    first = build.obtain_autoencoder(config, bands(), watcher)
     assert said == ["training the autoencoder on 32 public samples"]
+    assert parts == [(1, 1, "epochs")]
     assert first.report.trained_on == "public split of bands"
     assert first.embedding_shape[0] == 1
     np.testing.assert_array_equal(first.high_C, [16.0])

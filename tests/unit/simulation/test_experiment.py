@@ -24,6 +24,9 @@ class Recorder(Silent):
     def stage(self, text):
         self.heard.append(("stage", text))
 
+    def part(self, done, total, text):
+        self.heard.append(("part", done, total, text))
+
     def start(self, first, rounds, passes):
         self.heard.append(("start", first, rounds, passes))
 
@@ -130,6 +133,8 @@ def test_a_finished_run_leaves_results_pictures_and_the_clouds_model(begin):
     assert (said["alone"], said["centralised"]) == (results.alone, results.centralised)
     assert said["final"]["cloud"] == round(results.final(Tier.CLOUD), 6)
     assert ("stage", "references: 2 devices alone, the cloud's model on all private data") in progress.heard
+    parts = [h[1:] for h in progress.heard if h[0] == "part"]
+    assert parts == [(i, 6, "passes") for i in range(1, 7)]  # two devices and the cloud, two rounds
     assert results.accuracy_RV.shape == (2, 4)
     assert results.tiers == (Tier.CLOUD, Tier.EDGE, Tier.DEVICE, Tier.DEVICE)
     assert results.bytes_total == experiment.traffic.total() == experiment.rows[-1]["bytes"]

@@ -15,6 +15,7 @@ class Terminal(io.StringIO):
 
 def whole_run(speaker):
     speaker.stage("training [the] autoencoder")
+    speaker.part(3, 7, "epochs")
     speaker.start(1, 3, 4)
     for number in (1, 2):
         for node in ("device-000", "cloud"):
@@ -33,12 +34,24 @@ def test_lines_say_rounds_accuracy_and_what_is_left():
 
 
 def test_the_time_left_goes_by_the_rounds_of_this_process(monkeypatch):
-    out, now = io.StringIO(), iter([100.0, 104.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    out, now = io.StringIO(), [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     lines = Lines(out)
     lines.start(6, 10, 1)
+    now[0] = 104.0
     lines.finished(7, "x")  # two rounds in four seconds, two more to come
     assert out.getvalue() == "round 8/10  x  2.0 s/round, 4 s left\n"
+
+
+def test_a_long_stage_says_now_and_then_how_far_it_is(monkeypatch):
+    out, now = io.StringIO(), [50.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    lines = Lines(out)
+    lines.stage("references")
+    for done in range(1, 31):
+        now[0] += 1
+        lines.part(done, 30, "passes")
+    assert out.getvalue().splitlines() == ["references", "  passes 11/30", "  passes 22/30"]
 
 
 def test_silence(capsys):

@@ -17,8 +17,8 @@ def test_the_table_of_a_whole_run():
         "  cloud's model on all private data (bound)     90.0 %",
         "gap from device alone to bound, closed by       75.0 %",
         "bytes moved per device, on average               640 B",
-        "bytes moved in all, over all links           123.5 kB",
-        "rounds                                              4",
+        "bytes moved in all, over all links            123.5 kB",
+        "rounds                                               4",
     ]
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2] / "python" / PACKAGE
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "records"),
     ("_core", "kernels", "reference", "config", "tree", "seeds", "plugins", "npz", "holdout"),
-    ("datasets", "partition", "samples", "store", "checkpoint", "packing", "learners", "autoencoder"),
+    ("datasets", "partition", "samples", "store", "checkpoint", "packing", "learners", "export", "autoencoder"),
     ("bridge", "distill", "passes", "autoencoder.train"),  # training measures itself through the bridge
     ("node",),
     ("simulation", "cli", "__main__"),
@@ -26,7 +26,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # What a module may import beside the standard library and the package itself, by its top-level name.
 EVERYWHERE = {"numpy", "msgspec", "safetensors"}
 CORNERS = {
-    "torch": {"learners", "autoencoder"},
+    "torch": {"learners", "export", "autoencoder"},
+    "flatbuffers": {"export"},
+    "ai_edge_litert": {"learners", "export"},
+    "tflite_runtime": {"learners"},
     "sklearn": {"datasets"},
     "matplotlib": {"simulation", "cli"},
     "rich": {"simulation", "cli"},

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from fedagg_edge.learners.base import Batch, LearnerFactory, LearnerState, StepR
 from fedagg_edge.learners.flat import FlatModule, make_optimizer
 from fedagg_edge.learners.zoo import build_model, check_model
 
-__all__ = ["TorchLearner", "make_learner", "module_factory", "set_threads"]
+__all__ = ["TorchLearner", "make_learner", "module_factory", "seeded_model", "set_threads"]
 
 _EVAL_ROWS = 512  # bounds the activations of an evaluation pass
 
@@ -50,7 +51,7 @@ class TorchLearner:
         """See `Learner.step`."""
         with self._flat.untrained_kept_on_error():
             report, outputs, losses = self._losses(batch, hyperparameters)
-        self._backward(outputs, losses)
+            self._backward(outputs, losses)
         self._optimizer.update(self._flat.values[: self._flat.trained], self._flat.gradient, hyperparameters)
         return report
 
@@ -79,12 +80,27 @@ class TorchLearner:
         return report, outputs, losses
 
     def _forward(self, x_N: NDArray[np.float32]) -> torch.Tensor:
-        out: torch.Tensor = self._module(_tensor(x_N))
+        try:
+            out: torch.Tensor = self._module(_tensor(x_N))
+        except ValueError as e:
+            if len(x_N) > 1 or "more than 1 value per channel" not in str(e):
+                raise
+            raise LearnerError(
+                "one sample alone cannot train this model: its batch norm sees one value a channel; "
+                "give every device two samples or more (partition option min_samples), or use batch_size 2 or more"
+            ) from e
         return out
 
     def _backward(self, outputs: list[torch.Tensor], losses: list[DistillLoss]) -> None:
+        """Fill the flat gradient; raise LearnerError if it is not finite, though the loss was."""
         self._flat.gradient.zero_()
         torch.autograd.backward(outputs, [torch.from_numpy(loss.gradient_NC) for loss in losses])
+        # one pass over memory: infinities that cancel leave NaN, and finite values only overflow where training is lost
+        if not math.isfinite(float(self._flat.gradient.sum())):
+            raise LearnerError(
+                f"the gradient became infinite or NaN after {self._optimizer.steps} steps; the weights are those before "
+                "it; lower learning_rate, or look for a square root or a division at 0 in the model"
+            )
 
     def state(self) -> LearnerState:
         """See `Learner.state`."""
@@ -139,9 +155,16 @@ def make_learner(
     base_dir: str,
 ) -> TorchLearner:
     """A `LearnerFactory`: build the model, its weights drawn from `seed`; torch's own random state is left alone."""
-    with _weights_from(seed):
-        module = build_model(model.builder, sample_shape, classes, base_dir=base_dir, **model.options)
+    module = seeded_model(model.builder, sample_shape, classes, seed=seed, base_dir=base_dir, options=model.options)
     return TorchLearner(module, hyperparameters.optimizer)
+
+
+def seeded_model(
+    builder: str, sample_shape: tuple[int, ...], classes: int, *, seed: int, base_dir: str, options: Mapping[str, Any]
+) -> torch.nn.Module:
+    """`build_model` with the weights drawn from `seed`."""
+    with _weights_from(seed):
+        return build_model(builder, sample_shape, classes, base_dir=base_dir, **options)
 
 
 def module_factory(build: Callable[..., torch.nn.Module]) -> LearnerFactory:

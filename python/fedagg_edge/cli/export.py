@@ -1,0 +1,82 @@
+"""`fedagg export`: compile a torch model into the file that a device trains.
+
+torch is imported when the command runs, not when the command line is parsed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fedagg_edge.errors import ConfigError
+
+__all__ = ["register", "run"]
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb `export` to the command line."""
+    parser = subparsers.add_parser(
+        "export",
+        help="compile a model for devices without torch",
+        description="Compile a torch model into a .tflite file that a device trains with a TFLite runtime and NumPy. "
+        "The file takes a step beside torch before it is written.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a model of the zoo, or module:function")
+    parser.add_argument("--to", choices=("tflite",), default="tflite", help="kind of file (tflite)")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="file to write")
+    parser.add_argument(
+        "--sample-shape", required=True, nargs="+", type=int, metavar="N", help="channels and sizes: 3 32 32, or 6 128"
+    )
+    parser.add_argument("--classes", required=True, type=int, metavar="N")
+    parser.add_argument("--options", default="{}", metavar="JSON", help="keywords of the model's function")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first weights")
+    parser.add_argument("--base-dir", default=".", metavar="DIR", help="where module:function is looked for (.)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the parsed command; return the exit status. Raises FedaggError for what the user can mend."""
+    if args.out.is_dir() or not args.out.parent.is_dir():
+        raise ConfigError(f"--out {args.out}: expected a file in an existing folder; make {args.out.parent} first")
+    options = _options(args.options)
+    try:
+        from fedagg_edge.export.tflite import export_tflite  # noqa: PLC0415  torch: only when something is compiled
+        from fedagg_edge.learners.torch import seeded_model  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ConfigError("compiling a model needs torch; run: pip install 'fedagg-edge[torch,export]'") from error
+    began = time.monotonic()
+    shape = tuple(args.sample_shape)
+    module = seeded_model(args.model, shape, args.classes, seed=args.seed, base_dir=args.base_dir, options=options)
+    report = export_tflite(module, shape, args.classes, args.out)
+    result = {"path": str(args.out), "bytes": args.out.stat().st_size, "seconds": round(time.monotonic() - began, 2)}
+    _print(result | report.as_json(), as_json=args.json)
+    return 0
+
+
+def _options(text: str) -> dict[str, Any]:
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"--options: got {text!r}, expected a JSON object: {error}") from error
+    if not isinstance(options, dict):
+        raise ConfigError(f"--options: got {text!r}, expected a JSON object, for example '{{\"hidden\": [32]}}'")
+    return options
+
+
+def _print(result: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(result) + "\n")
+        return
+    lines = (
+        f"wrote    {result['path']}, {result['bytes']} bytes, in {result['seconds']} s",
+        f"checked  one step of {result['rows']} rows against torch with {result['runtime']}: weights differ by at most "
+        f"{result['weights']:.0e}, logits by {result['logits']:.0e}",
+    )
+    sys.stdout.write("\n".join(lines) + "\n")

@@ -1,0 +1,340 @@
+"""Translations of convolutions and their gradients, in one and two dimensions.
+
+What is fast differs by shape, as measured in docs/decisions/tflite-convolution.md: the runtime's CONV_2D for wide
+images of few channels, a matrix product over gathered patches for the rest, which the runtime's delegate multiplies two
+to three times faster. A gradient of a convolution is a convolution again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fedagg_edge.errors import ExportError
+from fedagg_edge.export import ops
+from fedagg_edge.export.lower import Lowering, translates
+from fedagg_edge.export.shapes import reduced
+from fedagg_edge.export.trace import Node
+from fedagg_edge.export.values import CHANNELS_LAST, Value, arrange
+from fedagg_edge.export.writer import GraphWriter, Tensor
+
+__all__ = ["Geometry", "as_image", "depthwise_input_gradient", "spread"]
+
+_PATCH_CHANNELS, _PATCH_PIXELS = 8, 256
+"""Patches are gathered for images of at least so many channels and at most so many pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """A convolution of images (H, W): kernel, stride, padding on both sides, dilation, and groups of channels."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Rows and columns from the first to the last that a window sees, less one."""
+        return (self.kernel[0] - 1) * self.dilation[0], (self.kernel[1] - 1) * self.dilation[1]
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether a pixel depends on one pixel only, the same one."""
+        return (self.kernel, self.stride, self.padding) == ((1, 1), (1, 1), (0, 0))
+
+
+def as_image(g: GraphWriter, x: Value) -> Tensor:
+    """A value (N, C, H, W) or (N, C, L) as (N, H, W, C), a row of pixels having height 1."""
+    tensor = arrange(g, x, CHANNELS_LAST[len(x.shape)])
+    if len(x.shape) == 4:
+        return tensor
+    return ops.reshape(g, tensor, (tensor.shape[0], 1, *tensor.shape[1:]))
+
+
+def _from_image(g: GraphWriter, tensor: Tensor, shape: tuple[int, ...]) -> Value:
+    if len(shape) == 3:
+        tensor = ops.reshape(g, tensor, (tensor.shape[0], *tensor.shape[2:]))
+    return Value(tensor, shape, CHANNELS_LAST[len(shape)])
+
+
+def _filter(g: GraphWriter, w: Value) -> Tensor:
+    """torch's weight (O, I, kh, kw) as (O, kh, kw, I)."""
+    return as_image(g, w)
+
+
+def _pair(values: Sequence[int], lone: int) -> tuple[int, int]:
+    """torch's setting per axis, with `lone` for the height that a row of pixels does not have."""
+    return (lone, values[0]) if len(values) == 1 else (values[0], values[1])
+
+
+def _geometry(w: Value, settings: Sequence[object]) -> Geometry:
+    stride, padding, dilation, transposed, _, groups = settings
+    if transposed:
+        raise ExportError("a transposed convolution has no translation")
+    kernel = _pair(w.shape[2:], 1)
+    return Geometry(kernel, _pair(stride, 1), _pair(padding, 0), _pair(dilation, 1), groups)  # type: ignore[arg-type]
+
+
+@translates("convolution.default")
+def _convolution(ctx: Lowering, node: Node) -> Value:
+    x, w, bias = ctx.get(node.args[0]), ctx.get(node.args[1]), node.args[2]
+    geometry = _geometry(w, node.args[3:])
+    g = ctx.g
+    images = as_image(g, x)
+    if geometry.groups == 1:
+        out = _dense(g, images, _filter(g, w), geometry)
+    elif geometry.groups == x.shape[1]:
+        out = _depthwise(g, images, _depthwise_filter(g, w), geometry)
+    else:
+        parts = zip(*_grouped(g, geometry.groups, (images, 3), (_filter(g, w), 0)), strict=True)
+        out = ops.concatenate(g, [_dense(g, a, b, replace(geometry, groups=1)) for a, b in parts], 3)
+    if bias is not None:
+        out = ops.binary(g, "add", out, ctx.get(bias).tensor)
+    return _from_image(g, out, node.shape)
+
+
+def _grouped(g: GraphWriter, groups: int, *tensors: tuple[Tensor, int]) -> list[tuple[Tensor, ...]]:
+    """Each tensor cut along its axis into as many parts as there are groups."""
+    return [ops.split(g, t, axis, [t.shape[axis] // groups] * groups) for t, axis in tensors]
+
+
+def _zeros(g: GraphWriter, count: int) -> Tensor:
+    return g.constant(np.zeros(count, np.float32))
+
+
+def _same(x: Tensor, geometry: Geometry) -> bool:
+    """Whether the runtime's SAME pads as torch is asked to."""
+    for size, stride, pad, reach in zip(x.shape[1:3], geometry.stride, geometry.padding, geometry.reach, strict=True):
+        out = -(-size // stride)
+        total = max((out - 1) * stride + reach + 1 - size, 0)
+        if total // 2 != pad or (size + 2 * pad - reach - 1) // stride + 1 != out:
+            return False
+    return True
+
+
+def _padded(g: GraphWriter, x: Tensor, low: tuple[int, int], high: tuple[int, int]) -> Tensor:
+    """Zeros around images; a negative amount cuts."""
+    cut = [max(0, -p) for p in low], [max(0, -p) for p in high]
+    begin, end = (0, *cut[0], 0), [*x.shape]
+    end[1], end[2] = x.shape[1] - cut[1][0], x.shape[2] - cut[1][1]
+    x = ops.strided_slice(g, x, begin, end, (1, 1, 1, 1))
+    return ops.pad(g, x, (0, max(0, low[0]), max(0, low[1]), 0), (0, max(0, high[0]), max(0, high[1]), 0))
+
+
+def _dense(g: GraphWriter, x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
+    """Images (N, H, W, I) and filters (O, kh, kw, I): images (N, h, w, O)."""
+    if geometry.pointwise:
+        return _product(g, x, w)
+    if _gathers(x, geometry):
+        return _product(g, _patches(g, _padded(g, x, geometry.padding, geometry.padding), geometry), w)
+    same = _same(x, geometry)
+    if not same:
+        x = _padded(g, x, geometry.padding, geometry.padding)
+    return ops.conv(g, x, w, _zeros(g, w.shape[0]), stride=geometry.stride, dilation=geometry.dilation, same=same)
+
+
+def _gathers(x: Tensor, geometry: Geometry) -> bool:
+    return geometry.stride == (1, 1) and x.shape[3] >= _PATCH_CHANNELS and x.shape[1] * x.shape[2] <= _PATCH_PIXELS
+
+
+def _flat(g: GraphWriter, images: Tensor) -> Tensor:
+    """Images as rows of channels, (N * H * W, C)."""
+    n, h, w, c = images.shape
+    return ops.reshape(g, images, (n * h * w, c))
+
+
+def _product(g: GraphWriter, patches: Tensor, w: Tensor) -> Tensor:
+    """Patches (N, h, w, kh * kw * I) times filters (O, kh, kw, I)."""
+    rows = _flat(g, patches)
+    filters = ops.reshape(g, w, (w.shape[0], rows.shape[1]))
+    return ops.reshape(g, ops.matmul(g, rows, filters, adjoint_b=True), (*patches.shape[:3], w.shape[0]))
+
+
+def _patches(g: GraphWriter, x: Tensor, geometry: Geometry) -> Tensor:
+    """What every window of padded images sees, (N, h, w, kh * kw * I), for stride 1."""
+    height, width = (size - reach for size, reach in zip(x.shape[1:3], geometry.reach, strict=True))
+    parts = []
+    for i in range(geometry.kernel[0]):
+        for j in range(geometry.kernel[1]):
+            top, left = i * geometry.dilation[0], j * geometry.dilation[1]
+            end = (x.shape[0], top + height, left + width, x.shape[3])
+            parts.append(ops.strided_slice(g, x, (0, top, left, 0), end, (1, 1, 1, 1)))
+    return ops.concatenate(g, parts, 3)
+
+
+def _depthwise_filter(g: GraphWriter, w: Value) -> Tensor:
+    """torch's weight (C * multiplier, 1, kh, kw) as (1, kh, kw, C * multiplier)."""
+    order = (1, 2, 3, 0) if len(w.shape) == 4 else (1, 2, 0)
+    tensor = arrange(g, w, order)
+    return tensor if len(w.shape) == 4 else ops.reshape(g, tensor, (1, 1, *tensor.shape[1:]))
+
+
+def _depthwise(g: GraphWriter, x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
+    same = _same(x, geometry)
+    if not same:
+        x = _padded(g, x, geometry.padding, geometry.padding)
+    return ops.depthwise_conv(
+        g, x, w, _zeros(g, w.shape[3]), stride=geometry.stride, dilation=geometry.dilation, same=same
+    )
+
+
+@translates("convolution_backward.default")
+def _convolution_backward(ctx: Lowering, node: Node) -> tuple[Value | None, ...]:
+    wants_x, wants_w, wants_bias = node.args[10]
+    gradient, x, w = (ctx.get(a) for a in node.args[:3])
+    geometry = _geometry(w, node.args[4:10])
+    g, dy = ctx.g, as_image(ctx.g, gradient)
+    dx = dw = dbias = None
+    if wants_x:
+        dx = _from_image(g, _input_gradient(g, dy, x, w, geometry), x.shape)
+    if wants_w:
+        dw = _weight_gradient(g, dy, as_image(g, x), w, geometry)
+    if wants_bias:
+        axes = [a for a in range(len(gradient.shape)) if a != 1]
+        dbias = reduced(g, "sum", gradient, axes, keep=False)
+    return dx, dw, dbias
+
+
+def _input_gradient(g: GraphWriter, dy: Tensor, x: Value, w: Value, geometry: Geometry) -> Tensor:
+    size = _pair(x.shape[2:], 1)
+    if geometry.groups == 1:
+        return _dense_input_gradient(g, dy, _filter(g, w), size, geometry)
+    if geometry.groups == x.shape[1]:
+        return depthwise_input_gradient(g, dy, _depthwise_filter(g, w), size, geometry)
+    one = replace(geometry, groups=1)
+    parts = zip(*_grouped(g, geometry.groups, (dy, 3), (_filter(g, w), 0)), strict=True)
+    return ops.concatenate(g, [_dense_input_gradient(g, a, b, size, one) for a, b in parts], 3)
+
+
+def spread(g: GraphWriter, images: Tensor, stride: tuple[int, int]) -> Tensor:
+    """Images with stride - 1 rows and columns of zeros after each of theirs."""
+    if stride == (1, 1):
+        return images
+    n, h, w, c = images.shape
+    rows = ops.reshape(g, images, (n * h, 1, w, c))
+    rows = ops.pad(g, rows, (0, 0, 0, 0), (0, stride[0] - 1, 0, (stride[1] - 1) * c))
+    return ops.reshape(g, rows, (n, h * stride[0], w * stride[1], c))
+
+
+def _opened(g: GraphWriter, dy: Tensor, size: tuple[int, int], geometry: Geometry) -> Tensor:
+    """dLoss/dout spread and padded, so that a plain convolution of it gives images of `size`."""
+    dy = spread(g, dy, geometry.stride)
+    low = tuple(reach - pad for reach, pad in zip(geometry.reach, geometry.padding, strict=True))
+    high = tuple(n + r - s - b for n, r, s, b in zip(size, geometry.reach, dy.shape[1:3], low, strict=True))
+    return _padded(g, dy, (low[0], low[1]), (high[0], high[1]))
+
+
+def _dense_input_gradient(g: GraphWriter, dy: Tensor, w: Tensor, size: tuple[int, int], geometry: Geometry) -> Tensor:
+    outputs, kh, kw, inputs = w.shape
+    if (kh, kw) == (1, 1):  # multiply first, then spread: there is nothing to add up
+        product = ops.matmul(g, _flat(g, dy), ops.reshape(g, w, (outputs, inputs)))
+        return _opened(g, ops.reshape(g, product, (*dy.shape[:3], inputs)), size, geometry)
+    turned = ops.reverse(g, ops.reshape(g, w, (outputs, kh * kw, inputs)), 1)
+    turned = ops.reshape(g, ops.transpose(g, turned, (2, 1, 0)), (inputs, kh, kw, outputs))
+    plain = replace(geometry, stride=(1, 1), padding=(0, 0))
+    return _dense(g, _opened(g, dy, size, geometry), turned, plain)
+
+
+def depthwise_input_gradient(
+    g: GraphWriter, dy: Tensor, w: Tensor, size: tuple[int, int], geometry: Geometry
+) -> Tensor:
+    """dLoss/dx (N, *size, C) of a channel-by-channel convolution with w (1, kh, kw, C * multiplier)."""
+    _, kh, kw, channels = w.shape
+    turned = ops.reshape(g, ops.reverse(g, ops.reshape(g, w, (kh * kw, channels)), 0), w.shape)
+    plain = replace(geometry, stride=(1, 1), padding=(0, 0))
+    return _depthwise(g, _opened(g, dy, size, geometry), turned, plain)
+
+
+def _fitted(g: GraphWriter, x: Tensor, dy: Tensor, geometry: Geometry) -> Tensor:
+    """Images padded as for the forward pass and cut to the rows and columns that its windows saw."""
+    low = geometry.padding
+    seen = [(n - 1) * s + r + 1 for n, s, r in zip(dy.shape[1:3], geometry.stride, geometry.reach, strict=True)]
+    return _padded(g, x, low, (seen[0] - x.shape[1] - low[0], seen[1] - x.shape[2] - low[1]))
+
+
+def _weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, w: Value, geometry: Geometry) -> Value:
+    if geometry.groups == 1:
+        tensor = _dense_weight_gradient(g, dy, x, geometry)
+    elif geometry.groups == x.shape[3]:
+        return _depthwise_weight_gradient(g, dy, x, w, geometry)
+    else:
+        one = replace(geometry, groups=1)
+        parts = zip(*_grouped(g, geometry.groups, (dy, 3), (x, 3)), strict=True)
+        tensor = ops.concatenate(g, [_dense_weight_gradient(g, a, b, one) for a, b in parts], 3)
+    return _as_weight(g, tensor, w.shape)
+
+
+def _as_weight(g: GraphWriter, tensor: Tensor, shape: tuple[int, ...]) -> Value:
+    """(kh, kw, I, O) in memory as torch's weight (O, I, kh, kw)."""
+    if len(shape) == 3:
+        return Value(ops.reshape(g, tensor, tensor.shape[1:]), shape, (2, 1, 0))
+    return Value(tensor, shape, (2, 3, 1, 0))
+
+
+def _dense_weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
+    """dLoss/dw as (kh, kw, I, O)."""
+    inputs, outputs = x.shape[3], dy.shape[3]
+    if geometry.pointwise or _gathers(x, geometry):
+        patches = x if geometry.pointwise else _patches(g, _fitted(g, x, dy, geometry), geometry)
+        product = ops.matmul(g, _flat(g, patches), _flat(g, dy), adjoint_a=True)
+        return ops.reshape(g, product, (*geometry.kernel, inputs, outputs))
+    # images as channels and channels as images: one convolution sums over the batch and all places
+    swapped = ops.transpose(g, _fitted(g, x, dy, geometry), (3, 1, 2, 0))
+    filters = ops.transpose(g, dy, (3, 1, 2, 0))
+    found = ops.conv(g, swapped, filters, _zeros(g, outputs), stride=geometry.dilation, dilation=geometry.stride)
+    return ops.transpose(g, found, (1, 2, 0, 3))
+
+
+def _depthwise_weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, w: Value, geometry: Geometry) -> Value:
+    """Place by place of the kernel: what it saw times dLoss/dout, summed per channel."""
+    multiplier = dy.shape[3] // x.shape[3]
+    if multiplier != 1:
+        raise ExportError(f"got {multiplier} filters a channel in a depthwise convolution, expected 1")
+    phases = _Phases.of(g, _fitted(g, x, dy, geometry), dy.shape[1:3], geometry)
+    rows = []
+    for i in range(geometry.kernel[0]):
+        for j in range(geometry.kernel[1]):
+            seen = phases.at(g, i * geometry.dilation[0], j * geometry.dilation[1])
+            product = ops.binary(g, "mul", seen, dy)
+            total = ops.reduce(g, "sum", ops.reduce(g, "sum", product, [1, 2], keep=True), [0], keep=True)
+            rows.append(ops.reshape(g, total, (1, dy.shape[3])))
+    found = ops.reshape(g, ops.concatenate(g, rows, 0), (*geometry.kernel, 1, dy.shape[3]))
+    return _as_weight(g, found, w.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class _Phases:
+    """Images cut into stride * stride interleaved ones, so that a strided window is a plain slice of one of them."""
+
+    images: Tensor
+    stride: tuple[int, int]
+    grid: tuple[int, int]
+    size: tuple[int, int]
+
+    @staticmethod
+    def of(g: GraphWriter, x: Tensor, size: Sequence[int], geometry: Geometry) -> _Phases:
+        """`size` is that of a window's places, the output's."""
+        n, h, w, c = x.shape
+        sh, sw = geometry.stride
+        grid = -(-h // sh), -(-w // sw)
+        x = _padded(g, x, (0, 0), (grid[0] * sh - h, grid[1] * sw - w))
+        if (sh, sw) != (1, 1):
+            x = ops.reshape(g, x, (n * grid[0], sh, grid[1], sw * c))
+        return _Phases(x, (sh, sw), grid, (size[0], size[1]))
+
+    def at(self, g: GraphWriter, top: int, left: int) -> Tensor:
+        """Rows top, top + stride, ... and columns likewise."""
+        (sh, sw), images = self.stride, self.images
+        if (sh, sw) != (1, 1):
+            n, _, columns, c = images.shape
+            c //= sw
+            low, row = (left % sw) * c, top % sh
+            images = ops.strided_slice(g, images, (0, row, 0, low), (n, row + 1, columns, low + c), (1, 1, 1, 1))
+            images = ops.reshape(g, images, (n // self.grid[0], *self.grid, c))
+        begin = (0, top // sh, left // sw, 0)
+        end = (images.shape[0], begin[1] + self.size[0], begin[2] + self.size[1], images.shape[3])
+        return ops.strided_slice(g, images, begin, end, (1, 1, 1, 1))

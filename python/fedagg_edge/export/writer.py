@@ -1,0 +1,306 @@
+"""Writes a .tflite file: tensors, builtin operators, signatures and metadata, as a FlatBuffer. No TensorFlow.
+
+What lives here: the container. What does not: the meaning of operators (`ops`) and of torch (`lower`). The schema is
+the module that ai-edge-litert ships.
+
+A shape is a tuple of integers; a negative one, -a, stands for a times the batch size, which the runtime learns when an
+input is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedagg_edge.errors import ExportError
+
+try:
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+except ModuleNotFoundError as error:
+    raise ExportError(
+        f"writing .tflite files needs {error.name}; run: pip install 'fedagg-edge[torch,export]'"
+    ) from error
+
+__all__ = ["GraphWriter", "ModelWriter", "Tensor", "schema"]
+
+FILE_IDENTIFIER = b"TFL3"
+_SCHEMA_VERSION = 3
+_HIGHEST_OLD_CODE = 127  # operator codes were bytes once; newer ones stand in another field
+
+_DTYPES = {
+    np.dtype(np.float32): schema.TensorType.FLOAT32,
+    np.dtype(np.int32): schema.TensorType.INT32,
+    np.dtype(np.bool_): schema.TensorType.BOOL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A value of one graph: `index` in it, `shape` (negative: times the batch size) and NumPy `dtype`."""
+
+    index: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any] = np.dtype(np.float32)  # noqa: RUF009  immutable
+
+
+class _Builder(flatbuffers.Builder):  # type: ignore[misc]
+    """A builder that stores equal vectors of numbers, and equal options, once: most shapes occur many times."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.options: dict[tuple[Any, ...], int] = {}
+        self._vectors: dict[bytes, int] = {}
+        self._before, self._holds_offsets = 0, False
+
+    def StartVector(self, *args: Any) -> Any:
+        """Start a vector."""
+        self._before, self._holds_offsets = self.Offset(), False  # counted from the end: the front grows
+        return super().StartVector(*args)
+
+    def PrependUOffsetTRelative(self, offset: int) -> None:
+        """Put an offset, whose bytes depend on where it lies, into what is being built."""
+        self._holds_offsets = True
+        super().PrependUOffsetTRelative(offset)
+
+    def EndVector(self, *args: Any) -> Any:
+        """End a vector; give an equal one's place back if there is one."""
+        place = super().EndVector(*args)
+        if self._holds_offsets:
+            return place
+        start, end = (len(self.Bytes) - offset for offset in (self.Offset(), self._before))
+        content = bytes(self.Bytes[start:end])
+        if content in self._vectors:
+            self.head = end
+        return self._vectors.setdefault(content, place)
+
+
+class _Options:
+    """An operator's options, which pack themselves once a file."""
+
+    def __init__(self, options: Any) -> None:
+        self._options = options
+        self._key = _frozen(options)
+
+    def Pack(self, builder: _Builder) -> int:
+        """The place of the options in the file."""
+        if self._key not in builder.options:
+            builder.options[self._key] = self._options.Pack(builder)
+        return builder.options[self._key]
+
+
+class ModelWriter:
+    """One file: its graphs, and the buffers and operator codes that they share."""
+
+    def __init__(self, description: str) -> None:
+        self._model = schema.ModelT()
+        self._model.version = _SCHEMA_VERSION
+        self._model.description = description
+        self._model.buffers = [schema.BufferT()]  # the first is empty, by the format's rule
+        self._model.operatorCodes = []
+        self._model.subgraphs = []
+        self._model.signatureDefs = []
+        self._codes: dict[int, int] = {}
+        self._buffers: dict[bytes, int] = {}
+
+    def graph(self, name: str) -> GraphWriter:
+        """Start a graph; it is part of the file once `GraphWriter.finish` is called."""
+        return GraphWriter(self, name)
+
+    def finish(self, metadata: Mapping[str, bytes]) -> bytes:
+        """The file's bytes, with `metadata` attached by name; may be called again with other metadata."""
+        kept = len(self._model.buffers)
+        self._model.metadata = [self._attached(name, content) for name, content in metadata.items()]
+        builder = _Builder(1 << 14)
+        builder.Finish(self._model.Pack(builder), file_identifier=FILE_IDENTIFIER)
+        del self._model.buffers[kept:]
+        return bytes(builder.Output())
+
+    def _attached(self, name: str, content: bytes) -> Any:
+        entry, buffer = schema.MetadataT(), schema.BufferT()
+        buffer.data = np.frombuffer(content, np.uint8)
+        entry.name, entry.buffer = name, len(self._model.buffers)
+        self._model.buffers.append(buffer)
+        return entry
+
+    def code(self, operator: int, version: int) -> int:
+        """The file's number for a builtin operator; the highest version asked for wins."""
+        if operator not in self._codes:
+            entry = schema.OperatorCodeT()
+            entry.builtinCode = operator
+            entry.deprecatedBuiltinCode = min(operator, _HIGHEST_OLD_CODE)
+            entry.version = version
+            self._codes[operator] = len(self._model.operatorCodes)
+            self._model.operatorCodes.append(entry)
+        entry = self._model.operatorCodes[self._codes[operator]]
+        entry.version = max(entry.version, version)
+        return self._codes[operator]
+
+    def buffer(self, content: bytes) -> int:
+        """The file's number for constant bytes; equal ones are stored once."""
+        if content not in self._buffers:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(content, np.uint8)
+            self._buffers[content] = len(self._model.buffers)
+            self._model.buffers.append(buffer)
+        return self._buffers[content]
+
+    def add_graph(self, graph: Any, key: str, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> None:
+        """Append a finished graph under the signature `key`, its inputs and outputs being tensor numbers by name."""
+        signature = schema.SignatureDefT()
+        signature.signatureKey, signature.subgraphIndex = key, len(self._model.subgraphs)
+        signature.inputs = [_named(n, t) for n, t in inputs.items()]
+        signature.outputs = [_named(n, t) for n, t in outputs.items()]
+        self._model.subgraphs.append(graph)
+        self._model.signatureDefs.append(signature)
+
+
+def _named(name: str, index: int) -> Any:
+    entry = schema.TensorMapT()
+    entry.name, entry.tensorIndex = name, index
+    return entry
+
+
+class GraphWriter:
+    """One graph of a file. The same operator on the same inputs with the same options is written once."""
+
+    def __init__(self, model: ModelWriter, name: str) -> None:
+        self._model = model
+        self._graph = schema.SubGraphT()
+        self._graph.name = name
+        self._graph.tensors = []
+        self._graph.operators = []
+        self._inputs: dict[str, Tensor] = {}
+        self._constants: dict[tuple[Any, ...], Tensor] = {}
+        self._unshaped: dict[int, Tensor] = {}
+        self._known: dict[tuple[Any, ...], tuple[Tensor, ...]] = {}
+
+    def input(self, name: str, shape: Sequence[int]) -> Tensor:
+        """A float32 input of the signature."""
+        self._inputs[name] = self._tensor(name, tuple(shape), np.dtype(np.float32))
+        return self._inputs[name]
+
+    def note_reshape(self, tensor: Tensor, source: Tensor) -> Tensor:
+        """Remember that `tensor` is `source` under another shape; return it."""
+        self._unshaped[tensor.index] = source
+        return tensor
+
+    def unshaped(self, tensor: Tensor) -> Tensor:
+        """What a reshaped tensor was before, so that two reshapes become one or none."""
+        return self._unshaped.get(tensor.index, tensor)
+
+    def is_input(self, tensor: Tensor) -> bool:
+        """Whether a tensor is one of the signature's inputs."""
+        return tensor in self._inputs.values()
+
+    def constant(self, value: NDArray[Any] | float) -> Tensor:
+        """A constant, float32, int32 or bool; equal ones are one tensor."""
+        array = np.ascontiguousarray(value, np.float32) if isinstance(value, float | int) else np.asarray(value)
+        content = array.tobytes()
+        key = (content, array.shape, array.dtype)
+        if key not in self._constants:
+            tensor = self._tensor(None, array.shape, array.dtype)
+            self._graph.tensors[tensor.index].buffer = self._model.buffer(content)
+            self._constants[key] = tensor
+        return self._constants[key]
+
+    def op(
+        self,
+        operator: int,
+        inputs: Sequence[Tensor],
+        shape: Sequence[int],
+        options: Any = None,
+        *,
+        dtype: Any = np.float32,
+        version: int = 1,
+    ) -> Tensor:
+        """Write a builtin operator with one output of `shape`; `options` is the schema's options object."""
+        return self.op_many(operator, inputs, [shape], options, dtype=dtype, version=version)[0]
+
+    def op_many(
+        self,
+        operator: int,
+        inputs: Sequence[Tensor],
+        shapes: Sequence[Sequence[int]],
+        options: Any = None,
+        *,
+        dtype: Any = np.float32,
+        version: int = 1,
+    ) -> tuple[Tensor, ...]:
+        """Write a builtin operator with one output a shape."""
+        key = (operator, tuple(t.index for t in inputs), _frozen(options))
+        if key in self._known:
+            return self._known[key]
+        outputs = tuple(self._tensor(None, tuple(s), np.dtype(dtype)) for s in shapes)
+        entry = schema.OperatorT()
+        entry.opcodeIndex = self._model.code(operator, version)
+        entry.inputs = [t.index for t in inputs]
+        entry.outputs = [t.index for t in outputs]
+        if options is not None and _frozen(options) != _frozen(type(options)()):
+            entry.builtinOptions = _Options(options)
+            entry.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+        self._graph.operators.append(entry)
+        self._known[key] = outputs
+        return outputs
+
+    def used(self, outputs: Sequence[Tensor]) -> set[int]:
+        """The numbers of all tensors that `outputs` are computed from, and their own."""
+        return self._needed({t.index for t in outputs})[0]
+
+    def drop_unused_inputs(self, candidates: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """Take those of `candidates` that `outputs` do not need out of the inputs."""
+        used = self.used(outputs)
+        gone = {t.index for t in candidates} - used
+        self._inputs = {n: t for n, t in self._inputs.items() if t.index not in gone}
+
+    def _needed(self, needed: set[int]) -> tuple[set[int], list[Any]]:
+        """The tensors that some need, themselves included, and the operators between."""
+        kept = []
+        for entry in reversed(self._graph.operators):
+            if needed.intersection(entry.outputs):
+                needed.update(entry.inputs, entry.outputs)
+                kept.append(entry)
+        return needed, kept[::-1]
+
+    def finish(self, signature: str, outputs: Mapping[str, Tensor]) -> None:
+        """Make the graph part of the file under the name `signature`; what no output needs is left out."""
+        place_of = self._drop_unused({t.index for t in [*self._inputs.values(), *outputs.values()]})
+        for name, tensor in outputs.items():
+            self._graph.tensors[place_of[tensor.index]].name = name
+        self._graph.inputs = [place_of[t.index] for t in self._inputs.values()]
+        self._graph.outputs = [place_of[t.index] for t in outputs.values()]
+        named = ({n: place_of[t.index] for n, t in group.items()} for group in (self._inputs, outputs))
+        self._model.add_graph(self._graph, signature, *named)
+
+    def _drop_unused(self, needed: set[int]) -> dict[int, int]:
+        """Leave out operators and tensors that nobody needs; return the new place of each tensor that stays."""
+        needed, kept = self._needed(needed)
+        place_of = {old: new for new, old in enumerate(sorted(needed))}
+        self._graph.tensors = [self._graph.tensors[old] for old in place_of]
+        self._graph.operators = kept
+        for entry in kept:
+            entry.inputs = [place_of[i] for i in entry.inputs]
+            entry.outputs = [place_of[i] for i in entry.outputs]
+        return place_of
+
+    def _tensor(self, name: str | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
+        """Only inputs have names and say which of their sizes vary: the runtime works out the rest."""
+        entry = schema.TensorT()
+        entry.name, entry.type, entry.buffer = name, _DTYPES[dtype], 0
+        entry.shape = [abs(d) for d in shape]
+        if name is not None and any(d < 0 for d in shape):
+            entry.shapeSignature = [-1 if d < 0 else d for d in shape]
+        self._graph.tensors.append(entry)
+        return Tensor(len(self._graph.tensors) - 1, shape, dtype)
+
+
+def _frozen(options: Any) -> tuple[Any, ...]:
+    """The contents of an options object, to compare it by."""
+    if options is None:
+        return ()
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in vars(options).items()}
+    return (type(options).__name__, *sorted(fields.items()))

@@ -1,0 +1,127 @@
+"""The TFLite runtime of this machine: which one, and how to run a training file's graphs on it.
+
+`ai-edge-litert` (NumPy 2) is tried first, then `tflite-runtime` 2.14 (NumPy below 2), which with NumPy 2 can be
+imported but not used: so one counts as there only when it has made an interpreter.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedagg_edge.errors import LearnerError
+from fedagg_edge.learners.tflite_file import TrainingFile
+
+__all__ = ["Graphs", "Runtime", "open_graphs"]
+
+_KNOWN = (
+    ("ai-edge-litert", "ai_edge_litert.interpreter", "litert"),
+    ("tflite-runtime", "tflite_runtime.interpreter", "tflite"),
+)
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The runtime that was chosen: its distribution's name and version."""
+
+    name: str
+    version: str
+
+
+def open_graphs(file: TrainingFile, threads: int = 1, prefer: str | None = None) -> Graphs:
+    """Make an interpreter for `file` with the first runtime that can, or with the one called `prefer`.
+
+    Raises LearnerError, saying why for each runtime, if none can.
+    """
+    faults = []
+    for name, module, extra in _KNOWN:
+        if prefer not in (None, name):
+            continue
+        try:
+            interpreter = importlib.import_module(module).Interpreter(model_content=file.content, num_threads=threads)
+            return Graphs(interpreter, Runtime(name, metadata.version(name)))
+        except ModuleNotFoundError:
+            faults.append(f"{name} is not installed: pip install 'fedagg-edge[{extra}]'")
+        except (ImportError, AttributeError, RuntimeError, SystemError, TypeError, ValueError) as error:
+            faults.append(f"{name} cannot make an interpreter: {error}{_remedy(name)}")
+    raise LearnerError(f"no TFLite runtime is usable: {'; '.join(faults) or f'{prefer!r} is not known'}")
+
+
+def _remedy(name: str) -> str:
+    newer = int(np.__version__.partition(".")[0]) >= 2
+    return f" (it needs numpy < 2, got {np.__version__})" if name == "tflite-runtime" and newer else ""
+
+
+class Graphs:
+    """A training file's graphs as functions of arrays. Not for two threads at once."""
+
+    def __init__(self, interpreter: Any, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._infer, self._forward, self._backward = (
+            _Graph(interpreter, name) for name in ("infer", "forward", "backward")
+        )
+
+    def infer(self, x_N: Array, weights: Array) -> Array:
+        """Logits [N, C] in evaluation mode."""
+        self._infer.run({"x": x_N, "weights": weights})
+        return self._infer.copy_of("logits")
+
+    def forward(self, x_N: Array, weights: Array, masks: Mapping[str, Array]) -> tuple[Array, Array | None]:
+        """Logits [N, C] in training mode, and the float buffers that the pass leaves, or None if it changes none."""
+        forward = self._forward
+        forward.run({"x": x_N, "weights": weights, **masks})
+        return forward.copy_of("logits"), forward.copy_of("buffers") if "buffers" in forward.outputs else None
+
+    def gradient(self, x_N: Array, weights: Array, upstream_NC: Array) -> Array:
+        """dLoss/dparameters of the last forward pass, flat, from dLoss/dlogits."""
+        saved = {name: self._forward.view_of(name) for name in self._forward.outputs if name.startswith("saved_")}
+        self._backward.run({"x": x_N, "weights": weights, "upstream": upstream_NC, **saved})
+        return self._backward.copy_of("gradient")
+
+
+class _Graph:
+    """One graph of an interpreter.
+
+    The interpreter's `SignatureRunner` does the same with the same calls, but sets sizes and looks at names anew at
+    every call, and cannot show an output without copying it, which a forward pass has megabytes of.
+    """
+
+    def __init__(self, interpreter: Any, name: str) -> None:
+        details = interpreter.get_signature_runner(name)
+        self.inputs = {n: d["index"] for n, d in details.get_input_details().items()}
+        self.outputs = {n: d["index"] for n, d in details.get_output_details().items()}
+        self._calls = interpreter._interpreter
+        self._subgraph = self._calls.GetSubgraphIndexFromSignature(name)
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    def run(self, inputs: Mapping[str, Array]) -> None:
+        """Run the graph; its outputs stay until it is run again."""
+        calls, subgraph = self._calls, self._subgraph
+        for name, array in inputs.items():
+            if self._shapes.get(name) != array.shape:
+                calls.ResizeInputTensor(self.inputs[name], np.array(array.shape, np.int32), False, subgraph)
+                self._shapes[name] = array.shape
+        calls.AllocateTensors(subgraph)
+        for name, array in inputs.items():
+            calls.SetTensor(self.inputs[name], array, subgraph)
+        calls.Invoke(subgraph)
+
+    def copy_of(self, name: str) -> Array:
+        """A copy of an output."""
+        array: Array = self._calls.GetTensor(self.outputs[name], self._subgraph)
+        return array
+
+    def view_of(self, name: str) -> Array:
+        """An output in place, which only the main graph can show; a copy for another."""
+        if self._subgraph != 0:
+            return self.copy_of(name)
+        array: Array = self._calls.tensor(self._calls, self.outputs[name])
+        return array

@@ -28,19 +28,25 @@ def register(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
-    from fedagg_edge import kernels  # noqa: PLC0415  # a wrong FEDAGG_FORCE_ISA must show here, not at start
-
     rows = [
         ("fedagg-edge", __version__),
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         ("cores", str(os.cpu_count())),
-        ("kernels", kernels.active_isa_reason()),
+        ("kernels", _kernels()),
         ("numpy", metadata.version("numpy")),
         *((name, _version(name) or f"not installed; for {use}") for name, use in _OPTIONAL.items()),
     ]
     width = max(len(left) for left, _ in rows)
     print("\n".join(f"{left:<{width}}  {right}" for left, right in rows))  # noqa: T201
     return 0
+
+
+def _kernels() -> str:
+    try:
+        from fedagg_edge import kernels  # noqa: PLC0415  # a wrong FEDAGG_FORCE_ISA must show here, not at start
+    except ImportError as e:
+        return f"missing: {e}; install the package again: pip install ."
+    return kernels.active_isa_reason()
 
 
 def _version(distribution: str) -> str | None:

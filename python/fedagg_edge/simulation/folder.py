@@ -51,10 +51,13 @@ class RunFolder:
                 )
             self._clear()
         self.root.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_atomic(self.config, msgspec.json.format(msgspec.json.encode(config), indent=1))
+        self._write(config)
 
-    def check_resumable(self, config: SimulationConfig) -> None:
-        """Raise ConfigError if the run here was made with another configuration, naming the keys that differ."""
+    def resume(self, config: SimulationConfig) -> None:
+        """Go on with the run here; raise ConfigError if its configuration was another one, naming the keys that differ.
+
+        Keys that may change, such as `rounds`, are brought up to date in the folder.
+        """
         if not self.config.exists():
             raise CheckpointError(f"{self.root}: no run here to resume; start it without --resume")
         try:
@@ -68,6 +71,7 @@ class RunFolder:
                 f"{self.root}: the run here was made with another {', '.join(differing)}; "
                 "restore what was there, or write elsewhere (--out FOLDER)"
             )
+        self._write(config)
 
     def append_metrics(self, row: dict[str, Any]) -> int:
         """Add one line to the metrics; return the file's length after it."""
@@ -91,6 +95,9 @@ class RunFolder:
             return [json.loads(line) for line in lines]
         except ValueError as e:
             raise CheckpointError(f"{self.metrics}: damaged: {e}; start anew with --overwrite") from None
+
+    def _write(self, config: SimulationConfig) -> None:
+        checkpoint.write_atomic(self.config, msgspec.json.format(msgspec.json.encode(config), indent=1))
 
     def _clear(self) -> None:
         """Remove a run's own files and nothing else that may lie beside them."""

@@ -125,7 +125,7 @@ def _begin(setup: _Setup) -> Experiment:
 
 def _resume(setup: _Setup, wanted: int | None) -> Experiment:
     folder, progress = setup.folder, setup.progress
-    folder.check_resumable(setup.config)
+    folder.resume(setup.config)
     if wanted is None and not checkpoint.list_rounds(folder.checkpoints):
         progress.stage("no checkpoint yet: starting from the beginning")
         folder.read_metrics(0)
@@ -148,7 +148,7 @@ def _resume(setup: _Setup, wanted: int | None) -> Experiment:
     experiment.metrics_length = saved.meta["metrics_length"]
     checkpoint.drop_after(folder.checkpoints, saved.round)  # they count on metrics that are cut off next
     experiment.rows = folder.read_metrics(experiment.metrics_length)
-    progress.stage(f"resumed after round {saved.round + 1}")
+    progress.stage(f"resumed from the checkpoint of round {saved.round}: {saved.round + 1} rounds are done")
     return experiment
 
 

@@ -62,7 +62,7 @@ def test_resume_and_overwrite(fedagg, project, tmp_path):
         "fedagg: runs/toy holds a run already; go on with it (--resume), replace it (--overwrite), "
         "or write elsewhere (--out FOLDER)\n"
     )
-    assert fedagg("simulate", config, "--resume")[2] == "resumed after round 2\n"
+    assert fedagg("simulate", config, "--resume")[2] == "resumed from the checkpoint of round 1: 2 rounds are done\n"
     assert fedagg("simulate", config, "--resume", 0, "--quiet")[0] == 0
     assert json.loads((runs(tmp_path) / "results.json").read_text())["accuracy"] == first["accuracy"]
     code, _, err = fedagg("simulate", config, "--resume", 7, "--quiet")

@@ -264,3 +264,32 @@ def test_a_function_from_python_that_does_not_fit_is_refused():
             seed=0,
             base_dir=".",
         )
+
+
+class Rooted(torch.nn.Module):
+    """Its logits are finite at zero weights, its gradient is not: the slope of a square root at 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return self.weight.sqrt() * torch.ones(len(x), 3) * torch.arange(3.0)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing():
+    learner = TorchLearner(Rooted())
+    before = learner.state()
+    x_N = np.zeros((2, 1, 2, 2), np.float32)
+    batch = Batch(x_N, np.array([0, 2]), None)
+    with pytest.raises(LearnerError, match="the gradient became infinite or NaN after 0 steps"):
+        learner.step(batch, hyperparameters())
+    np.testing.assert_array_equal(learner.state().weights, before.weights)
+    np.testing.assert_array_equal(learner.state().slots["momentum"], before.slots["momentum"])
+
+
+def test_one_sample_and_a_batch_norm_over_one_value():
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 3))
+    batch = Batch(np.zeros((1, 1, 2, 2), np.float32), np.array([0]), None)
+    with pytest.raises(LearnerError, match="one sample alone cannot train this model"):
+        TorchLearner(module).step(batch, hyperparameters())

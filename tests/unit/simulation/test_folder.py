@@ -43,16 +43,16 @@ def test_a_folder_with_other_things_in_it_may_hold_a_run(tmp_path):
 
 
 def test_the_same_configuration_may_go_on(folder):
-    folder.check_resumable(toy_config())
-    folder.check_resumable(toy_config(rounds=9, checkpoint_every=4))
+    folder.resume(toy_config())
+    folder.resume(toy_config(rounds=9, checkpoint_every=4))
 
 
 def test_another_configuration_is_refused_and_the_keys_named(folder):
     with pytest.raises(ConfigError, match=r"made with another knowledge, seed, training; restore what was there"):
-        folder.check_resumable(toy_config(seed=1, knowledge="int8", training={"beta": 2.0}))
+        folder.resume(toy_config(seed=1, knowledge="int8", training={"beta": 2.0}))
     tree = {"model": "mlp", "children": [{"model": "mlp", "count": 2}]}
     with pytest.raises(ConfigError, match="made with another tree;"):
-        folder.check_resumable(toy_config(tree=tree))
+        folder.resume(toy_config(tree=tree))
 
 
 def test_options_that_json_has_no_type_for_are_compared_all_the_same(tmp_path):
@@ -61,18 +61,18 @@ def test_options_that_json_has_no_type_for_are_compared_all_the_same(tmp_path):
     config = toy_config(data={"source": "digits", "options": {"since": datetime.date(2024, 1, 2), "parts": [1, 2]}})
     folder = RunFolder(tmp_path)
     folder.start(config, overwrite=False)
-    folder.check_resumable(config)
+    folder.resume(config)
 
 
 def test_nothing_to_resume(tmp_path):
     with pytest.raises(CheckpointError, match="no run here to resume; start it without --resume"):
-        RunFolder(tmp_path).check_resumable(toy_config())
+        RunFolder(tmp_path).resume(toy_config())
 
 
 def test_a_damaged_configuration(folder):
     folder.config.write_bytes(folder.config.read_bytes()[:-3])
     with pytest.raises(CheckpointError, match=r"config.json: damaged"):
-        folder.check_resumable(toy_config())
+        folder.resume(toy_config())
 
 
 def test_metrics_are_cut_back_to_what_the_checkpoint_knows(folder):

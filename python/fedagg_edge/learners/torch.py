@@ -98,8 +98,8 @@ class TorchLearner:
         # one pass over memory: infinities that cancel leave NaN, and finite values only overflow where training is lost
         if not math.isfinite(float(self._flat.gradient.sum())):
             raise LearnerError(
-                f"the gradient became infinite or NaN after {self._optimizer.steps} steps; the weights are those before "
-                "it; lower learning_rate, or look for a square root or a division at 0 in the model"
+                f"the gradient became infinite or NaN after {self._optimizer.steps} steps; the weights are those "
+                "before it; lower learning_rate, or look for a square root or a division at 0 in the model"
             )
 
     def state(self) -> LearnerState:

@@ -178,7 +178,7 @@ void probabilities_block(const AggregateBlock& block, const LaneRows<V>& rows, s
 template <class V>
 void mean_probabilities_rows(const AggregateBlock& block, std::size_t begin, std::size_t end, float* scratch) {
     if constexpr (V::has_blocks) {
-        if (block.classes <= most_block_classes) {
+        if (block.classes <= most_aggregate_block_classes) {
             for (std::size_t n = begin; n < end; n += V::width) {
                 probabilities_block<V>(block, LaneRows<V>(n, end, block.classes), begin, end, scratch);
             }

@@ -7,6 +7,7 @@
 namespace {
 
 constexpr std::size_t most_block_classes = 48;
+constexpr std::size_t most_aggregate_block_classes = 128;  // aggregation keeps fewer arrays in the cache
 
 // Scratch of a block kernel: student, teacher and three arrays of exponentials, each [C][width], and a stage [width][C].
 template <class V>
@@ -200,8 +201,8 @@ private:
         if constexpr (T::has_kl) {
             const F s = below_max * k_student_;
             const F t = (V::load(teacher_ + c * w) - max_teacher_) * k_teacher_;
-            e = V::exp2(s);
-            const F p = V::exp2(t);
+            e = V::template exp2<T::student_digits>(s);
+            const F p = V::template exp2<Digits::softened>(t);
             const F difference = T::is_reverse ? s - t : t - s;
             sums.student = sums.student + e;
             sums.teacher = sums.teacher + p;

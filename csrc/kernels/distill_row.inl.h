@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../fedagg/kernels.h"
+#include "exp2.h"
 #include "inline.h"
 #include "log_sum.h"
 #include "output.h"
@@ -22,6 +23,7 @@ struct Terms {
     static constexpr bool has_kl = divergence != Divergence::none;
     static constexpr bool is_reverse = divergence == Divergence::reverse;
     static constexpr bool has_own_ce_softmax = ce && !(has_kl && shared_softmax);
+    static constexpr Digits student_digits = ce && !has_own_ce_softmax ? Digits::all : Digits::softened;
 };
 
 struct LossTotals {
@@ -39,7 +41,7 @@ struct LossTotals {
 };
 
 template <class V>
-typename V::Real row_maximum(const typename V::Real* x, std::size_t count) {
+FEDAGG_INLINE typename V::Real row_maximum(const typename V::Real* x, std::size_t count) {
     using F = typename V::F;
     constexpr std::size_t w = V::width;
     const F lowest = V::set1(-__builtin_inff());
@@ -131,10 +133,10 @@ private:
         exponentials();
         add_loss(n, weight, totals);
         const Real ce_scale = weight * static_cast<Real>(batch_.ce_scale);
-        const F kl_scale = V::set1(static_cast<Real>(weight * batch_.kl_scale / batch_.student_temperature));
-        const F a = V::set1(static_cast<Real>(ce_scale / sum_ce_));
-        const F b = kl_scale / V::set1(static_cast<Real>(sum_student_));
-        const F z = kl_scale / V::set1(static_cast<Real>(sum_teacher_));
+        const double kl_scale = static_cast<double>(weight) * batch_.kl_scale / batch_.student_temperature;
+        const F a = V::set1(static_cast<Real>(static_cast<double>(ce_scale) / sum_ce_));
+        const F b = V::set1(static_cast<Real>(kl_scale / sum_student_));
+        const F z = V::set1(static_cast<Real>(kl_scale / sum_teacher_));
         const F kl_log2 = V::set1(static_cast<Real>(sum_divergence_ / sum_student_));
         const F b_ln2 = b * V::set1(static_cast<Real>(ln_of_2));
         const auto gradient = [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
@@ -156,7 +158,8 @@ private:
     // Pass 2. e_teacher_ holds the teacher's exponentials, or, for the reverse divergence, the difference of the
     // logarithms. Float sums are cut into short runs, cross-entropy's most of all: see docs/kernels.md.
     void exponentials() {
-        max_student_ = V::set1(max_student_real_ = row_maximum<V>(student_, classes_));
+        max_student_real_ = row_maximum<V>(student_, classes_);
+        max_student_ = V::set1(max_student_real_);
         if constexpr (T::has_kl) max_teacher_ = V::set1(row_maximum<V>(z_, classes_));
         Wide ce = V::set1_wide(0), student = ce, teacher = ce, divergence = ce;
         Run run;
@@ -199,8 +202,8 @@ private:
         F e = V::set1(0);
         if constexpr (T::has_kl) {
             const F s = below_max * k_student_, t = (z - max_teacher_) * k_teacher_;
-            e = V::exp2(s);
-            const F p = V::exp2(t);
+            e = V::template exp2<T::student_digits>(s);
+            const F p = V::template exp2<Digits::softened>(t);
             const F difference = T::is_reverse ? s - t : t - s;
             run.student = run.student + e;
             run.teacher = run.teacher + p;

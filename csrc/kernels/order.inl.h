@@ -113,7 +113,7 @@ float confidence_row(const Logits& logits, std::size_t classes, std::size_t n, f
 template <class V>
 void confidence_rows(const Logits& logits, std::size_t classes, std::size_t begin, std::size_t end, float* scratch, float* out) {
     if constexpr (V::has_blocks) {
-        if (classes <= most_block_classes) {
+        if (classes <= most_aggregate_block_classes) {
             for (std::size_t n = begin; n < end; n += V::width) {
                 confidence_block<V>(logits, classes, LaneRows<V>(n, end, classes), scratch, out + (n - begin));
             }

@@ -14,6 +14,8 @@ template <class V>
 std::size_t kernel_scratch(std::size_t classes, std::size_t teachers) {
     std::size_t most = distill_scratch<V>(classes);
     if (most < 4 * padded(classes)) most = 4 * padded(classes);        // exact_log_mean_row, one teacher's row
+    const std::size_t block = classes <= most_aggregate_block_classes ? 3 * V::width * classes : 0;
+    if (most < block) most = block;                              // mean_probabilities_rows, confidence_rows
     if (most < teachers * V::width) most = teachers * V::width;  // order_mean_rows
     return most;
 }

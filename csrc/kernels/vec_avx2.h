@@ -91,12 +91,13 @@ struct Avx2 {
         return t[0] * t[1];
     }
 
+    template <Digits digits = Digits::all>
     static F exp2(F t) {
         // 2^-127 comes out as 0; max returns its second operand, so a NaN stays
         t = _mm256_max_ps(set1(-127.F), t);
         const F n = _mm256_round_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
         const __m256i scale = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-        return exp2_polynomial<Avx2, Exp2Nearest>(t - n) * _mm256_castsi256_ps(scale);
+        return exp2_polynomial<Avx2, Exp2Nearest, digits>(t - n) * _mm256_castsi256_ps(scale);
     }
     static F split(F x, F& e) {
         const __m256i offset = _mm256_sub_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(0x3f400000));

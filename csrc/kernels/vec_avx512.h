@@ -80,8 +80,9 @@ struct Avx512 {
     static double product_wide(Wide x) { return _mm512_reduce_mul_pd(x.low * x.high); }
 
     // -inf gives 0: its reduced argument is 0 and scalef(1, -inf) is 0
+    template <Digits digits = Digits::all>
     static F exp2(F t) {
-        return _mm512_scalef_ps(exp2_polynomial<Avx512, Exp2Floor>(_mm512_reduce_ps(t, 0x09)), t);
+        return _mm512_scalef_ps(exp2_polynomial<Avx512, Exp2Floor, digits>(_mm512_reduce_ps(t, 0x09)), t);
     }
     static F split(F x, F& e) {
         const __m512i offset = _mm512_sub_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x3f400000));

@@ -82,11 +82,12 @@ struct Neon {
     }
     static double sum_wide(Wide x) { return vaddvq_f64(vaddq_f64(x.low, x.high)); }
 
+    template <Digits digits = Digits::all>
     static F exp2(F t) {
         t = vmaxq_f32(t, set1(-127.F));  // 2^-127 comes out as 0; this max keeps a NaN
         const F n = vrndnq_f32(t);
         const int32x4_t scale = vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23);
-        return vmulq_f32(exp2_polynomial<Neon, Exp2Nearest>(vsubq_f32(t, n)), vreinterpretq_f32_s32(scale));
+        return vmulq_f32(exp2_polynomial<Neon, Exp2Nearest, digits>(vsubq_f32(t, n)), vreinterpretq_f32_s32(scale));
     }
     static F split(F x, F& e) {
         const int32x4_t offset = vsubq_s32(vreinterpretq_s32_f32(x), vdupq_n_s32(0x3f400000));

@@ -47,13 +47,14 @@ struct Scalar {
     static Wide add(Wide a, Wide b) { return a + b; }
     static double sum_wide(Wide x) { return x; }
 
+    template <Digits digits = Digits::all>
     static F exp2(F t) {
         if constexpr (sizeof(Real) == sizeof(double)) {
             return __builtin_exp2(t);
         } else {
             t = t < -127.F ? -127.F : t;  // 2^-127 comes out as 0; a NaN fails the comparison and stays
             const float shifted = t + 12582912.F;  // 1.5 * 2^23: rounds to an integer, kept in the low bits
-            const float p = exp2_polynomial<Scalar, Exp2Nearest>(t - (shifted - 12582912.F));
+            const float p = exp2_polynomial<Scalar, Exp2Nearest, digits>(t - (shifted - 12582912.F));
             return p * float_from_bits((bits_from_float(shifted) << 23) + 0x3f800000U);
         }
     }

@@ -52,7 +52,7 @@ struct Avx2 {
     static F min(F a, F b) { return _mm256_min_ps(a, b); }
     static F nan_or_zero(F x) { return _mm256_and_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q), x); }
     static F add_product_unless_zero(F w, F d, F sum) {
-        return _mm256_add_ps(sum, zero_where_zero(w, _mm256_mul_ps(w, d)));
+        return _mm256_fmadd_ps(w, zero_where_zero(w, d), sum);
     }
     static F zero_where_zero(F w, F x) {
         return _mm256_and_ps(_mm256_cmp_ps(w, _mm256_setzero_ps(), _CMP_NEQ_UQ), x);
@@ -96,8 +96,9 @@ struct Avx2 {
         // 2^-127 comes out as 0; max returns its second operand, so a NaN stays
         t = _mm256_max_ps(set1(-127.F), t);
         const F n = _mm256_round_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-        const __m256i scale = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-        return exp2_polynomial<Avx2, Exp2Nearest, digits>(t - n) * _mm256_castsi256_ps(scale);
+        const __m256i p = _mm256_castps_si256(exp2_polynomial<Avx2, Exp2Nearest, digits>(t - n));
+        const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);  // 0 for a NaN, which p then is
+        return _mm256_castsi256_ps(_mm256_add_epi32(p, exponent));
     }
     static F split(F x, F& e) {
         const __m256i offset = _mm256_sub_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(0x3f400000));

@@ -59,7 +59,7 @@ struct Neon {
     static F max(F a, F b) { return vmaxq_f32(a, b); }
     static F min(F a, F b) { return vminq_f32(a, b); }
     static F nan_or_zero(F x) { return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vceqq_f32(x, x))); }
-    static F add_product_unless_zero(F w, F d, F sum) { return vaddq_f32(sum, zero_where_zero(w, vmulq_f32(w, d))); }
+    static F add_product_unless_zero(F w, F d, F sum) { return vfmaq_f32(sum, w, zero_where_zero(w, d)); }
     static F zero_where_zero(F w, F x) {
         return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vceqzq_f32(w)));
     }
@@ -86,8 +86,9 @@ struct Neon {
     static F exp2(F t) {
         t = vmaxq_f32(t, set1(-127.F));  // 2^-127 comes out as 0; this max keeps a NaN
         const F n = vrndnq_f32(t);
-        const int32x4_t scale = vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23);
-        return vmulq_f32(exp2_polynomial<Neon, Exp2Nearest, digits>(vsubq_f32(t, n)), vreinterpretq_f32_s32(scale));
+        const F p = exp2_polynomial<Neon, Exp2Nearest, digits>(vsubq_f32(t, n));
+        const int32x4_t exponent = vshlq_n_s32(vcvtq_s32_f32(n), 23);  // 0 for a NaN, which p then is
+        return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), exponent));
     }
     static F split(F x, F& e) {
         const int32x4_t offset = vsubq_s32(vreinterpretq_s32_f32(x), vdupq_n_s32(0x3f400000));

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "check.h"
 #include "fedagg/codec.h"
 #include "fedagg/distill.h"
@@ -13,7 +15,7 @@ struct Expected {
 
 std::vector<double> log_softmax(const float* z, std::size_t classes, double temperature) {
     double maximum = -INFINITY, sum = 0;
-    for (std::size_t c = 0; c < classes; ++c) maximum = std::fmax(maximum, static_cast<double>(z[c]) / temperature);
+    for (std::size_t c = 0; c < classes; ++c) maximum = std::max(maximum, static_cast<double>(z[c]) / temperature);
     for (std::size_t c = 0; c < classes; ++c) sum += std::exp(static_cast<double>(z[c]) / temperature - maximum);
     std::vector<double> result(classes);
     for (std::size_t c = 0; c < classes; ++c) {

@@ -82,7 +82,8 @@ CASE("calls from many threads at once") {
     for (const double result : results) CHECK(check::close(result, results[0], 1e-12));
 }
 
-#if !defined(__SANITIZE_THREAD__)  // TSan does not follow a fork of a process with threads
+// neither TSan nor qemu-user follows a fork of a process with threads
+#if !defined(__SANITIZE_THREAD__) && !defined(FEDAGG_TESTS_EMULATED)
 CASE("a child after fork has threads of its own") {
     Job job(40000, 10);
     const double here = job.run(2);

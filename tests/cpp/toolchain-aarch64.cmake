@@ -1,0 +1,5 @@
+# cmake -DCMAKE_TOOLCHAIN_FILE=tests/cpp/toolchain-aarch64.cmake (Debian: g++-aarch64-linux-gnu, qemu-user)
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
+set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64;-L;/usr/aarch64-linux-gnu)

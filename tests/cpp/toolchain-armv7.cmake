@@ -1,0 +1,6 @@
+# cmake -DCMAKE_TOOLCHAIN_FILE=tests/cpp/toolchain-armv7.cmake (Debian: g++-arm-linux-gnueabihf, qemu-user)
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR armv7l)
+set(CMAKE_CXX_COMPILER arm-linux-gnueabihf-g++)
+set(CMAKE_CXX_FLAGS_INIT "-march=armv7-a+vfpv4 -mfloat-abi=hard")
+set(CMAKE_CROSSCOMPILING_EMULATOR qemu-arm;-L;/usr/arm-linux-gnueabihf)

@@ -1,0 +1,104 @@
+"""The torch operators: the kernels' numbers, autograd, torch.compile, vmap, narrow dtypes, the fallback's formulas."""
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from fedagg_edge import kernels  # noqa: E402
+from fedagg_edge.learners import torch_ops  # noqa: E402
+
+OPTIONS: dict[str, Any] = {"ce_weight": 0.7, "kl_weight": 9.0, "temperature": 3.0}
+DIRECTIONS = ("teacher||student", "student||teacher")
+
+
+def batch(n: int = 6, c: int = 10, dtype: Any = torch.float32) -> tuple[Any, Any, Any]:
+    generator = torch.Generator().manual_seed(3)
+    s, t = (2 * torch.randn(n, c, generator=generator) for _ in range(2))
+    return s.to(dtype).requires_grad_(True), t, torch.randint(0, c, (n,), generator=generator)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_loss_and_gradient_are_the_kernels(direction: str) -> None:
+    s, t, y = batch()
+    loss = torch_ops.distill_loss(s, t, y, direction=direction, **OPTIONS)
+    (2 * loss).backward()
+    got = kernels.distill_loss(s.detach().numpy(), t.numpy(), y.numpy(), direction=direction, **OPTIONS)  # type: ignore[call-overload]
+    assert loss.item() == pytest.approx(got.loss, rel=1e-6)
+    torch.testing.assert_close(s.grad, 2 * torch.from_numpy(got.gradient_NC))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_gradcheck_in_double(direction: str) -> None:
+    s, t, y = batch(3, 4, torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda x: torch_ops.distill_loss(x, t, y, direction=direction, **OPTIONS), (s,), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_the_fallback_computes_the_same(direction: str) -> None:
+    s, t, y = batch()
+    arguments = (s.detach(), t, y, 0.7, 9.0, 3.0, 2.0, direction)
+    for a, b in zip(torch_ops._formulas(*arguments), torch_ops._compute(*arguments), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrow_students(dtype: Any) -> None:
+    s, t, y = batch(dtype=dtype)
+    loss = torch_ops.distill_loss(s, t, y, **OPTIONS)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert s.grad.dtype == dtype
+    wide = s.detach().float().requires_grad_(True)
+    torch_ops.distill_loss(wide, t, y, **OPTIONS).backward()
+    torch.testing.assert_close(s.grad, wide.grad.to(dtype))
+
+
+def test_compiles_without_graph_breaks() -> None:
+    s, t, y = batch()
+    compiled = torch.compile(
+        lambda x: 2 * torch_ops.distill_loss(x, t, y, **OPTIONS), fullgraph=True, backend="aot_eager"
+    )
+    compiled(s).backward()
+    gradient, s.grad = s.grad, None
+    (2 * torch_ops.distill_loss(s, t, y, **OPTIONS)).backward()
+    torch.testing.assert_close(gradient, s.grad)
+
+
+def test_under_vmap_and_grad() -> None:
+    students = torch.randn(4, 6, 10)
+    _, t, y = batch()
+    losses = torch.func.vmap(lambda x: torch_ops.distill_loss(x, t, y, **OPTIONS))(students)
+    torch.testing.assert_close(losses, torch.stack([torch_ops.distill_loss(x, t, y, **OPTIONS) for x in students]))
+
+
+def test_parts_alone_and_strides() -> None:
+    s, _, y = batch()
+    only_ce = torch_ops.distill_loss(s, None, y)
+    torch.testing.assert_close(only_ce, torch.nn.functional.cross_entropy(s, y))
+    transposed = s.detach().T.contiguous().T
+    torch.testing.assert_close(torch_ops.distill_loss(transposed, None, y), only_ce.detach())
+    with pytest.raises(ValueError, match="labels_N: got 99 at row 0"):
+        torch_ops.distill_loss(s, None, torch.full_like(y, 99))
+
+
+def test_registration_is_sound() -> None:
+    s, t, y = batch()
+    arguments = (s, t, y, 0.7, 9.0, 3.0, 3.0, "teacher||student")
+    checks = ("test_schema", "test_faketensor", "test_autograd_registration")
+    torch.library.opcheck(torch_ops._distill_loss, arguments, test_utils=checks)
+
+
+def test_aggregate() -> None:
+    z = [torch.randn(5, 7) for _ in range(3)]
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    got = torch_ops.aggregate_logits([z[0], z[1].half(), z[2].bfloat16()], weights_K=weights)
+    expected = (z[0] + 2 * z[1].half().float() + 3 * z[2].bfloat16().float()) / 6
+    torch.testing.assert_close(got, expected)
+    compiled = torch.compile(
+        lambda a: torch_ops.aggregate_logits(a, method="median"), fullgraph=True, backend="aot_eager"
+    )
+    torch.testing.assert_close(compiled(z), torch.median(torch.stack(z), 0).values)

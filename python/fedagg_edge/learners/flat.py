@@ -1,13 +1,12 @@
-"""A torch module laid over one flat float32 buffer, and the optimizers that update it in place.
+"""A torch module laid over one flat float32 buffer.
 
-One buffer makes an update two or three vector operations however many layers there are, and a saved state one copy.
+One buffer makes an update one pass over memory however many layers there are, and a saved state one copy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -15,10 +14,7 @@ import torch
 from fedagg_edge.errors import LearnerError
 from fedagg_edge.learners.base import Entry
 
-if TYPE_CHECKING:
-    from fedagg_edge.config import Hyperparameters
-
-__all__ = ["Adam", "FlatModule", "Optimizer", "Sgd", "make_optimizer"]
+__all__ = ["FlatModule"]
 
 
 class FlatModule:
@@ -95,55 +91,3 @@ class FlatModule:
         for _, buffer in self._counters:
             buffer.copy_(source[start : start + buffer.numel()].view(buffer.shape))
             start += buffer.numel()
-
-
-class Optimizer(Protocol):
-    """An update rule over the flat buffers; its slots are flat too and persist across rounds."""
-
-    slots: dict[str, torch.Tensor]
-    steps: int
-
-    def update(self, weights: torch.Tensor, gradient: torch.Tensor, hyperparameters: Hyperparameters) -> None:
-        """Change `weights` in place."""
-
-
-class Sgd:
-    """torch.optim.SGD's rule: v = momentum * v + (g + weight_decay * w); w -= learning_rate * v."""
-
-    def __init__(self, size: int) -> None:
-        self.slots = {"momentum": torch.zeros(size)}
-        self.steps = 0
-
-    def update(self, weights: torch.Tensor, gradient: torch.Tensor, hyperparameters: Hyperparameters) -> None:
-        """See `Optimizer.update`."""
-        velocity = self.slots["momentum"]
-        velocity.mul_(hyperparameters.momentum).add_(gradient)
-        if hyperparameters.weight_decay:
-            velocity.add_(weights, alpha=hyperparameters.weight_decay)
-        weights.add_(velocity, alpha=-hyperparameters.learning_rate)
-        self.steps += 1
-
-
-class Adam:
-    """torch.optim.Adam's rule with its default betas (0.9, 0.999) and epsilon (1e-8); weight decay as L2."""
-
-    def __init__(self, size: int) -> None:
-        self.slots = {"exp_avg": torch.zeros(size), "exp_avg_sq": torch.zeros(size)}
-        self.steps = 0
-
-    def update(self, weights: torch.Tensor, gradient: torch.Tensor, hyperparameters: Hyperparameters) -> None:
-        """See `Optimizer.update`."""
-        if hyperparameters.weight_decay:
-            gradient = gradient.add(weights, alpha=hyperparameters.weight_decay)
-        mean, square = self.slots["exp_avg"], self.slots["exp_avg_sq"]
-        mean.lerp_(gradient, 1 - 0.9)
-        square.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
-        self.steps += 1
-        rate = hyperparameters.learning_rate / (1 - 0.9**self.steps)
-        root = square.sqrt().div_((1 - 0.999**self.steps) ** 0.5).add_(1e-8)
-        weights.addcdiv_(mean, root, value=-rate)
-
-
-def make_optimizer(name: str, size: int) -> Optimizer:
-    """The optimizer called `name` over `size` trained values."""
-    return Sgd(size) if name == "sgd" else Adam(size)

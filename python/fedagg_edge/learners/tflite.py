@@ -17,7 +17,7 @@ from fedagg_edge.errors import ArtefactError, LearnerError
 from fedagg_edge.kernels import DistillLoss
 from fedagg_edge.learners import objective, tflite_file
 from fedagg_edge.learners.base import Batch, LearnerState, StepReport
-from fedagg_edge.learners.numpy_optimizers import make_optimizer
+from fedagg_edge.learners.optimizers import make_optimizer
 from fedagg_edge.learners.tflite_file import TrainingFile
 from fedagg_edge.learners.tflite_runtime import Runtime, open_graphs
 
@@ -78,11 +78,11 @@ class TfliteLearner:
         else:
             trial.apart(batch, hyperparameters)
         report = objective.report(trial.private, trial.bridge)
-        if not math.isfinite(report.loss) or not np.isfinite(trial.weights[self._trained :]).all():
+        if not trial.finite(report):
             self.rejected_steps += 1
             raise LearnerError(
-                f"the loss became {report.loss} after {self._optimizer.steps} steps; weights are those before this "
-                "step; lower learning_rate, or check that samples are on the model's input scale"
+                f"the loss became {report.loss}, or its gradient infinite or NaN, after {self._optimizer.steps} steps; "
+                "the weights are those before this step; lower learning_rate, or check that samples are on the model's input scale"
             )
         self._weights[: self._seen] = trial.weights
         self._weights[self._seen :] += trial.passes * self._file.counted
@@ -143,6 +143,11 @@ class _Trial:
         self.private: DistillLoss | None = None
         self.bridge: DistillLoss | None = None
         self.passes = 0
+
+    def finite(self, report: StepReport) -> bool:
+        """Whether loss, gradient and new buffers are all numbers."""
+        sums = float(self.gradient.sum()) + float(self.weights[len(self.gradient) :].sum())
+        return math.isfinite(report.loss) and math.isfinite(sums)
 
     def joined(self, batch: Batch, hyperparameters: Hyperparameters) -> None:
         """Private and bridge rows as one batch: half as many runs of the graphs."""

@@ -16,7 +16,8 @@ from fedagg_edge.errors import LearnerError
 from fedagg_edge.kernels import DistillLoss
 from fedagg_edge.learners import objective
 from fedagg_edge.learners.base import Batch, LearnerFactory, LearnerState, StepReport
-from fedagg_edge.learners.flat import FlatModule, make_optimizer
+from fedagg_edge.learners.flat import FlatModule
+from fedagg_edge.learners.optimizers import make_optimizer
 from fedagg_edge.learners.zoo import build_model, check_model
 
 __all__ = ["TorchLearner", "make_learner", "module_factory", "seeded_model", "set_threads"]
@@ -34,6 +35,9 @@ class TorchLearner:
     def __init__(self, module: torch.nn.Module, optimizer: str = "sgd") -> None:
         self._flat = FlatModule(module)
         self._optimizer = make_optimizer(optimizer, self._flat.trained)
+        # the same memory as the tensors', for the update without torch
+        self._trained_P = self._flat.values[: self._flat.trained].numpy()
+        self._gradient_P = self._flat.gradient.numpy()
         self._module = module.train()
 
     def logits(self, x_N: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -52,7 +56,7 @@ class TorchLearner:
         with self._flat.untrained_kept_on_error():
             report, outputs, losses = self._losses(batch, hyperparameters)
             self._backward(outputs, losses)
-        self._optimizer.update(self._flat.values[: self._flat.trained], self._flat.gradient, hyperparameters)
+        self._optimizer.update(self._trained_P, self._gradient_P, hyperparameters)
         return report
 
     def _losses(
@@ -104,7 +108,7 @@ class TorchLearner:
 
     def state(self) -> LearnerState:
         """See `Learner.state`."""
-        slots = {name: t.numpy().copy() for name, t in self._optimizer.slots.items()}
+        slots = {name: values.copy() for name, values in self._optimizer.slots.items()}
         return LearnerState(self._flat.table, self._flat.copy_out(), slots, self._optimizer.steps)
 
     def load_state(self, state: LearnerState) -> None:
@@ -118,7 +122,7 @@ class TorchLearner:
             )
         self._flat.copy_in(state.weights)
         for name, slot in self._optimizer.slots.items():  # a state without slots starts with empty ones
-            slot.copy_(_tensor(state.slots[name])) if name in state.slots else slot.zero_()
+            slot[:] = state.slots.get(name, 0.0)
         self._optimizer.steps = state.steps
 
     def seed(self, seed: int) -> None:

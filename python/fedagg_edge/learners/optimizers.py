@@ -1,4 +1,7 @@
-"""The optimizers of devices without torch: the rules and slots of `flat.Sgd`, in C++, and `flat.Adam`, in NumPy."""
+"""The optimizers of every engine, over flat float32 buffers: SGD in C++, Adam in NumPy. No torch.
+
+An update is one pass however many layers there are, and a state saved under one engine means the same under another.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,13 @@ Array = NDArray[np.float32]
 
 
 class Optimizer(Protocol):
-    """An update rule over flat float32 buffers; its slots are flat too and persist across rounds."""
+    """An update rule; its slots are flat like the weights and persist across rounds."""
 
     slots: dict[str, Array]
     steps: int
 
     def update(self, weights: Array, gradient: Array, hyperparameters: Hyperparameters) -> None:
-        """Change `weights` in place; `gradient` may be overwritten."""
+        """Change `weights` in place; `gradient` stays as it is."""
 
 
 class Sgd:
@@ -51,19 +54,27 @@ class Adam:
     def __init__(self, size: int) -> None:
         self.slots = {"exp_avg": np.zeros(size, np.float32), "exp_avg_sq": np.zeros(size, np.float32)}
         self.steps = 0
+        self._scratch = np.empty(size, np.float32)
 
     def update(self, weights: Array, gradient: Array, hyperparameters: Hyperparameters) -> None:
         """See `Optimizer.update`."""
         if hyperparameters.weight_decay:
             gradient = gradient + np.float32(hyperparameters.weight_decay) * weights
-        mean, square = self.slots["exp_avg"], self.slots["exp_avg_sq"]
-        mean += np.float32(1 - 0.9) * (gradient - mean)
+        mean, square, scratch = self.slots["exp_avg"], self.slots["exp_avg_sq"], self._scratch
+        np.subtract(gradient, mean, out=scratch)
+        scratch *= np.float32(1 - 0.9)
+        mean += scratch
+        np.multiply(gradient, gradient, out=scratch)
+        scratch *= np.float32(1 - 0.999)
         square *= np.float32(0.999)
-        square += np.float32(1 - 0.999) * gradient * gradient
+        square += scratch
         self.steps += 1
-        rate = hyperparameters.learning_rate / (1 - 0.9**self.steps)
-        root = np.sqrt(square) / np.float32((1 - 0.999**self.steps) ** 0.5) + np.float32(1e-8)
-        weights -= np.float32(rate) * mean / root
+        np.sqrt(square, out=scratch)
+        scratch /= np.float32((1 - 0.999**self.steps) ** 0.5)
+        scratch += np.float32(1e-8)
+        np.divide(mean, scratch, out=scratch)
+        scratch *= np.float32(hyperparameters.learning_rate / (1 - 0.9**self.steps))
+        weights -= scratch
 
 
 def make_optimizer(name: str, size: int) -> Optimizer:

@@ -65,7 +65,7 @@ class Lines(Silent):
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
         self._first, self._rounds, self._began = 0, 0, 0.0
-        self._last = 0.0
+        self._last, self._passes, self._done = 0.0, 0, 0
 
     def stage(self, text: str) -> None:
         """See `Progress.stage`."""
@@ -81,9 +81,16 @@ class Lines(Silent):
     def start(self, first: int, rounds: int, passes: int) -> None:
         """See `Progress.start`."""
         self._first, self._rounds, self._began = first, rounds, time.monotonic()
+        self._passes, self._done = passes, 0
+
+    def trained(self, node: str) -> None:
+        """See `Progress.trained`."""
+        self._done += 1
+        self.part(self._done, self._passes, "passes of this round")
 
     def finished(self, number: int, text: str) -> None:
         """See `Progress.finished`."""
+        self._done = 0
         each = (time.monotonic() - self._began) / (number + 1 - self._first)
         left = each * (self._rounds - number - 1)
         self.stage(f"round {number + 1}/{self._rounds}  {text}  {each:.1f} s/round, {left:.0f} s left")

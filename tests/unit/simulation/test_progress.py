@@ -54,6 +54,20 @@ def test_a_long_stage_says_now_and_then_how_far_it_is(monkeypatch):
     assert out.getvalue().splitlines() == ["references", "  passes 11/30", "  passes 22/30"]
 
 
+def test_a_long_round_too(monkeypatch):
+    out, now = io.StringIO(), [50.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    lines = Lines(out)
+    lines.start(0, 2, 4)
+    for number in (0, 1):
+        for _ in range(4):
+            now[0] += 11
+            lines.trained("cloud")
+        lines.finished(number, "x")
+    told = [line for line in out.getvalue().splitlines() if "passes" in line]
+    assert told == [f"  passes of this round {n}/4" for n in (1, 2, 3, 4)] * 2
+
+
 def test_silence(capsys):
     whole_run(Silent())
     assert capsys.readouterr() == ("", "")

@@ -87,7 +87,7 @@ def _convolution(ctx: Lowering, node: Node) -> Value:
     images = as_image(g, x)
     if geometry.groups == 1:
         out = _dense(g, images, _filter(g, w), geometry)
-    elif geometry.groups == x.shape[1]:
+    elif _by_channel(w, geometry):
         out = _depthwise(g, images, _depthwise_filter(g, w), geometry)
     else:
         parts = zip(*_grouped(g, geometry.groups, (images, 3), (_filter(g, w), 0)), strict=True)
@@ -95,6 +95,11 @@ def _convolution(ctx: Lowering, node: Node) -> Value:
     if bias is not None:
         out = ops.binary(g, "add", out, ctx.get(bias).tensor)
     return _from_image(g, out, node.shape)
+
+
+def _by_channel(w: Value, geometry: Geometry) -> bool:
+    """Whether every channel has one filter of its own."""
+    return geometry.groups == w.shape[0] and w.shape[1] == 1
 
 
 def _grouped(g: GraphWriter, groups: int, *tensors: tuple[Tensor, int]) -> list[tuple[Tensor, ...]]:
@@ -203,7 +208,7 @@ def _input_gradient(g: GraphWriter, dy: Tensor, x: Value, w: Value, geometry: Ge
     size = _pair(x.shape[2:], 1)
     if geometry.groups == 1:
         return _dense_input_gradient(g, dy, _filter(g, w), size, geometry)
-    if geometry.groups == x.shape[1]:
+    if _by_channel(w, geometry):
         return depthwise_input_gradient(g, dy, _depthwise_filter(g, w), size, geometry)
     one = replace(geometry, groups=1)
     parts = zip(*_grouped(g, geometry.groups, (dy, 3), (_filter(g, w), 0)), strict=True)
@@ -259,7 +264,7 @@ def _fitted(g: GraphWriter, x: Tensor, dy: Tensor, geometry: Geometry) -> Tensor
 def _weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, w: Value, geometry: Geometry) -> Value:
     if geometry.groups == 1:
         tensor = _dense_weight_gradient(g, dy, x, geometry)
-    elif geometry.groups == x.shape[3]:
+    elif _by_channel(w, geometry):
         return _depthwise_weight_gradient(g, dy, x, w, geometry)
     else:
         one = replace(geometry, groups=1)
@@ -291,9 +296,6 @@ def _dense_weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, geometry: Geom
 
 def _depthwise_weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, w: Value, geometry: Geometry) -> Value:
     """Place by place of the kernel: what it saw times dLoss/dout, summed per channel."""
-    multiplier = dy.shape[3] // x.shape[3]
-    if multiplier != 1:
-        raise ExportError(f"got {multiplier} filters a channel in a depthwise convolution, expected 1")
     phases = _Phases.of(g, _fitted(g, x, dy, geometry), dy.shape[1:3], geometry)
     rows = []
     for i in range(geometry.kernel[0]):

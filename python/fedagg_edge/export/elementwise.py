@@ -15,7 +15,7 @@ from fedagg_edge.export.trace import Node, refuse
 from fedagg_edge.export.values import Value, align, elementwise_order
 from fedagg_edge.export.writer import GraphWriter, Tensor, schema
 
-__all__ = ["positive", "result", "together"]
+__all__ = ["number", "positive", "result", "together"]
 
 _TINY = 1e-20  # below every float whose erf differs from 2 / sqrt(pi) times it, above what squares to zero
 
@@ -28,6 +28,8 @@ _UNARY = {
     "relu_.default": "relu",
     "rsqrt.default": "rsqrt",
     "sigmoid.default": "sigmoid",
+    "sgn.default": "sign",
+    "sign.default": "sign",
     "sqrt.default": "sqrt",
     "tanh.default": "tanh",
 }
@@ -83,8 +85,13 @@ def _binary(ctx: Lowering, node: Node) -> Value:
         b = _like(b, ops.binary(ctx.g, "mul", b.tensor, ctx.operand(alpha).tensor))
     if name == "div" and isinstance(node.args[1], int | float):
         name, b = "mul", ctx.operand(1.0 / node.args[1])
-    tensors, order = together(ctx, node, [a, b])
+    tensors, order = together(ctx, node, [number(ctx.g, a), number(ctx.g, b)])
     return result(node, ops.binary(ctx.g, name, *tensors), ctx.g, order)
+
+
+def number(g: GraphWriter, value: Value) -> Value:
+    """A truth value as 0 or 1."""
+    return _like(value, ops.cast(g, value.tensor, np.float32)) if value.tensor.dtype == np.bool_ else value
 
 
 @translates("reciprocal.default", "rsub.Scalar", "pow.Tensor_Scalar", "square.default")
@@ -170,7 +177,8 @@ def _compare(ctx: Lowering, node: Node) -> Value:
     return result(node, ops.compare(ctx.g, name, *tensors), ctx.g, order)
 
 
-@translates("logical_and.default", "bitwise_and.Tensor", "__and__.Tensor", "logical_or.default", "bitwise_or.Tensor")
+@translates("logical_and.default", "logical_and_.default", "bitwise_and.Tensor", "__and__.Tensor")
+@translates("logical_or.default", "logical_or_.default", "bitwise_or.Tensor", "__or__.Tensor")
 def _logical(ctx: Lowering, node: Node) -> Value:
     tensors, order = together(ctx, node, [ctx.get(a) for a in node.args[:2]])
     both = "and" in node.op
@@ -184,6 +192,13 @@ def _logical(ctx: Lowering, node: Node) -> Value:
 def _where(ctx: Lowering, node: Node) -> Value:
     condition, a, b = (ctx.operand(arg) for arg in node.args)
     tensors, order = together(ctx, node, [condition, a, b])
+    return result(node, ops.select(ctx.g, *tensors), ctx.g, order)
+
+
+@translates("masked_fill.Scalar", "masked_fill_.Scalar")
+def _masked_fill(ctx: Lowering, node: Node) -> Value:
+    x, mask, number = (ctx.operand(arg) for arg in node.args)
+    tensors, order = together(ctx, node, [mask, number, x])
     return result(node, ops.select(ctx.g, *tensors), ctx.g, order)
 
 

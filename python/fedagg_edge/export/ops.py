@@ -53,6 +53,7 @@ UNARY: dict[str, tuple[int, Any]] = {
     "relu6": (_B.RELU6, None),
     "rsqrt": (_B.RSQRT, None),
     "sigmoid": (_B.LOGISTIC, None),
+    "sign": (_B.SIGN, None),
     "sqrt": (_B.SQRT, None),
     "square": (_B.SQUARE, schema.SquareOptionsT),
     "tanh": (_B.TANH, None),

@@ -198,7 +198,7 @@ class _Backward:
             return self._inputs.given(key)
         if key not in self._saved:
             there = self._forward.value(key)
-            tensor = self._g.input(f"saved_{len(self._saved)}", there.tensor.shape)
+            tensor = self._g.input(f"saved_{len(self._saved)}", there.tensor.shape, there.tensor.dtype)
             self._saved[key] = Value(tensor, there.shape, there.order)
         return self._saved[key]
 

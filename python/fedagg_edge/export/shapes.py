@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from fedagg_edge.export import ops
+from fedagg_edge.export.elementwise import number
 from fedagg_edge.export.lower import Lowering, translates
-from fedagg_edge.export.trace import Node, refuse
+from fedagg_edge.export.trace import Node, Rows, refuse
 from fedagg_edge.export.values import Value, arrange, natural, plain
 from fedagg_edge.export.writer import GraphWriter, Tensor
 
@@ -85,6 +86,14 @@ def _constant(ctx: Lowering, node: Node) -> Value:
     return Value(ctx.g.constant(np.full((1,) * rank, number, np.float32)), node.shape, natural(rank))
 
 
+@translates("arange.default", "arange.start", "arange.start_step")
+def _arange(ctx: Lowering, node: Node) -> Value:
+    if any(isinstance(a, Rows) for a in node.args):
+        raise refuse(node, "a range as long as the batch is not possible: its size is not known")
+    kind = np.float32 if node.dtypes[0] is None or node.dtypes[0].is_floating_point else np.int32
+    return plain(ctx.g.constant(np.arange(*node.args, dtype=kind)))
+
+
 @translates("cat.default")
 def _cat(ctx: Lowering, node: Node) -> Value:
     parts = [ctx.get(p) for p in node.args[0]]
@@ -112,6 +121,52 @@ def _slice(ctx: Lowering, node: Node) -> Value:
 
 def _cut(g: GraphWriter, x: Value, place: int, taken: tuple[int, int, int]) -> Tensor:
     return ops.slices(g, arrange(g, x, x.order), place, taken)
+
+
+@translates("slice_backward.default")
+def _slice_backward(ctx: Lowering, node: Node) -> Value:
+    """Zeros where nothing was taken, the gradient elsewhere."""
+    x, axis, begin, end, step = ctx.get(node.args[0]), *node.args[2:6]
+    axis %= len(node.shape)
+    size = node.shape[axis]
+    if x.shape == node.shape:
+        return x
+    if size < 0:
+        raise refuse(node, "a slice over the batch is not possible: its size is not known")
+    low, high, _ = slice(begin, min(end, size)).indices(size)
+    place = x.order.index(axis)
+    tensor = _opened(ctx.g, arrange(ctx.g, x, x.order), place, step)
+    tensor = ops.slices(ctx.g, tensor, place, (0, min(tensor.shape[place], high - low), 1))
+    return Value(_between(ctx.g, tensor, place, (low, size - low - tensor.shape[place])), node.shape, x.order)
+
+
+def _opened(g: GraphWriter, tensor: Tensor, place: int, step: int) -> Tensor:
+    """step - 1 zeros after each entry of one axis."""
+    lead = rest = 1
+    for size in tensor.shape[: place + 1]:
+        lead *= size
+    for size in tensor.shape[place + 1 :]:
+        rest *= size
+    wide = ops.pad(g, ops.reshape(g, tensor, (lead, 1, rest)), (0, 0, 0), (0, step - 1, 0))
+    return ops.reshape(g, wide, (*tensor.shape[:place], tensor.shape[place] * step, *tensor.shape[place + 1 :]))
+
+
+def _between(g: GraphWriter, tensor: Tensor, place: int, zeros: tuple[int, int]) -> Tensor:
+    """Zeros before and after along one axis."""
+    before, after = [0] * len(tensor.shape), [0] * len(tensor.shape)
+    before[place], after[place] = zeros
+    return ops.pad(g, tensor, before, after)
+
+
+@translates("select_backward.default")
+def _select_backward(ctx: Lowering, node: Node) -> Value:
+    x, axis, index = ctx.get(node.args[0]), node.args[2] % len(node.shape), node.args[3]
+    size = node.shape[axis]
+    if size < 0:
+        raise refuse(node, "one row of the batch cannot be taken: its size is not known")
+    shape = [*node.shape[:axis], 1, *node.shape[axis + 1 :]]
+    tensor = ops.reshape(ctx.g, arrange(ctx.g, x), shape)
+    return plain(_between(ctx.g, tensor, axis, (index % size, size - index % size - 1)))
 
 
 @translates("select.int")
@@ -182,7 +237,7 @@ def reduced(g: GraphWriter, name: str, x: Value, axes: Sequence[int], *, keep: b
 
 @translates("sum.dim_IntList", "mean.dim", "amax.default", "sum.default", "mean.default")
 def _reduce(ctx: Lowering, node: Node) -> Value:
-    x = ctx.get(node.args[0])
+    x = number(ctx.g, ctx.get(node.args[0]))
     axes = (node.args[1] if len(node.args) > 1 else None) or range(len(x.shape))
     name = {"sum": "sum", "mean": "mean", "amax": "max"}[node.op.split(".")[1]]
     axes = [axes] if isinstance(axes, int) else list(axes)

@@ -72,7 +72,7 @@ def _description(trace: Trace, masks: Sequence[Mask], classes: int) -> dict[str,
         "classes": classes,
         "sample_shape": trace.x.shape[1:],
         "table": [[name, nodes[name].shape, kind] for kind, names in kinds.items() for name in names],
-        "counted": [n in trace.counters for n in kinds["counter"]],
+        "counted": [trace.counters[n] for n in kinds["counter"]],
         "masks": [[m.name, _without_batch(m), m.keep] for m in masks],
         "rows_apart": False,
         "torch": torch.__version__,
@@ -94,13 +94,14 @@ def _without_batch(mask: Mask) -> tuple[int, ...]:
 
 def _flat_weights(module: nn.Module) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     """All entries in the order of the table, float32."""
-    buffers = [b for _, b in module.named_buffers()]
+    parameters, buffers = list(module.parameters()), list(module.buffers())
     ordered = [
-        *(p for _, p in module.named_parameters()),
+        *(p for p in parameters if p.requires_grad),
+        *(p for p in parameters if not p.requires_grad),
         *(b for b in buffers if b.is_floating_point()),
         *(b for b in buffers if not b.is_floating_point()),
     ]
-    if not ordered:
+    if not any(p.requires_grad for p in parameters):
         raise ExportError("the model has no parameters to train")
     return torch.cat([t.detach().reshape(-1).to(torch.float32) for t in ordered]).numpy()
 

@@ -7,6 +7,7 @@ differs between the two recordings is a multiple of the batch size, everything e
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,19 +38,37 @@ _DECOMPOSED: dict[Any, Callable[..., Any]] = get_decompositions(
         _aten.hardtanh_backward,
         _aten.leaky_relu,
         _aten.leaky_relu_backward,
-        _aten.native_group_norm,
         _aten.native_group_norm_backward,
         _aten.native_layer_norm,
         _aten.native_layer_norm_backward,
         _aten.pixel_shuffle,
+        _aten.pixel_unshuffle,
         _aten.sigmoid_backward,
         _aten.silu,
         _aten.silu_backward,
-        _aten.slice_backward,
         _aten.tanh_backward,
     ]
 )
 """Operators that torch itself writes in simpler ones. Others have a translation of their own, which is faster."""
+
+
+def _group_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, *sizes: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    rows, channels, _, groups = sizes
+    variance, mean = torch.var_mean(x.reshape(rows, groups, -1), 2, correction=0, keepdim=True)
+    inverse = torch.rsqrt(variance + eps)
+    out = ((x.reshape(rows, groups, -1) - mean) * inverse).reshape(x.shape)
+    per_channel = (1, channels, *(1,) * (x.dim() - 2))
+    if weight is not None:
+        out = out * weight.reshape(per_channel)
+    if bias is not None:
+        out = out + bias.reshape(per_channel)
+    return out, mean.reshape(rows, groups), inverse.reshape(rows, groups)
+
+
+# torch's own way has strides in it, which only its memory knows
+_DECOMPOSED[_aten.native_group_norm.default] = lambda *args: _group_norm(*args[:-1], eps=args[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +107,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A recorded module. `parameters` and `buffers` are inputs by name; integer buffers are in none of the outputs.
+    """A recorded module.
 
-    `new_buffers` are the float buffers after a training pass; `gradients` are in the parameters' order, None for one
-    that the logits do not depend on. Both are empty for inference, and `upstream` (dLoss/dlogits) is None.
+    `parameters` and `buffers` are inputs by name, frozen parameters being buffers; integer ones may only count training
+    passes, by as much as `counters` says. `new_buffers` are the float buffers after a training pass; `gradients` are in
+    the parameters' order, None for one that the logits do not depend on. Both are empty for inference, and `upstream`
+    (dLoss/dlogits) is None.
     """
 
     parameters: Mapping[str, Node]
@@ -101,7 +122,7 @@ class Trace:
     upstream: Node | None
     new_buffers: Mapping[str, Node]
     gradients: tuple[Node | None, ...]
-    counters: tuple[str, ...]
+    counters: Mapping[str, int]
 
 
 def refuse(node: Node, why: str) -> ExportError:
@@ -119,8 +140,7 @@ def trace_inference(module: nn.Module, sample_shape: Sequence[int]) -> Trace:
     names = _Names.of(module)
 
     def run(parameters: list[Tensor], buffers: list[Tensor], x: Tensor) -> list[Tensor]:
-        state = names.state(parameters, [b.clone() for b in buffers])
-        return [torch.func.functional_call(module, state, (x,))]
+        return [names.call(module, parameters, [b.clone() for b in buffers], x)]
 
     with _mode(module, training=False):
         nodes = _record(module, run, names, lambda n: (torch.zeros(n, *sample_shape),))
@@ -134,7 +154,7 @@ def trace_training(module: nn.Module, sample_shape: Sequence[int], classes: int)
     def run(parameters: list[Tensor], buffers: list[Tensor], x: Tensor, upstream: Tensor) -> list[Any]:
         parameters = [p.detach().requires_grad_() for p in parameters]
         buffers = [b.clone() for b in buffers]
-        logits = torch.func.functional_call(module, names.state(parameters, buffers), (x,))
+        logits = names.call(module, parameters, buffers, x)
         gradients = torch.autograd.grad(logits, parameters, upstream, allow_unused=True)
         return [logits.detach(), *buffers, *gradients]
 
@@ -149,16 +169,23 @@ class _Names:
 
     parameters: dict[str, Tensor]
     buffers: dict[str, Tensor]
+    shared: dict[str, str]
 
     @staticmethod
     def of(module: nn.Module) -> _Names:
-        return _Names({n: p.detach() for n, p in module.named_parameters()}, dict(module.named_buffers()))
+        trained = {n: p.detach() for n, p in module.named_parameters() if p.requires_grad}
+        frozen = {n: p.detach() for n, p in module.named_parameters() if not p.requires_grad}
+        return _Names(trained, {**frozen, **dict(module.named_buffers())}, _shared_names(module))
 
-    def state(self, parameters: Sequence[Tensor], buffers: Sequence[Tensor]) -> dict[str, Tensor]:
-        return {
+    def call(self, module: nn.Module, parameters: Sequence[Tensor], buffers: Sequence[Tensor], x: Tensor) -> Tensor:
+        """The module's output with these in place of its own."""
+        state = {
             **dict(zip(self.parameters, parameters, strict=True)),
             **dict(zip(self.buffers, buffers, strict=True)),
         }
+        state.update({alias: state[name] for alias, name in self.shared.items()})
+        out: Tensor = torch.func.functional_call(module, state, (x,), tie_weights=False)
+        return out
 
     def trace(self, nodes: list[Node], *, trained: bool) -> Trace:
         inputs = [n for n in nodes if n.op == "placeholder"]
@@ -176,16 +203,34 @@ class _Names:
             upstream=inputs[end + 1] if trained else None,
             new_buffers={n: node for n, node in new.items() if n not in counters},
             gradients=tuple(outputs[1 + len(self.buffers) :]),
-            counters=tuple(n for n in counters if n in new and _counts(new[n], n)),
+            counters={n: _counts(new[n], n) if n in new else 0 for n in counters},
         )
 
 
-def _counts(node: Node, name: str) -> bool:
-    """Whether a training pass adds one to an integer buffer, rather than leave it alone."""
+def _shared_names(module: nn.Module) -> dict[str, str]:
+    """Further places, as names, where a parameter or buffer hangs, with the name it goes by."""
+    entries = [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]
+    first: dict[int, str] = {}
+    places: set[tuple[int, str]] = set()
+    aliases = {}
+    for name, tensor in entries:
+        owner, _, leaf = name.rpartition(".")
+        place = id(module.get_submodule(owner)), leaf  # one module may be reached under two names
+        if place not in places and first.setdefault(id(tensor), name) != name:
+            aliases[name] = first[id(tensor)]
+        places.add(place)
+    return aliases
+
+
+def _counts(node: Node, name: str) -> int:
+    """How often a training pass adds one to an integer buffer."""
     if node.op == "aten.clone.default":
-        return False
+        return 0
     if node.op == "aten.add_.Tensor" and node.args[1] == 1:
-        return True
+        return 1 + _counts(node.args[0], name)
     raise refuse(node, f"the integer buffer {name!r} does something other than count the training passes")
 
 
@@ -206,8 +251,6 @@ def _running_statistics(nodes: Sequence[Node]) -> dict[Node, Node]:
 def _mode(module: nn.Module, *, training: bool) -> Iterator[None]:
     before = {m: m.training for m in module.modules()}
     module.train(training)
-    for m, flag in before.items():  # a part that is frozen in evaluation mode stays so
-        m.training = m.training and (flag or not before[module])
     try:
         yield
     finally:
@@ -332,10 +375,18 @@ def _origin(node: torch.fx.Node, nodes: Mapping[torch.fx.Node, Node]) -> tuple[s
     module = node.meta.get("custom", {}).get("module")
     if module is not None:
         return module or _NAMELESS, _user_line(node.meta.get("stack_trace") or "")
-    for source in node.all_input_nodes[::-1]:
+    for source in (*_forward_of(node), *node.all_input_nodes[::-1]):
         if source in nodes and nodes[source].module:
             return nodes[source].module, nodes[source].line
     return "", ""
+
+
+def _forward_of(node: torch.fx.Node) -> list[torch.fx.Node]:
+    """The operator of the forward pass that shares most inputs with one of the backward pass, if there is one."""
+    shared: Counter[torch.fx.Node] = Counter()
+    for source in node.all_input_nodes:
+        shared.update(user for user in source.users if "module" in user.meta.get("custom", {}))
+    return [user for user, _ in shared.most_common(1)]
 
 
 def _user_line(stack: str) -> str:

@@ -179,9 +179,9 @@ class GraphWriter:
         self._unshaped: dict[int, Tensor] = {}
         self._known: dict[tuple[Any, ...], tuple[Tensor, ...]] = {}
 
-    def input(self, name: str, shape: Sequence[int]) -> Tensor:
-        """A float32 input of the signature."""
-        self._inputs[name] = self._tensor(name, tuple(shape), np.dtype(np.float32))
+    def input(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> Tensor:
+        """An input of the signature."""
+        self._inputs[name] = self._tensor(name, tuple(shape), np.dtype(dtype))
         return self._inputs[name]
 
     def note_reshape(self, tensor: Tensor, source: Tensor) -> Tensor:

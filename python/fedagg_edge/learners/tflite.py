@@ -82,7 +82,8 @@ class TfliteLearner:
             self.rejected_steps += 1
             raise LearnerError(
                 f"the loss became {report.loss}, or its gradient infinite or NaN, after {self._optimizer.steps} steps; "
-                "the weights are those before this step; lower learning_rate, or check that samples are on the model's input scale"
+                "the weights are those before this step; lower learning_rate, or check that samples are on the model's "
+                "input scale"
             )
         self._weights[: self._seen] = trial.weights
         self._weights[self._seen :] += trial.passes * self._file.counted

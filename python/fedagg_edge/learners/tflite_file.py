@@ -52,9 +52,9 @@ class Mask:
 class TrainingFile:
     """What a file says of itself. `content` is the whole file, which a runtime takes as it is.
 
-    `table` is in the order of the flat weights; the last entries of it count training passes, by the steps `counted`
-    (0 or 1), and are not seen by the graphs. `rows_apart`: no row of a batch influences another, so that batches can be
-    joined.
+    `table` is in the order of the flat weights; the last entries of it count training passes, each growing by
+    its `counted` in one, and are not seen by the graphs. `rows_apart`: no row of a batch influences another, so that
+    batches can be joined.
     """
 
     content: bytes

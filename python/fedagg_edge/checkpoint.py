@@ -21,8 +21,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fedagg_edge.errors import CheckpointError
+from fedagg_edge.files import write_atomic
 
-__all__ = ["Checkpoint", "drop_after", "list_rounds", "load", "save", "write_atomic"]
+__all__ = ["Checkpoint", "drop_after", "list_rounds", "load", "save"]
 
 SCHEMA = 1
 _KEEP = 2
@@ -36,17 +37,6 @@ class Checkpoint:
     round: int
     tensors: Mapping[str, NDArray[Any]]
     meta: Mapping[str, Any]
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also across a power cut."""
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("wb") as f:
-        f.write(content)
-        f.flush()
-        os.fsync(f.fileno())
-    beside.replace(path)
-    _sync_folder(path.parent)
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
@@ -147,11 +137,3 @@ def _is_whole(folder: Path, number: int) -> bool:
 
 def _self_digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2] / "python" / PACKAGE
 # Modules and packages, lowest first: each may import its own layer and those below. A module named with its package
 # stands apart from it. The simulator's package is `simulation`, as `fedagg_edge.simulate` is the function.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "records"),
+    ("errors", "files", "records"),
     ("_core", "kernels", "reference", "config", "tree", "seeds", "plugins", "npz", "holdout"),
     ("datasets", "partition", "samples", "store", "checkpoint", "packing", "learners", "export", "autoencoder"),
     ("bridge", "distill", "passes", "autoencoder.train"),  # training measures itself through the bridge

@@ -158,18 +158,18 @@ def expected(tmp_path_factory):
 
 # where the process stands when it is killed: a function and which call of it
 MOMENTS = {
-    "before the configuration is there": ("fedagg_edge.checkpoint", "write_atomic", 1),
+    "before the configuration is there": ("fedagg_edge.files", "os.fsync", 1),
     "before the autoencoder is trained": ("fedagg_edge.autoencoder.train", "train", 1),
     "in the autoencoder's training": ("fedagg_edge.autoencoder.train", "_step", 2),
-    "before the autoencoder is written": ("fedagg_edge.autoencoder.artefact", "os.replace", 1),
+    "before the autoencoder is written": ("fedagg_edge.autoencoder.artefact", "write_atomic", 1),
     "in init": ("fedagg_edge.node", "Node._encode", 2),
     "in the first round": ("fedagg_edge.node", "train_pass", 2),
     "in the middle of a training pass": ("fedagg_edge.learners.torch", "TorchLearner.step", 130),
     "between a round's end and its metrics": ("fedagg_edge.simulation.folder", "RunFolder.append_metrics", 3),
     "between metrics and checkpoint": ("fedagg_edge.checkpoint", "save", 3),
     "with tensors written and not renamed": ("fedagg_edge.checkpoint", "hashlib.file_digest", 3),
-    "with tensors renamed and no manifest": ("fedagg_edge.checkpoint", "write_atomic", 4),
-    "with the manifest written and not renamed": ("fedagg_edge.checkpoint", "_sync_folder", 4),
+    "with tensors renamed and no manifest": ("fedagg_edge.checkpoint", "write_atomic", 3),
+    "with the manifest renamed and the folder not synced": ("fedagg_edge.files", "sync_folder", 5),
     "between a manifest and its tensors going": ("fedagg_edge.checkpoint", "_remove", 2),
     "in the references": ("fedagg_edge.simulation.references", "train_pass", 4),
     "before the results are there": ("fedagg_edge.simulation.report", "as_json", 1),

@@ -74,10 +74,3 @@ def test_a_newer_schema_and_a_wanted_round(folder):
         checkpoint.load(folder, 9)
     with pytest.raises(CheckpointError, match="no checkpoint here"):
         checkpoint.load(folder / "none")
-
-
-def test_an_atomic_write_replaces_whole_files(tmp_path):
-    checkpoint.write_atomic(tmp_path / "f", b"one")
-    checkpoint.write_atomic(tmp_path / "f", b"two")
-    assert [p.name for p in tmp_path.iterdir()] == ["f"]
-    assert (tmp_path / "f").read_bytes() == b"two"

@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from safetensors.numpy import save as save_tensors
 from fedagg_edge.autoencoder.layout import CodeLayout, layout_from
 from fedagg_edge.autoencoder.report import Report
 from fedagg_edge.errors import ArtefactError
+from fedagg_edge.files import write_atomic
 
 __all__ = [
     "FORMAT",
@@ -209,30 +209,11 @@ def _floats(value_C: NDArray[np.float32]) -> list[float]:
 def save(artefact: Artefact, path: str | os.PathLike[str]) -> str:
     """Write the artefact to `path` and return its digest (SHA-256 of the file's bytes, hex).
 
-    Written beside, synced and renamed: a crash leaves the old file or the new one, never half of one.
+    A crash leaves the old file or the new one, never half of one.
     """
-    data, target = dumps(artefact), Path(path)
-    handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        os.replace(beside, target)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
+    data = dumps(artefact)
+    write_atomic(Path(path), data)
     return hashlib.sha256(data).hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def load(path: str | os.PathLike[str], expect_digest: str | None = None) -> Artefact:

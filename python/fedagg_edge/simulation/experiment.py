@@ -13,6 +13,7 @@ import numpy as np
 from safetensors.numpy import save as to_safetensors
 
 from fedagg_edge import checkpoint, distill
+from fedagg_edge.files import write_atomic
 from fedagg_edge.learners.base import LearnerFactory
 from fedagg_edge.passes import TrainReport
 from fedagg_edge.records import NodeId, Tier
@@ -130,7 +131,7 @@ class Experiment:
             alone = references.alone(world, devices, self.factories, on_pass)
             bound = references.centralised(world, self.factories, on_pass)
         results = self._results(alone, bound)
-        checkpoint.write_atomic(self.folder.results, json.dumps(report.as_json(results), indent=1).encode())
+        write_atomic(self.folder.results, json.dumps(report.as_json(results), indent=1).encode())
         self._write_cloud()
         self._draw(results, progress)
         return results
@@ -154,9 +155,7 @@ class Experiment:
 
     def _write_cloud(self) -> None:
         arrays = self.world.nodes[self.world.tree.root.id].learner.state().arrays()
-        checkpoint.write_atomic(
-            self.folder.cloud, to_safetensors({k: np.ascontiguousarray(v) for k, v in arrays.items()})
-        )
+        write_atomic(self.folder.cloud, to_safetensors({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
 
     def _draw(self, results: SimulationResults, progress: Progress) -> None:
         try:

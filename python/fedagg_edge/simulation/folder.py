@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
-from fedagg_edge import checkpoint
 from fedagg_edge.config import SimulationConfig
 from fedagg_edge.errors import CheckpointError, ConfigError
+from fedagg_edge.files import write_atomic
 
 __all__ = ["RunFolder"]
 
@@ -97,7 +97,7 @@ class RunFolder:
             raise CheckpointError(f"{self.metrics}: damaged: {e}; start anew with --overwrite") from None
 
     def _write(self, config: SimulationConfig) -> None:
-        checkpoint.write_atomic(self.config, msgspec.json.format(msgspec.json.encode(config), indent=1))
+        write_atomic(self.config, msgspec.json.format(msgspec.json.encode(config), indent=1))
 
     def _clear(self) -> None:
         """Remove a run's own files and nothing else that may lie beside them."""

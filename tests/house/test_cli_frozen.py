@@ -19,6 +19,9 @@ FROZEN = {
         "--embedding-channels", "--epochs", "--help", "--input-range", "--json", "--key", "--layout", "--limit",
         "--out", "--quiet", "--seed", "--split", "DATA",
     ],
+    "export": [
+        "--base-dir", "--classes", "--help", "--json", "--options", "--out", "--sample-shape", "--seed", "--to", "MODEL",
+    ],
     "doctor": ["--help"],
 }  # fmt: skip
 

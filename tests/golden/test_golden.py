@@ -1,0 +1,92 @@
+"""Every operator and the zoo's device models against torch, after one step and after twenty, in both runtimes.
+
+The second runtime lives in an environment of its own (NumPy below 2); FEDAGG_TFLITE_PYTHON names its interpreter, which
+must find this package. Where it is not set, its tests are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedagg_edge.config import Hyperparameters
+from fedagg_edge.export.tflite import export_tflite
+from fedagg_edge.learners.base import Batch
+from fedagg_edge.learners.torch import TorchLearner
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from cases import CASES, CLASSES, Case  # noqa: E402
+from replay import replay  # noqa: E402
+
+STEPS = 20
+OTHER = os.environ.get("FEDAGG_TFLITE_PYTHON")
+
+ONE_STEP = 1e-5
+LAST_STEP = 1e-4
+"""Differences of weights. Rounding errors grow by training; what is wrong differs by more than this at once."""
+
+
+def samples(case: Case, rng: np.random.Generator, rows: int) -> np.ndarray:
+    shape = (rows, *case.shape)
+    if case.ties:
+        x_N = rng.integers(0, 2, shape).astype(np.float32)
+        x_N[rows // 2 :] = x_N[0]  # equal rows
+        return x_N
+    return rng.random(shape, np.float32)
+
+
+def make(name: str, folder: Path) -> None:
+    """Write a case's file, batches and torch's weights."""
+    case = CASES[name]
+    torch.manual_seed(1)
+    model = case.build()
+    hyperparameters = {"learning_rate": 0.01, "optimizer": case.optimizer, "weight_decay": 1e-3}
+    stem = folder / name.replace(" ", "-").replace(",", "")
+    export_tflite(model, case.shape, CLASSES, stem.with_suffix(".tflite"))
+    learner = TorchLearner(model, case.optimizer)
+    golden: dict[str, object] = {"hyperparameters": json.dumps(hyperparameters), "steps": STEPS}
+    rng = np.random.default_rng(0)
+    for i in range(STEPS):
+        rows = 6 + i % 3
+        x_N, bridge_x_N = samples(case, rng, rows), samples(case, rng, rows)
+        y_N, teacher_NC = rng.integers(0, CLASSES, rows), rng.standard_normal((rows, CLASSES), np.float32)
+        learner.step(Batch(bridge_x_N, y_N, teacher_NC, x_N, y_N), Hyperparameters(**hyperparameters))  # type: ignore[arg-type]
+        golden |= {f"x_{i}": x_N, f"bridge_{i}": bridge_x_N, f"y_{i}": y_N, f"teacher_{i}": teacher_NC}
+        if i in (0, STEPS - 1):
+            golden[f"weights_{i}"] = learner.state().weights
+    np.savez(stem.with_suffix(".npz"), **golden)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All cases, written."""
+    folder = tmp_path_factory.mktemp("golden")
+    for name in CASES:
+        make(name, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_litert_stays_with_torch(folder: Path, name: str) -> None:
+    first, last = replay(folder / f"{name.replace(' ', '-').replace(',', '')}.tflite", "ai-edge-litert")
+    assert first < ONE_STEP
+    assert last < LAST_STEP
+
+
+@pytest.mark.skipif(OTHER is None, reason="FEDAGG_TFLITE_PYTHON is not set")
+def test_tflite_runtime_stays_with_torch(folder: Path) -> None:
+    command = [str(OTHER), str(Path(__file__).parent / "replay.py"), str(folder), "tflite-runtime"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found) == len(CASES)
+    assert {n: d for n, (d, _) in found.items() if not d < ONE_STEP} == {}
+    assert {n: d for n, (_, d) in found.items() if not d < LAST_STEP} == {}

@@ -115,8 +115,8 @@ public:
         : batch_(batch),
           classes_(batch.classes),
           k_ce_(V::set1(static_cast<float>(log2_of_e))),
-          k_student_(V::set1(static_cast<float>(log2_of_e / batch.student_temperature))),
-          k_teacher_(V::set1(static_cast<float>(log2_of_e / batch.teacher_temperature))),
+          scale_student_(batch.student_temperature),
+          scale_teacher_(batch.teacher_temperature),
           student_(scratch),
           teacher_(scratch + w * classes_),
           e_ce_(scratch + 2 * w * classes_),
@@ -199,8 +199,8 @@ private:
         const F below_max = V::load(student_ + c * w) - max_student_;
         F e = V::set1(0);
         if constexpr (T::has_kl) {
-            const F s = below_max * k_student_;
-            const F t = (V::load(teacher_ + c * w) - max_teacher_) * k_teacher_;
+            const F s = scale_student_(below_max);
+            const F t = scale_teacher_(V::load(teacher_ + c * w) - max_teacher_);
             e = V::template exp2<T::student_digits>(s);
             const F p = V::template exp2<Digits::softened>(t);
             const F difference = T::is_reverse ? s - t : t - s;
@@ -248,7 +248,7 @@ private:
     void add_kl(const LaneRows<V>& rows, const float* weight) {
         if constexpr (T::has_kl) {
             const F linear = sums_.divergence / (T::is_reverse ? sums_.student : sums_.teacher);
-            divergence_mean_ = linear;
+            if constexpr (T::is_reverse) centre_divergence(linear);
             if (batch_.row_weight) {
                 float part[w], student[w], teacher[w];
                 V::store(part, linear);
@@ -269,6 +269,17 @@ private:
         }
     }
 
+    // As in RowKernel: the mean's remainder is averaged again.
+    void centre_divergence(F high) {
+        F rest = V::set1(0);
+        for (std::size_t c = 0; c < classes_; ++c) {
+            const F e = V::load(e_student_ + c * w);
+            rest = rest + V::zero_where_zero(e, e * (V::load(e_teacher_ + c * w) - high));
+        }
+        divergence_high_ = high;
+        divergence_low_ = rest / sums_.student;
+    }
+
     void gradient(const LaneRows<V>& rows, const float* weight, float* out) {
         const F row_weight = V::load(weight);
         const F kl_scale = row_weight * V::set1(static_cast<float>(batch_.kl_scale / batch_.student_temperature));
@@ -282,7 +293,7 @@ private:
             if constexpr (T::has_kl) {
                 const F student = V::load(e_student_ + c * w), other = V::load(e_teacher_ + c * w);
                 if constexpr (T::is_reverse) {
-                    g = V::zero_where_zero(student, student * (b_ln2 * (other - divergence_mean_)));
+                    g = V::zero_where_zero(student, student * (b_ln2 * (other - divergence_high_ - divergence_low_)));
                 } else {
                     g = V::fma(b, student, -(z * other));
                 }
@@ -324,12 +335,13 @@ private:
 
     const DistillBatch<float>& batch_;
     const std::size_t classes_;
-    const F k_ce_, k_student_, k_teacher_;
+    const F k_ce_;
+    const LogitScale<V, T> scale_student_, scale_teacher_;
     float *const student_, *const teacher_, *const e_ce_, *const e_student_, *const e_teacher_, *const stage_;
 
     F max_student_ = V::set1(0), max_teacher_ = V::set1(0);  // of the block at hand, like the next two lines
     Wide ce_sum_ = V::set1_wide(1);
-    F divergence_mean_ = V::set1(0);
+    F divergence_high_ = V::set1(0), divergence_low_ = V::set1(0);
     Sums sums_;
 
     Wide ce_ = V::set1_wide(0), kl_ = V::set1_wide(0);  // over all blocks

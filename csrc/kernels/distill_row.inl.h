@@ -26,6 +26,26 @@ struct Terms {
     static constexpr Digits student_digits = ce && !has_own_ce_softmax ? Digits::all : Digits::softened;
 };
 
+// log2(e) / temperature as a factor for logits. The reverse divergence multiplies differences of logarithms by
+// probabilities of another distribution, which forgives nothing, so there the factor has twice the digits.
+template <class V, class T>
+struct LogitScale {
+    using Real = typename V::Real;
+    using F = typename V::F;
+    explicit LogitScale(double temperature) {
+        const double factor = log2_of_e / temperature;
+        high = V::set1(static_cast<Real>(factor));
+        low = V::set1(static_cast<Real>(factor - static_cast<double>(static_cast<Real>(factor))));
+    }
+    FEDAGG_INLINE F operator()(F below_max) const {
+        if constexpr (!T::is_reverse) return below_max * high;
+        // the correction of -inf would be NaN; max keeps a NaN in its second argument
+        const F finite = V::max(V::set1(static_cast<Real>(-3e38)), below_max);
+        return V::fma(below_max, high, finite * low);
+    }
+    F high, low;
+};
+
 struct LossTotals {
     double ce = 0, kl = 0;              // sums of the parts that are linear in the row
     LogSum ce_log, student_log, teacher_log;
@@ -99,8 +119,8 @@ public:
         : batch_(batch),
           classes_(batch.classes),
           k_ce_(V::set1(static_cast<Real>(log2_of_e))),
-          k_student_(V::set1(static_cast<Real>(log2_of_e / batch.student_temperature))),
-          k_teacher_(V::set1(static_cast<Real>(log2_of_e / batch.teacher_temperature))),
+          scale_student_(batch.student_temperature),
+          scale_teacher_(batch.teacher_temperature),
           e_ce_(scratch),
           e_student_(scratch + padded(classes_)),
           e_teacher_(scratch + 2 * padded(classes_)),
@@ -137,14 +157,14 @@ private:
         const F a = V::set1(static_cast<Real>(static_cast<double>(ce_scale) / sum_ce_));
         const F b = V::set1(static_cast<Real>(kl_scale / sum_student_));
         const F z = V::set1(static_cast<Real>(kl_scale / sum_teacher_));
-        const F kl_log2 = V::set1(static_cast<Real>(sum_divergence_ / sum_student_));
+        const F kl_high = V::set1(static_cast<Real>(divergence_high_)), kl_low = V::set1(static_cast<Real>(divergence_low_));
         const F b_ln2 = b * V::set1(static_cast<Real>(ln_of_2));
         const auto gradient = [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
             F g = V::set1(0);
             if constexpr (T::has_kl) {
                 const F student = V::load(e_student_ + c), other = V::load(e_teacher_ + c);
                 if constexpr (T::is_reverse) {
-                    g = V::zero_where_zero(student, student * (b_ln2 * (other - kl_log2)));
+                    g = V::zero_where_zero(student, student * (b_ln2 * (other - kl_high - kl_low)));
                 } else {
                     g = V::fma(b, student, -(z * other));
                 }
@@ -190,6 +210,20 @@ private:
         sum_student_ = T::has_kl ? V::sum_wide(student) : 1;
         sum_teacher_ = V::sum_wide(teacher);
         sum_divergence_ = V::sum_wide(divergence);
+        if constexpr (T::is_reverse) centre_divergence();
+    }
+
+    // The reverse gradient is q (d - mean of d under q), small differences of what may be thousands: a mean to float
+    // digits is not enough, so its remainder is averaged again.
+    void centre_divergence() {
+        divergence_high_ = static_cast<double>(static_cast<Real>(sum_divergence_ / sum_student_));
+        const F high = V::set1(static_cast<Real>(divergence_high_));
+        Wide rest = V::set1_wide(0);
+        for (std::size_t c = 0; c < classes_; c += w) {
+            const F e = V::load(e_student_ + c);  // 0 in the padding, where the difference is NaN
+            rest = V::add(rest, V::wide(V::zero_where_zero(e, e * (V::load(e_teacher_ + c) - high))));
+        }
+        divergence_low_ = V::sum_wide(rest) / sum_student_;
     }
 
     struct Run {
@@ -201,7 +235,7 @@ private:
         const F below_max = x - max_student_;
         F e = V::set1(0);
         if constexpr (T::has_kl) {
-            const F s = below_max * k_student_, t = (z - max_teacher_) * k_teacher_;
+            const F s = scale_student_(below_max), t = scale_teacher_(z - max_teacher_);
             e = V::template exp2<T::student_digits>(s);
             const F p = V::template exp2<Digits::softened>(t);
             const F difference = T::is_reverse ? s - t : t - s;
@@ -262,7 +296,8 @@ private:
 
     const DistillBatch<Real>& batch_;
     const std::size_t classes_;
-    const F k_ce_, k_student_, k_teacher_;
+    const F k_ce_;
+    const LogitScale<V, T> scale_student_, scale_teacher_;
     Real *const e_ce_, *const e_student_, *const e_teacher_, *const teacher_, *const stage_;
 
     const Real* student_ = nullptr;  // of the row at hand, like all that follows
@@ -270,6 +305,7 @@ private:
     Real max_student_real_ = 0;
     F max_student_ = V::set1(0), max_teacher_ = V::set1(0);
     double sum_ce_ = 1, sum_student_ = 1, sum_teacher_ = 1, sum_divergence_ = 0;
+    double divergence_high_ = 0, divergence_low_ = 0;
 };
 
 }  // namespace

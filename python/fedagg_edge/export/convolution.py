@@ -22,6 +22,7 @@ from fedagg_edge.export.writer import GraphWriter, Tensor
 
 __all__ = ["Geometry", "as_image", "depthwise_input_gradient", "spread"]
 
+_BATCH_LAST = (1, 2, 3, 0)
 _PATCH_CHANNELS, _PATCH_PIXELS = 8, 256
 """Patches are gathered for images of at least so many channels and at most so many pixels."""
 
@@ -197,7 +198,7 @@ def _convolution_backward(ctx: Lowering, node: Node) -> tuple[Value | None, ...]
     if wants_x:
         dx = _from_image(g, _input_gradient(g, dy, x, w, geometry), x.shape)
     if wants_w:
-        dw = _weight_gradient(g, dy, as_image(g, x), w, geometry)
+        dw = _weight_gradient(g, dy, x, w, geometry)
     if wants_bias:
         axes = [a for a in range(len(gradient.shape)) if a != 1]
         dbias = reduced(g, "sum", gradient, axes, keep=False)
@@ -261,15 +262,17 @@ def _fitted(g: GraphWriter, x: Tensor, dy: Tensor, geometry: Geometry) -> Tensor
     return _padded(g, x, low, (seen[0] - x.shape[1] - low[0], seen[1] - x.shape[2] - low[1]))
 
 
-def _weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, w: Value, geometry: Geometry) -> Value:
-    if geometry.groups == 1:
-        tensor = _dense_weight_gradient(g, dy, x, geometry)
-    elif _by_channel(w, geometry):
-        return _depthwise_weight_gradient(g, dy, x, w, geometry)
-    else:
+def _weight_gradient(g: GraphWriter, dy: Tensor, x: Value, w: Value, geometry: Geometry) -> Value:
+    if _by_channel(w, geometry):
+        return _depthwise_weight_gradient(g, dy, as_image(g, x), w, geometry)
+    if geometry.groups > 1:
         one = replace(geometry, groups=1)
-        parts = zip(*_grouped(g, geometry.groups, (dy, 3), (x, 3)), strict=True)
+        parts = zip(*_grouped(g, geometry.groups, (dy, 3), (as_image(g, x), 3)), strict=True)
         tensor = ops.concatenate(g, [_dense_weight_gradient(g, a, b, one) for a, b in parts], 3)
+    elif len(x.shape) == 4 and not geometry.pointwise and not _gathers(as_image(g, x), geometry):
+        tensor = _swapped_weight_gradient(g, dy, arrange(g, x, _BATCH_LAST), geometry)
+    else:
+        tensor = _dense_weight_gradient(g, dy, as_image(g, x), geometry)
     return _as_weight(g, tensor, w.shape)
 
 
@@ -282,14 +285,20 @@ def _as_weight(g: GraphWriter, tensor: Tensor, shape: tuple[int, ...]) -> Value:
 
 def _dense_weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
     """dLoss/dw as (kh, kw, I, O)."""
-    inputs, outputs = x.shape[3], dy.shape[3]
-    if geometry.pointwise or _gathers(x, geometry):
-        patches = x if geometry.pointwise else _patches(g, _fitted(g, x, dy, geometry), geometry)
-        product = ops.matmul(g, _flat(g, patches), _flat(g, dy), adjoint_a=True)
-        return ops.reshape(g, product, (*geometry.kernel, inputs, outputs))
-    # images as channels and channels as images: one convolution sums over the batch and all places
-    swapped = ops.transpose(g, _fitted(g, x, dy, geometry), (3, 1, 2, 0))
-    filters = ops.transpose(g, dy, (3, 1, 2, 0))
+    if not geometry.pointwise and not _gathers(x, geometry):
+        return _swapped_weight_gradient(g, dy, ops.transpose(g, x, (3, 1, 2, 0)), geometry)
+    patches = x if geometry.pointwise else _patches(g, _fitted(g, x, dy, geometry), geometry)
+    product = ops.matmul(g, _flat(g, patches), _flat(g, dy), adjoint_a=True)
+    return ops.reshape(g, product, (*geometry.kernel, x.shape[3], dy.shape[3]))
+
+
+def _swapped_weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
+    """As `_dense_weight_gradient` of x (I, H, W, N): images as channels and channels as images.
+
+    One convolution then sums over the batch and all places.
+    """
+    swapped, filters = _fitted(g, x, dy, geometry), ops.transpose(g, dy, (3, 1, 2, 0))
+    outputs = dy.shape[3]
     found = ops.conv(g, swapped, filters, _zeros(g, outputs), stride=geometry.dilation, dilation=geometry.stride)
     return ops.transpose(g, found, (1, 2, 0, 3))
 

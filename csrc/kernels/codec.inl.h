@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "half.h"
 #include "log.h"
 
 namespace {
@@ -42,12 +43,14 @@ void f32_to_i8_rows(const float* x, std::size_t rows, std::size_t classes, std::
         // below that a scale would be subnormal and have few digits
         const bool is_zero = V::largest(largest) < 127 * smallest_normal;
         const float maximum = is_zero ? 0 : V::largest(largest), bad = V::sum(not_finite);
-        row_scale[n] = maximum / 127.F + bad;
+        float row = maximum / 127.F;
+        if (row * 127.F > 3.40282347e+38F) row = float_from_bits(bits_from_float(row) - 1);  // it would decode to infinity
+        row_scale[n] = row + bad;
         if (is_zero || bad != bad) {
             __builtin_memset(out, 0, classes);
             continue;
         }
-        const F scale = V::set1(maximum / 127.F), limit = V::set1(127.F);
+        const F scale = V::set1(row), limit = V::set1(127.F);
         const auto code = [&](F v) { return V::clamp(V::round(v / scale), -limit, limit); };
         std::size_t c = 0;
         for (; c + w <= classes; c += w) V::store(out + c, code(V::load(x + c)));

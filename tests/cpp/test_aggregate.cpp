@@ -29,8 +29,8 @@ std::vector<double> reference(const std::vector<std::vector<float>>& teachers, c
 }  // namespace
 
 CASE("means over lengths, weights and masks") {
-    for (const std::size_t c : {1, 2, 3, 5, 10, 16, 48, 49, 130}) {
-        for (const std::size_t n : {1, 7, 16, 37}) {
+    for (const std::size_t c : std::initializer_list<std::size_t>{1, 2, 3, 5, 10, 16, 48, 49, 130}) {
+        for (const std::size_t n : std::initializer_list<std::size_t>{1, 7, 16, 37}) {
             std::vector<std::vector<float>> teachers;
             std::vector<Logits> logits;
             for (unsigned k = 0; k < 3; ++k) {

@@ -25,7 +25,7 @@ CASE("halves agree with the scalar conversion bit for bit") {
 }
 
 CASE("bytes with a scale per row") {
-    for (const std::size_t c : {1, 3, 8, 10, 17, 33, 100}) {
+    for (const std::size_t c : std::initializer_list<std::size_t>{1, 3, 8, 10, 17, 33, 100}) {
         auto x = check::normal(5 * c, 5);
         x[2 * c + c - 1] = NAN;
         std::vector<std::int8_t> bytes(5 * c);
@@ -39,7 +39,7 @@ CASE("bytes with a scale per row") {
 }
 
 CASE("bytes with an affine map per channel") {
-    for (const std::size_t d : {1, 7, 8, 16, 19, 64, 100}) {
+    for (const std::size_t d : std::initializer_list<std::size_t>{1, 7, 8, 16, 19, 64, 100}) {
         auto x = check::normal(4 * d, 6, 20.F);
         const std::vector<float> low(d, -30.F), step(d, 0.25F);
         std::vector<std::uint8_t> codes(4 * d);

@@ -81,8 +81,8 @@ void compare(const DistillInput<float>& input, const DistillOptions& options, co
 }  // namespace
 
 CASE("every length around the vector widths") {
-    for (const std::size_t c : {1, 2, 3, 4, 5, 8, 10, 15, 16, 17, 47, 48, 49, 64, 65, 127, 1030}) {
-        for (const std::size_t n : {1, 3, 4, 7, 8, 9, 16, 33}) {
+    for (const std::size_t c : std::initializer_list<std::size_t>{1, 2, 3, 4, 5, 8, 10, 15, 16, 17, 47, 48, 49, 64, 65, 127, 1030}) {
+        for (const std::size_t n : std::initializer_list<std::size_t>{1, 3, 4, 7, 8, 9, 16, 33}) {
             const Batch batch(n, c);
             for (const Divergence divergence : {Divergence::forward, Divergence::reverse}) {
                 for (const double temperature : {1.0, 3.0}) {
@@ -98,7 +98,7 @@ CASE("every length around the vector widths") {
 }
 
 CASE("masks and weights") {
-    for (const std::size_t c : {2, 10, 49}) {
+    for (const std::size_t c : std::initializer_list<std::size_t>{2, 10, 49}) {
         Batch batch(21, c);
         std::vector<std::uint8_t> mask(21);
         std::vector<float> row_weights(21);
@@ -118,8 +118,8 @@ CASE("masks and weights") {
 }
 
 CASE("teachers in other types give what their widened copies give") {
-    for (const std::size_t c : {1, 3, 10, 48, 49, 130}) {
-        for (const std::size_t n : {1, 5, 17}) {
+    for (const std::size_t c : std::initializer_list<std::size_t>{1, 3, 10, 48, 49, 130}) {
+        for (const std::size_t n : std::initializer_list<std::size_t>{1, 5, 17}) {
             Batch batch(n, c);
             std::vector<std::uint16_t> half(n * c);
             std::vector<std::int8_t> bytes(n * c);
@@ -143,7 +143,7 @@ CASE("teachers in other types give what their widened copies give") {
 }
 
 CASE("the gradient may be written over the student") {
-    for (const std::size_t c : {3, 10, 60, 2100}) {
+    for (const std::size_t c : std::initializer_list<std::size_t>{3, 10, 60, 2100}) {
         Batch batch(1200, c);  // 2100: beyond the caches
         std::vector<float> apart(batch.student.size());
         DistillOptions options;
@@ -155,7 +155,7 @@ CASE("the gradient may be written over the student") {
 }
 
 CASE("a NaN stays in its row") {
-    for (const std::size_t c : {1, 4, 10, 49, 70}) {
+    for (const std::size_t c : std::initializer_list<std::size_t>{1, 4, 10, 49, 70}) {
         for (const std::size_t at : {std::size_t{0}, c / 2, c - 1}) {
             Batch batch(19, c);
             batch.student[7 * c + at] = NAN;

@@ -35,7 +35,7 @@ struct Job {
 }  // namespace
 
 CASE("threads change no gradient") {
-    for (const std::size_t c : {10, 100, 40000}) {
+    for (const std::size_t c : std::initializer_list<std::size_t>{10, 100, 40000}) {
         Job job(400000 / c + 7, c);
         const double alone = job.run(1);
         const std::vector<float> gradient = job.gradient;

@@ -59,6 +59,9 @@ def test_quantise_extremes(isa: str) -> None:
     got = kernels.quantise_logits(x)
     np.testing.assert_array_equal(got.values_NC[0], [127, -127, 0])
     assert np.abs(kernels.dequantise_logits(got) - x)[1:].max() < 2e-38
+    largest = np.array([[np.finfo(np.float32).max, 0]], np.float32)  # 127 * scale must not round to infinity
+    back = kernels.dequantise_logits(kernels.quantise_logits(largest))
+    assert back[0, 0] == pytest.approx(largest[0, 0], rel=1e-6)
 
 
 @pytest.mark.parametrize("d", CLASSES)

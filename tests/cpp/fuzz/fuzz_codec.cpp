@@ -1,0 +1,77 @@
+// What arrives from a neighbour is decoded without a crash; what is encoded decodes to nearly the same; every instruction
+// set gives the scalar kernels' bytes.
+#include <cmath>
+
+#include "bytes.h"
+#include "fedagg/codec.h"
+#include "fedagg/cpu.h"
+#include "fedagg/error.h"
+
+using namespace fedagg;
+
+namespace {
+
+void hostile_top_k(Bytes bytes) {
+    const std::size_t rows = bytes.below(5), classes = 1 + bytes.below(40), k = 1 + bytes.below(40);
+    const auto kept = bytes.array<std::uint16_t>(rows * k);
+    const auto values = bytes.array<float>(rows * k), rest = bytes.array<float>(rows);
+    std::vector<float> out(rows * classes);
+    try {
+        decode_top_k(kept.data(), values.data(), rest.data(), rows, classes, k, out.data());
+    } catch (const ArgumentError&) {
+    }
+}
+
+void packing(Bytes bytes) {
+    const std::size_t rows = bytes.below(5), channels = 1 + bytes.below(40);
+    auto bits = bytes.array<std::uint8_t>(channels);
+    for (auto& b : bits) b %= 9;
+    const auto packed = bytes.array<std::uint8_t>(rows * packed_bytes(bits.data(), channels));
+    std::vector<std::uint8_t> codes(rows * channels), again(packed.size()), twice(codes.size());
+    unpack_bits(packed.data(), bits.data(), rows, channels, codes.data());
+    pack_bits(codes.data(), bits.data(), rows, channels, again.data());
+    unpack_bits(again.data(), bits.data(), rows, channels, twice.data());
+    require(codes == twice, "packed bits changed on the way");
+}
+
+void conversions(Bytes bytes) {
+    const std::size_t rows = bytes.below(4), classes = 1 + bytes.below(70), count = rows * classes;
+    const auto x = bytes.array<float>(count);
+    std::vector<std::int8_t> first_bytes;
+    std::vector<std::uint16_t> first_half;
+    for (const Kernels* kernels : available_kernels()) {
+        set_active_isa(kernels->name);
+        std::vector<std::int8_t> quantised(count);
+        std::vector<std::uint16_t> half(count);
+        std::vector<float> scale(rows), back(count);
+        quantise_logits(x.data(), rows, classes, quantised.data(), scale.data());
+        dequantise_logits(quantised.data(), scale.data(), rows, classes, back.data());
+        for (std::size_t i = 0; i < count; ++i) {
+            const float s = scale[i / classes];
+            require(std::isnan(s) ? std::isnan(back[i]) : std::fabs(back[i] - x[i]) <= 0.501F * s + 2e-36F, "int8 is off");
+        }
+        to_f16(x.data(), count, half.data());
+        for (std::size_t i = 0; i < count; ++i) {
+            if (std::isnan(x[i])) half[i] = 0x7e00;  // which NaN it is does not matter
+        }
+        if (first_half.empty()) {
+            first_half = half;
+            first_bytes = quantised;
+        }
+        require(half == first_half, "instruction sets disagree on f16");
+        require(quantised == first_bytes, "instruction sets disagree on int8");
+    }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    if (size == 0) return 0;
+    const Bytes rest(data + 1, size - 1);
+    switch (data[0] % 3) {
+        case 0: hostile_top_k(rest); break;
+        case 1: packing(rest); break;
+        default: conversions(rest);
+    }
+    return 0;
+}

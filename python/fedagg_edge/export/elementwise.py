@@ -15,7 +15,7 @@ from fedagg_edge.export.trace import Node, refuse
 from fedagg_edge.export.values import Value, align, elementwise_order
 from fedagg_edge.export.writer import GraphWriter, Tensor, schema
 
-__all__ = ["number", "positive", "result", "together"]
+__all__ = ["number", "result", "together"]
 
 _TINY = 1e-20  # below every float whose erf differs from 2 / sqrt(pi) times it, above what squares to zero
 
@@ -24,8 +24,6 @@ _UNARY = {
     "exp.default": "exp",
     "log.default": "log",
     "neg.default": "neg",
-    "relu.default": "relu",
-    "relu_.default": "relu",
     "rsqrt.default": "rsqrt",
     "sigmoid.default": "sigmoid",
     "sgn.default": "sign",
@@ -61,6 +59,12 @@ def _like(value: Value, tensor: Tensor) -> Value:
 def _unary(ctx: Lowering, node: Node) -> Value:
     x = ctx.get(node.args[0])
     return _like(x, ops.unary(ctx.g, _UNARY[node.op.removeprefix("aten.")], x.tensor))
+
+
+@translates("relu.default", "relu_.default")
+def _relu(ctx: Lowering, node: Node) -> Value:
+    x = ctx.get(node.args[0])
+    return _like(x, ops.relu(ctx.g, x.tensor))
 
 
 def together(ctx: Lowering, node: Node, values: Sequence[Value]) -> tuple[list[Tensor], tuple[int, ...]]:
@@ -163,11 +167,6 @@ def _erf(ctx: Lowering, node: Node) -> Value:
     z = ops.select(g, ops.compare(g, "equal", z, g.constant(0.0)), g.constant(_TINY), z)
     ratio = ops.binary(g, "div", _gelu_of(g, z, approximate=False), z)
     return _like(x, ops.binary(g, "sub", ops.binary(g, "mul", ratio, g.constant(2.0)), g.constant(1.0)))
-
-
-def positive(g: GraphWriter, x: Tensor) -> Tensor:
-    """1 where x > 0, else 0, for x that is never below 0; exact, and in operators that every delegate takes."""
-    return ops.binary(g, "minimum", ops.unary(g, "ceil", x), g.constant(1.0))
 
 
 @translates(*(f"{name}.{kind}" for name in _COMPARE for kind in ("Scalar", "Tensor")))

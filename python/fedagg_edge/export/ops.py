@@ -24,11 +24,14 @@ __all__ = [
     "concatenate",
     "conv",
     "depthwise_conv",
+    "fully_connected",
     "gather",
     "matmul",
     "max_pool",
     "pad",
+    "positive",
     "reduce",
+    "relu",
     "reshape",
     "reverse",
     "select",
@@ -49,7 +52,6 @@ UNARY: dict[str, tuple[int, Any]] = {
     "gelu": (_B.GELU, schema.GeluOptionsT),
     "log": (_B.LOG, None),
     "neg": (_B.NEG, schema.NegOptionsT),
-    "relu": (_B.RELU, None),
     "relu6": (_B.RELU6, None),
     "rsqrt": (_B.RSQRT, None),
     "sigmoid": (_B.LOGISTIC, None),
@@ -108,6 +110,27 @@ def binary(g: GraphWriter, name: str, a: Tensor, b: Tensor) -> Tensor:
     """A function of `BINARY`, element by element, with broadcasting."""
     operator, options = BINARY[name]
     return g.op(operator, [a, b], broadcast_shapes(a.shape, b.shape), options())
+
+
+def relu(g: GraphWriter, x: Tensor) -> Tensor:
+    """max(x, 0); where x is a sum or a linear layer, as part of that operator."""
+    made = g.maker(x)
+    if made is None or made[0] not in (_B.ADD, _B.FULLY_CONNECTED) or made[2].fusedActivationFunction:
+        return g.op(_B.RELU, [x], x.shape)
+    operator, inputs, _ = made
+    options = schema.AddOptionsT() if operator == _B.ADD else schema.FullyConnectedOptionsT()
+    options.fusedActivationFunction = schema.ActivationFunctionType.RELU
+    return g.op(operator, inputs, x.shape, options)
+
+
+def positive(g: GraphWriter, x: Tensor) -> Tensor:
+    """1 where x > 0, else 0, for x that is never below 0: x times the largest float, cut off at 1.
+
+    Below 1e-38, where floats lose their precision, it is something between. One operator, which every delegate takes.
+    """
+    options = schema.MulOptionsT()
+    options.fusedActivationFunction = schema.ActivationFunctionType.RELU_N1_TO_1
+    return g.op(_B.MUL, [x, g.constant(float(np.finfo(np.float32).max))], x.shape, options)
 
 
 def compare(g: GraphWriter, name: str, a: Tensor, b: Tensor) -> Tensor:

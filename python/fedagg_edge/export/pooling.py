@@ -10,7 +10,7 @@ import numpy as np
 from fedagg_edge.errors import ExportError
 from fedagg_edge.export import ops
 from fedagg_edge.export.convolution import Geometry, as_image, depthwise_input_gradient, spread
-from fedagg_edge.export.elementwise import positive, result, together
+from fedagg_edge.export.elementwise import result, together
 from fedagg_edge.export.lower import Lowering, canonical, translates
 from fedagg_edge.export.trace import Node
 from fedagg_edge.export.values import CHANNELS_LAST, Value
@@ -75,7 +75,7 @@ def _threshold_backward(ctx: Lowering, node: Node) -> Value:
     if source.op == _MAX_POOL_BACKWARD and canonical(source.args[1]) == canonical(out):
         return _max_pool_gradient(ctx, source, rectified=True)
     tensors, order = together(ctx, node, [ctx.get(gradient), ctx.get(out)])
-    return result(node, ops.binary(ctx.g, "mul", tensors[0], positive(ctx.g, tensors[1])), ctx.g, order)
+    return result(node, ops.binary(ctx.g, "mul", tensors[0], ops.positive(ctx.g, tensors[1])), ctx.g, order)
 
 
 def _max_pool_gradient(ctx: Lowering, node: Node, *, rectified: bool) -> Value:
@@ -85,7 +85,7 @@ def _max_pool_gradient(ctx: Lowering, node: Node, *, rectified: bool) -> Value:
     padded = _lowest_around(g, x, window.padding)
     y = ops.max_pool(g, padded, window.kernel, window.stride)
     if rectified:
-        dy = ops.binary(g, "mul", dy, positive(g, y))
+        dy = ops.binary(g, "mul", dy, ops.positive(g, y))
     apart = window.kernel == window.stride
     found = _tiled(g, dy, padded, y, window) if apart else _overlapping(g, dy, padded, y, window)
     inside = [(p, p + size) for p, size in zip(window.padding, x.shape[1:3], strict=True)]
@@ -97,7 +97,7 @@ def _shares(g: GraphWriter, parts: Sequence[Tensor], y: Tensor, dy: Tensor) -> l
     """dy for the first of `parts` that is the maximum y, 0 for the others, as torch has it where several are."""
     shares = []
     for part in parts[:-1]:
-        below = positive(g, ops.binary(g, "sub", y, part))
+        below = ops.positive(g, ops.binary(g, "sub", y, part))
         left = ops.binary(g, "mul", dy, below)
         shares.append(ops.binary(g, "sub", dy, left))
         dy = left

@@ -177,12 +177,17 @@ class GraphWriter:
         self._inputs: dict[str, Tensor] = {}
         self._constants: dict[tuple[Any, ...], Tensor] = {}
         self._unshaped: dict[int, Tensor] = {}
+        self._makers: dict[int, tuple[int, list[Tensor], Any]] = {}
         self._known: dict[tuple[Any, ...], tuple[Tensor, ...]] = {}
 
     def input(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> Tensor:
         """An input of the signature."""
         self._inputs[name] = self._tensor(name, tuple(shape), np.dtype(dtype))
         return self._inputs[name]
+
+    def maker(self, tensor: Tensor) -> tuple[int, list[Tensor], Any] | None:
+        """Operator, inputs and options that make a tensor; None for an input or a constant."""
+        return self._makers.get(tensor.index)
 
     def note_reshape(self, tensor: Tensor, source: Tensor) -> Tensor:
         """Remember that `tensor` is `source` under another shape; return it."""
@@ -245,6 +250,7 @@ class GraphWriter:
             entry.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
         self._graph.operators.append(entry)
         self._known[key] = outputs
+        self._makers.update({t.index: (operator, list(inputs), options) for t in outputs})
         return outputs
 
     def used(self, outputs: Sequence[Tensor]) -> set[int]:

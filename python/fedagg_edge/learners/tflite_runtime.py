@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -47,7 +46,8 @@ def open_graphs(file: TrainingFile, threads: int = 1, prefer: str | None = None)
             continue
         try:
             interpreter = importlib.import_module(module).Interpreter(model_content=file.content, num_threads=threads)
-            return Graphs(interpreter, Runtime(name, metadata.version(name)))
+            version = importlib.import_module(module.partition(".")[0]).__version__
+            return Graphs(interpreter, Runtime(name, version))
         except ModuleNotFoundError:
             faults.append(f"{name} is not installed: pip install 'fedagg-edge[{extra}]'")
         except (ImportError, AttributeError, RuntimeError, SystemError, TypeError, ValueError) as error:

@@ -19,6 +19,7 @@ from fedagg_edge.errors import ArtefactError, DataError
 from fedagg_edge.kernels import decode_affine, encode_affine
 
 if TYPE_CHECKING:
+    from fedagg_edge.autoencoder.tflite_codec import TfliteCodec
     from fedagg_edge.autoencoder.torch_bridge import TorchCodec
 
 __all__ = ["Bridge", "open_bridge"]
@@ -55,11 +56,18 @@ class Bridge(Protocol):
         ...
 
 
-def open_bridge(artefact: Artefact | str | os.PathLike[str], expect_digest: str | None = None) -> Bridge:
+def open_bridge(
+    artefact: Artefact | str | os.PathLike[str],
+    expect_digest: str | None = None,
+    *,
+    codec: str | os.PathLike[str] | bytes | None = None,
+) -> Bridge:
     """Return the bridge of an artefact or of the file that holds one.
 
+    `codec`: a file that `fedagg export` made of the artefact (or its bytes); a TFLite runtime then takes torch's place.
+
     Cheap: torch is imported and the networks are made when something is first encoded or decoded, and ArtefactError is
-    raised then if the tensors do not fit the architecture. Raises ArtefactError here if the file is not usable or not
+    raised then if the tensors do not fit the architecture, or the codec is not the artefact's. Raises ArtefactError here if the file is not usable or not
     the one that `expect_digest` pins.
     """
     if not isinstance(artefact, Artefact):
@@ -67,22 +75,27 @@ def open_bridge(artefact: Artefact | str | os.PathLike[str], expect_digest: str 
     digest = digest_of(artefact)
     if expect_digest is not None and digest != expect_digest:
         raise ArtefactError(f"autoencoder: got digest {digest}, expected {expect_digest}; give the pinned artefact")
-    return _ArtefactBridge(artefact, digest)
+    return _ArtefactBridge(artefact, digest, codec)
 
 
 class _ArtefactBridge:
     """Networks from the codec, bytes from the C++ core's affine kernels, checks here."""
 
-    def __init__(self, artefact: Artefact, digest: str) -> None:
+    def __init__(self, artefact: Artefact, digest: str, codec: str | os.PathLike[str] | bytes | None) -> None:
+        self._codec_file = codec
         self._artefact = artefact
         self._low_D, self._step_D = artefact.layout.per_value()
-        self._lazy_codec: TorchCodec | None = None
+        self._lazy_codec: TorchCodec | TfliteCodec | None = None
         self.digest = digest
         self.sample_shape = artefact.sample_shape
         self.embedding_bytes = artefact.embedding_bytes
 
     @property
-    def _codec(self) -> TorchCodec:
+    def _codec(self) -> TorchCodec | TfliteCodec:
+        if self._lazy_codec is None and self._codec_file is not None:
+            from fedagg_edge.autoencoder.tflite_codec import TfliteCodec  # noqa: PLC0415  a runtime, only when used
+
+            self._lazy_codec = TfliteCodec(self._artefact, self._codec_file)
         if self._lazy_codec is None:
             from fedagg_edge.autoencoder.torch_bridge import TorchCodec  # noqa: PLC0415  torch, only when used
 

@@ -7,10 +7,11 @@ and into `backward` as `saved_*`. Random masks are inputs, drawn by whoever trai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedagg_edge.errors import ExportError
 from fedagg_edge.export import (  # noqa: F401  each registers its translations
@@ -27,7 +28,7 @@ from fedagg_edge.export.trace import Node, Trace, refuse
 from fedagg_edge.export.values import Value, arrange, plain
 from fedagg_edge.export.writer import GraphWriter, ModelWriter, Tensor
 
-__all__ = ["Mask", "write_inference", "write_training"]
+__all__ = ["Mask", "write_function", "write_inference", "write_training"]
 
 _RANDOM = {"aten.bernoulli_.float", "aten.bernoulli.p"}
 
@@ -102,6 +103,22 @@ def write_inference(model: ModelWriter, trace: Trace) -> None:
     lowering = Lowering(g, inputs.x, inputs.given)
     lowering.write(_ordered([trace.logits], _is_input))
     g.finish("infer", {"logits": _owned(g, arrange(g, lowering.get(trace.logits)))})
+
+
+def write_function(model: ModelWriter, name: str, trace: Trace, values: Mapping[str, NDArray[np.float32]]) -> None:
+    """Add the graph `name` of a recorded inference: x in, y out, the weights being constants: `values` by name."""
+    g = model.graph(name)
+    x = g.input("x", trace.x.shape)
+    stored = {node: values[n] for n, node in {**trace.parameters, **trace.buffers}.items()}
+
+    def given(key: Key) -> Value | None:
+        if key[0] is trace.x:
+            return plain(x)
+        return plain(g.constant(stored[key[0]])) if key[0] in stored else None
+
+    lowering = Lowering(g, x, given)
+    lowering.write(_ordered([trace.logits], _is_input))
+    g.finish(name, {"y": _owned(g, arrange(g, lowering.get(trace.logits)))})
 
 
 def _owned(g: GraphWriter, tensor: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from fedagg_edge.export.trace import Trace, trace_inference, trace_training
 from fedagg_edge.export.writer import ModelWriter
 from fedagg_edge.learners import tflite_file
 
-__all__ = ["compile_module", "export_tflite"]
+__all__ = ["compile_module", "export_tflite", "write_file"]
 
 
 def export_tflite(
@@ -34,7 +34,7 @@ def export_tflite(
     Raises ExportError, naming operator, submodule and line, for what cannot be compiled, or if the check fails.
     """
     content, report = compile_module(module, sample_shape, classes)
-    _write(content, Path(path))
+    write_file(content, Path(path))
     return report
 
 
@@ -106,8 +106,8 @@ def _flat_weights(module: nn.Module) -> np.ndarray[tuple[int], np.dtype[np.float
     return torch.cat([t.detach().reshape(-1).to(torch.float32) for t in ordered]).numpy()
 
 
-def _write(content: bytes, target: Path) -> None:
-    """Written beside and renamed: a crash leaves the old file or the new one, never half of one."""
+def write_file(content: bytes, target: Path) -> None:
+    """Write beside and rename: a crash leaves the old file or the new one, never half of one."""
     try:
         handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:

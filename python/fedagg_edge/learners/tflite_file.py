@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fedagg_edge.errors import ArtefactError
 from fedagg_edge.learners.base import Entry
 
-__all__ = ["FORMAT", "SCHEMA", "Mask", "TrainingFile", "load", "loads", "seal"]
+__all__ = ["FORMAT", "SCHEMA", "Mask", "TrainingFile", "described", "load", "loads", "seal"]
 
 FORMAT = "fedagg-tflite"
 SCHEMA = 1
@@ -95,6 +95,15 @@ def loads(content: bytes, *, source: str = "training file") -> TrainingFile:
 
     Raises ArtefactError if it is no training file, a damaged one, or one of another version.
     """
+    about, entries = described(content, FORMAT, source=source)
+    try:
+        return _training_file(content, about, entries[WEIGHTS])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtefactError(f"{source}: its description cannot be used ({error!r}); {_AGAIN}") from error
+
+
+def described(content: bytes, wanted: str, *, source: str) -> tuple[Mapping[str, Any], Mapping[str, memoryview]]:
+    """The description of a sealed file of the format `wanted`, and all its metadata; raises as `loads`."""
     if content[4:8] != b"TFL3":
         raise ArtefactError(f"{source}: not a .tflite file; {_AGAIN}")
     if content[-40:-32] != _MARK:
@@ -107,14 +116,11 @@ def loads(content: bytes, *, source: str = "training file") -> TrainingFile:
         found, schema = about["format"], about["schema"]
     except (struct.error, IndexError, KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{source}: a .tflite file without fedagg's description; {_AGAIN}") from error
-    if (found, schema) != (FORMAT, SCHEMA):
+    if (found, schema) != (wanted, SCHEMA):
         raise ArtefactError(
-            f"{source}: got {found!r} of schema {schema}, this version reads {FORMAT!r} of schema {SCHEMA}; {_AGAIN}"
+            f"{source}: got {found!r} of schema {schema}, this version reads {wanted!r} of schema {SCHEMA}; {_AGAIN}"
         )
-    try:
-        return _training_file(content, about, entries[WEIGHTS])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtefactError(f"{source}: its description cannot be used ({error!r}); {_AGAIN}") from error
+    return about, entries
 
 
 def _training_file(content: bytes, about: Mapping[str, Any], weights: memoryview) -> TrainingFile:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fedagg_edge.errors import LearnerError
 from fedagg_edge.learners.tflite_file import TrainingFile
 
-__all__ = ["Graphs", "Runtime", "open_graphs"]
+__all__ = ["Graphs", "Runtime", "open_graphs", "open_interpreter"]
 
 _KNOWN = (
     ("ai-edge-litert", "ai_edge_litert.interpreter", "litert"),
@@ -36,7 +36,12 @@ class Runtime:
 
 
 def open_graphs(file: TrainingFile, threads: int = 1, prefer: str | None = None) -> Graphs:
-    """Make an interpreter for `file` with the first runtime that can, or with the one called `prefer`.
+    """The graphs of a training file; see `open_interpreter`."""
+    return Graphs(*open_interpreter(file.content, threads, prefer))
+
+
+def open_interpreter(content: bytes, threads: int = 1, prefer: str | None = None) -> tuple[Any, Runtime]:
+    """Make an interpreter with the first runtime that can, or with the one called `prefer`; also say which it is.
 
     Raises LearnerError, saying why for each runtime, if none can.
     """
@@ -45,9 +50,9 @@ def open_graphs(file: TrainingFile, threads: int = 1, prefer: str | None = None)
         if prefer not in (None, name):
             continue
         try:
-            interpreter = importlib.import_module(module).Interpreter(model_content=file.content, num_threads=threads)
+            interpreter = importlib.import_module(module).Interpreter(model_content=content, num_threads=threads)
             version = importlib.import_module(module.partition(".")[0]).__version__
-            return Graphs(interpreter, Runtime(name, version))
+            return interpreter, Runtime(name, version)
         except ModuleNotFoundError:
             faults.append(f"{name} is not installed: pip install 'fedagg-edge[{extra}]'")
         except (ImportError, AttributeError, RuntimeError, SystemError, TypeError, ValueError) as error:

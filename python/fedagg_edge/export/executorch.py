@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import re
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from fedagg_edge import __version__
 from fedagg_edge.errors import ExportError, LearnerError
 from fedagg_edge.export.executorch_check import CheckReport, check_program
 from fedagg_edge.export.executorch_graph import Graphs, origin, record
+from fedagg_edge.files import write_atomic
 from fedagg_edge.learners import executorch_file, executorch_runtime
 from fedagg_edge.learners.flat import FlatModule
 
@@ -41,7 +41,10 @@ def export_executorch(
     LearnerError if ExecuTorch is not installed.
     """
     content, report = compile_program(module, sample_shape, classes, rows=rows)
-    _write(content, Path(path))
+    try:
+        write_atomic(Path(path), content)
+    except OSError as error:
+        raise ExportError(f"{path}: cannot write the training program: {error.strerror}") from error
     return report
 
 
@@ -167,19 +170,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _write(content: bytes, target: Path) -> None:
-    """Written beside and renamed: a crash leaves the old file or the new one, never half of one."""
-    try:
-        handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                os.fchmod(file.fileno(), 0o644)
-            Path(beside).replace(target)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ExportError(f"{target}: cannot write the training program: {error.strerror}") from error

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedagg_edge.config import Hyperparameters
-from fedagg_edge.errors import ExportError
+from fedagg_edge.errors import ExportError, LearnerError
 from fedagg_edge.export.check import TOLERANCE, CheckReport
 from fedagg_edge.learners import executorch_file, executorch_runtime
 from fedagg_edge.learners.base import Batch
@@ -38,7 +38,10 @@ def check_program(module: nn.Module, content: bytes) -> CheckReport:
     file = executorch_file.loads(content)
     rows = min(_ROWS, file.rows)
     for seed in range(_TRIALS):
-        report = _one_step(module, file, seed, rows)
+        try:
+            report = _one_step(module, file, seed, rows)
+        except LearnerError as error:
+            raise ExportError(f"the exported model cannot take a step: {error}") from error
         if report.weights <= TOLERANCE and report.logits <= TOLERANCE:
             return report
     raise ExportError(

@@ -297,24 +297,27 @@ def _cut(
     inputs = dict(zip(joint.graph.find_nodes(op="placeholder"), labels, strict=True))
     early = _ancestors(first)
     early |= {n for n in joint.graph.nodes if n.target is operator.getitem and n.args[0] in early}
-    saved = _borders(joint.graph, early, _ancestors(last), inputs)
+    saved = _borders(joint.graph, early, _ancestors(last, lengths=False), inputs)
     kept = [n for n in saved if n not in inputs]
     out = [*first, *(n for n in kept if n not in first)]
-    forward = _extract(joint, [n for n in inputs if inputs[n] != "upstream"], out, early)
+    forward = _extract(joint, [n for n in inputs if inputs[n] != "upstream"], out)
     upstream = next(n for n, label in inputs.items() if label == "upstream")
     given = [*saved, *([] if upstream in saved else [upstream])]
     taken = tuple(inputs[n] if n in inputs else f"output:{out.index(n)}" for n in given)
-    return forward, _extract(joint, given, last, set(), upstream), taken
+    return forward, _extract(joint, given, last, upstream), taken
 
 
-def _ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
+def _ancestors(
+    nodes: Sequence[fx.Node], *, lengths: bool = True, given: frozenset[fx.Node] = frozenset()
+) -> set[fx.Node]:
+    """`nodes` and what they are made of, up to `given`; without `lengths`, not what only lengths are asked of."""
     found: set[fx.Node] = set()
     waiting = list(nodes)
     while waiting:
         node = waiting.pop()
-        if node not in found:
+        if node not in found and node not in given:
             found.add(node)
-            waiting += node.all_input_nodes
+            waiting += node.all_input_nodes if lengths or not _is_size(node) else []
     return found
 
 
@@ -339,7 +342,6 @@ def _extract(
     joint: fx.GraphModule,
     inputs: Sequence[fx.Node],
     outputs: Sequence[fx.Node],
-    inside: set[fx.Node],
     batch: fx.Node | None = None,
 ) -> fx.GraphModule:
     """The part of a graph from `inputs` to `outputs`. Lengths are asked of `batch`, if it is given."""
@@ -349,7 +351,7 @@ def _extract(
         mapping[node] = graph.placeholder(node.name)
         mapping[node].meta = dict(node.meta)
     rows = graph.call_function(_aten.sym_size.int, (mapping[batch], 0)) if batch is not None else None
-    needed = _needed(outputs, set(inputs))
+    needed = _ancestors(outputs, lengths=batch is None, given=frozenset(inputs))
     for node in joint.graph.nodes:
         if node in mapping or node not in needed:
             continue
@@ -360,18 +362,6 @@ def _extract(
     graph.output(tuple(mapping[n] for n in outputs))
     graph.eliminate_dead_code()
     return fx.GraphModule(joint, graph)
-
-
-def _needed(outputs: Sequence[fx.Node], inputs: set[fx.Node]) -> set[fx.Node]:
-    """What has to be computed; a length needs nothing but the batch's."""
-    found: set[fx.Node] = set()
-    waiting = list(outputs)
-    while waiting:
-        node = waiting.pop()
-        if node not in found and node not in inputs:
-            found.add(node)
-            waiting += node.all_input_nodes
-    return found
 
 
 def _multiple(graph: fx.Graph, node: fx.Node, rows: fx.Node) -> fx.Node:

@@ -153,6 +153,20 @@ def _per_axis(value: Sequence[int], axes: int) -> list[int]:
     return list(value) * axes if len(value) == 1 else list(value)
 
 
+# ---- embedding
+
+
+def embedding_backward(gradient: Tensor, indices: Tensor, rows: int, padding_idx: int, by_frequency: bool) -> Tensor:
+    """aten.embedding_dense_backward as a product with ones where a row was looked up."""
+    if by_frequency:
+        return NotImplemented  # type: ignore[no-any-return]  # the operator stays, and is refused
+    places = torch.arange(rows, dtype=indices.dtype, device=indices.device).reshape(-1, 1)
+    looked_up = places == indices.reshape(1, -1)
+    if padding_idx >= 0:
+        looked_up = torch.logical_and(looked_up, places != padding_idx)
+    return torch.mm(looked_up.to(gradient.dtype), gradient.reshape(-1, gradient.shape[-1]))
+
+
 # ---- pooling
 
 
@@ -512,6 +526,7 @@ def convolution_backward(
 
 
 _OWN: dict[Any, Callable[..., Any]] = {
+    _aten.embedding_dense_backward.default: embedding_backward,
     _aten.native_batch_norm.default: batch_norm,
     _aten._native_batch_norm_legit.default: batch_norm,
     _aten._native_batch_norm_legit.no_stats: batch_norm_no_stats,
@@ -528,7 +543,6 @@ _OWN: dict[Any, Callable[..., Any]] = {
 }
 
 _TORCHS = (
-    _aten.embedding_dense_backward,
     _aten.hardswish,
     _aten.hardswish_backward,
     _aten.hardsigmoid,

@@ -85,6 +85,13 @@ class TestAveragePool:
         assert rewrite.adaptive_avg_pool2d(randn(3, 2, 7, 8), (3, 2)) is NotImplemented
 
 
+@pytest.mark.parametrize("padding_idx", [-1, 2])
+def test_embedding_gradient_equals_torchs(padding_idx: int) -> None:
+    indices, gradient = torch.tensor([[0, 2, 2], [1, 0, 2]]), randn(2, 3, 4)
+    mine = rewrite.embedding_backward(gradient, indices, 5, padding_idx, False)
+    same((mine,), (aten.embedding_dense_backward(gradient, indices, 5, padding_idx, False),))
+
+
 class TestBatchNorm:
     @pytest.mark.parametrize("training", [True, False])
     @pytest.mark.parametrize("shape", [(6, 4), (5, 4, 3), (5, 4, 3, 7)])

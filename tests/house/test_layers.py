@@ -30,6 +30,7 @@ CORNERS = {
     "flatbuffers": {"export"},
     "ai_edge_litert": {"learners", "export"},
     "tflite_runtime": {"learners"},
+    "executorch": {"export"},  # learners load its compiled binding by name
     "sklearn": {"datasets"},
     "matplotlib": {"simulation", "cli"},
     "rich": {"simulation", "cli"},

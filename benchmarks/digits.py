@@ -1,6 +1,7 @@
 """What the demo reaches over several seeds: device alone, FedAgg's cloud, the centralised bound, the gap closed.
 
     python benchmarks/digits.py              10 seeds, about 10 minutes on one core
+    python benchmarks/digits.py --jobs 2     the same on two
     python benchmarks/digits.py --quick      1 seed, 3 rounds
     python benchmarks/digits.py --json       one list of rows, for machines
 
@@ -15,6 +16,8 @@ import json
 import platform
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -36,14 +39,18 @@ def configured(seed: int, rounds: int | None) -> SimulationConfig:
     return parse_config({**raw, "seed": seed, "rounds": rounds or raw["rounds"]}, base_dir=base_dir)
 
 
-def run(seeds: int, rounds: int | None) -> list[SimulationResults]:
-    """One run a seed."""
-    results = []
-    for seed in range(seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            results.append(simulate(configured(seed, rounds), out=folder, overwrite=True))
-        print(line(f"seed {seed}", [results[-1]]), file=sys.stderr)
+def one(seed: int, rounds: int | None) -> SimulationResults:
+    """The run of one seed."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = simulate(configured(seed, rounds), out=folder, overwrite=True)
+    print(line(f"seed {seed}", [results]), file=sys.stderr)
     return results
+
+
+def run(seeds: int, rounds: int | None, jobs: int) -> list[SimulationResults]:
+    """One run a seed, `jobs` of them at a time."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(one, range(seeds), [rounds] * seeds))
 
 
 def columns(results: list[SimulationResults]) -> dict[str, np.ndarray]:
@@ -86,10 +93,11 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    results = run(1, 3) if args.quick else run(args.seeds, None)
+    results = run(1, 3, 1) if args.quick else run(args.seeds, None, args.jobs)
     if args.json:
         print(json.dumps(rows(results), indent=1))
         return

@@ -22,13 +22,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser(
         "export",
         help="compile a model for devices without torch",
-        description="Compile a torch model into a .tflite file that a device trains with a TFLite runtime and NumPy. "
-        "The file takes a step beside torch before it is written.",
+        description="Compile a torch model into a .tflite file that a device trains with a TFLite runtime and NumPy, or "
+        "into ExecuTorch's .pte. The file takes a step beside torch before it is written.",
     )
     parser.add_argument(
         "model", metavar="MODEL", help="a model of the zoo, module:function, or an autoencoder's .safetensors file"
     )
-    parser.add_argument("--to", choices=("tflite",), default="tflite", help="kind of file (tflite)")
+    parser.add_argument("--to", choices=("tflite", "executorch"), default="tflite", help="kind of file (tflite)")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="file to write")
     parser.add_argument(
         "--sample-shape", nargs="+", type=int, metavar="N", help="of a model: channels and sizes, 3 32 32 or 6 128"
@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(json.dumps(written | result) + "\n")
         return 0
-    said = f"wrote    {written['path']}, {written['bytes']} bytes, in {written['seconds']} s\nchecked  {_checked(result)}\n"
-    sys.stdout.write(said)
+    wrote = f"wrote    {written['path']}, {written['bytes']} bytes, in {written['seconds']} s"
+    sys.stdout.write(f"{wrote}\nchecked  {_checked(result)}\n")
     return 0
 
 
@@ -66,16 +66,23 @@ def _model(args: argparse.Namespace) -> dict[str, Any]:
     options = _options(args.options)
     if args.sample_shape is None or args.classes is None:
         raise ConfigError("a model needs --sample-shape, for example 3 32 32, and --classes")
-    from fedagg_edge.export.tflite import export_tflite  # noqa: PLC0415  torch: only when something is compiled
-    from fedagg_edge.learners.torch import seeded_model  # noqa: PLC0415
+    from fedagg_edge.learners.torch import seeded_model  # noqa: PLC0415  torch: only when something is compiled
 
     shape = tuple(args.sample_shape)
     module = seeded_model(args.model, shape, args.classes, seed=args.seed, base_dir=args.base_dir, options=options)
+    if args.to == "executorch":
+        from fedagg_edge.export.executorch import export_executorch  # noqa: PLC0415
+
+        return export_executorch(module, shape, args.classes, args.out).as_json()
+    from fedagg_edge.export.tflite import export_tflite  # noqa: PLC0415
+
     return export_tflite(module, shape, args.classes, args.out).as_json()
 
 
 def _codec(args: argparse.Namespace) -> dict[str, Any]:
     """Compile an autoencoder's encoder and decoder; return what the check found."""
+    if args.to != "tflite":
+        raise ConfigError(f"--to {args.to}: an autoencoder becomes a .tflite file only; leave --to out")
     from fedagg_edge.autoencoder.artefact import load  # noqa: PLC0415
     from fedagg_edge.export.codec import export_codec  # noqa: PLC0415  torch
 

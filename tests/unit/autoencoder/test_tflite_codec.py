@@ -46,7 +46,7 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match=r"damaged|truncated"):
         TfliteCodec(artefact, content[:-1] + b"x")
     with pytest.raises(
-        ArtefactError, match="got 'fedagg-tflite' of schema 1, this version reads 'fedagg-tflite-codec'"
+        ArtefactError, match=r"got 'fedagg-tflite' of schema 1, .* reads 'fedagg-tflite-codec'"
     ):
         TfliteCodec(artefact, small_file())
     with pytest.raises(ArtefactError, match="cannot read the codec"):

@@ -1,15 +1,19 @@
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from toys import config
 
 from fedagg_edge.config import Hyperparameters, ModelConfig
 from fedagg_edge.errors import ExportError
 from fedagg_edge.learners import learner_factory
 from fedagg_edge.learners.tflite_factory import make_learner
 from fedagg_edge.learners.torch import make_learner as make_torch_learner
+from fedagg_edge.records import Tier
+from fedagg_edge.simulation.run import simulate
 
 SETTINGS: dict[str, Any] = {
     "sample_shape": (1, 8, 8),
@@ -61,3 +65,19 @@ print(float(learner.state().weights[0]))
     assert done.returncode == 0, done.stderr
     expected = make_torch_learner(MLP, seed=2, **SETTINGS).state().weights[0]
     assert float(done.stdout) == pytest.approx(float(expected), abs=1e-7)
+
+
+def test_a_simulation_runs_its_devices_on_it(tmp_path: Path) -> None:
+    """The same tree, its devices once by torch and once by TFLite, which knows no other weights than torch's.
+
+    One round: rounding errors grow with each.
+    """
+    found = {}
+    for engine in ("torch", "tflite"):
+        settings = config(
+            name=engine, rounds=1, training={"device": {"engine": engine}}, evaluation={"references": False}
+        )
+        found[engine] = simulate(settings, out=tmp_path / engine)
+    assert found["torch"].nodes == found["tflite"].nodes
+    assert (found["torch"].tiers.count(Tier.DEVICE), found["tflite"].round_R[-1]) == (2, 0)
+    np.testing.assert_allclose(found["tflite"].accuracy_RV, found["torch"].accuracy_RV, atol=0.02)

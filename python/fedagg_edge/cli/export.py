@@ -22,8 +22,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser(
         "export",
         help="compile a model for devices without torch",
-        description="Compile a torch model into a .tflite file that a device trains with a TFLite runtime and NumPy, or "
-        "into ExecuTorch's .pte. The file takes a step beside torch before it is written.",
+        description="Compile a torch model into a .tflite file that a device trains with a TFLite runtime and NumPy, "
+        "or into ExecuTorch's .pte. The file takes a step beside torch before it is written.",
     )
     parser.add_argument(
         "model", metavar="MODEL", help="a model of the zoo, module:function, or an autoencoder's .safetensors file"

@@ -12,6 +12,7 @@ import torch
 from exported import CLASSES, DENSE, dense, exported
 from torch import Tensor, nn
 
+from fedagg_edge.cli.main import main
 from fedagg_edge.errors import ExportError, LearnerError
 from fedagg_edge.export.executorch import compile_program, export_executorch
 from fedagg_edge.learners import executorch_file, executorch_runtime
@@ -107,3 +108,18 @@ def test_a_folder_that_is_missing_is_an_error(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("fedagg_edge.export.executorch.compile_program", lambda *_, **__: (content, None))
     with pytest.raises(ExportError, match="cannot write the training program"):
         export_executorch(dense(), DENSE, CLASSES, tmp_path / "none" / "model.pte")
+
+
+def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "m.pte"
+    arguments = ["--sample-shape", "1", "2", "2", "--classes", "3", "--options", '{"hidden": [4]}', "--json"]
+    assert main(["export", "mlp", "--to", "executorch", "--out", str(path), *arguments]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["bytes"] == path.stat().st_size
+    assert said["weights"] < 1e-5
+    assert executorch_file.load(path).classes == CLASSES
+
+
+def test_the_command_refuses_an_autoencoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "a.safetensors", "--to", "executorch", "--out", str(tmp_path / "m.pte")]) == 1
+    assert "becomes a .tflite file only" in capsys.readouterr().err

@@ -39,8 +39,9 @@ test: $(VENV)/.dev test-cpp ## build, install, run the tests of C++ and Python
 test-full: $(VENV)/.dev test-cpp ## the slow tests too; those marked data want FEDAGG_DATA
 	$(BIN)/python -m pytest
 
+# Debug, so that a wider instruction set's weak symbols would show (tests/cpp/no_weak_symbols.cmake)
 test-cpp: $(VENV)/.tools ## the C++ tests alone
-	$(BIN)/cmake -S . -B build/tests -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DFEDAGG_TESTS=ON
+	$(BIN)/cmake -S . -B build/tests -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DCMAKE_BUILD_TYPE=Debug -DFEDAGG_TESTS=ON
 	$(BIN)/cmake --build build/tests -j $(JOBS)
 	$(BIN)/ctest --test-dir build/tests --output-on-failure -j $(JOBS)
 

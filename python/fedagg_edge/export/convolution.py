@@ -226,23 +226,25 @@ def spread(g: GraphWriter, images: Tensor, stride: tuple[int, int]) -> Tensor:
     return ops.reshape(g, rows, (n, h * stride[0], w * stride[1], c))
 
 
-def _opened(g: GraphWriter, dy: Tensor, size: tuple[int, int], geometry: Geometry) -> Tensor:
-    """dLoss/dout spread and padded, so that a plain convolution of it gives images of `size`."""
+def _opened(g: GraphWriter, dy: Tensor, size: tuple[int, int], geometry: Geometry) -> tuple[Tensor, Geometry]:
+    """dLoss/dout spread, and the convolution of it that gives images of `size`; padded here where that one cannot."""
     dy = spread(g, dy, geometry.stride)
     low = tuple(reach - pad for reach, pad in zip(geometry.reach, geometry.padding, strict=True))
     high = tuple(n + r - s - b for n, r, s, b in zip(size, geometry.reach, dy.shape[1:3], low, strict=True))
-    return _padded(g, dy, (low[0], low[1]), (high[0], high[1]))
+    if low == high and min(low) >= 0:
+        return dy, replace(geometry, stride=(1, 1), padding=(low[0], low[1]))
+    return _padded(g, dy, (low[0], low[1]), (high[0], high[1])), replace(geometry, stride=(1, 1), padding=(0, 0))
 
 
 def _dense_input_gradient(g: GraphWriter, dy: Tensor, w: Tensor, size: tuple[int, int], geometry: Geometry) -> Tensor:
     outputs, kh, kw, inputs = w.shape
     if (kh, kw) == (1, 1):  # multiply first, then spread: there is nothing to add up
         product = ops.matmul(g, _flat(g, dy), ops.reshape(g, w, (outputs, inputs)))
-        return _opened(g, ops.reshape(g, product, (*dy.shape[:3], inputs)), size, geometry)
+        return _opened(g, ops.reshape(g, product, (*dy.shape[:3], inputs)), size, geometry)[0]
     turned = ops.reverse(g, ops.reshape(g, w, (outputs, kh * kw, inputs)), 1)
     turned = ops.reshape(g, ops.transpose(g, turned, (2, 1, 0)), (inputs, kh, kw, outputs))
-    plain = replace(geometry, stride=(1, 1), padding=(0, 0))
-    return _dense(g, _opened(g, dy, size, geometry), turned, plain)
+    images, onward = _opened(g, dy, size, geometry)
+    return _dense(g, images, turned, onward)
 
 
 def depthwise_input_gradient(
@@ -251,8 +253,8 @@ def depthwise_input_gradient(
     """dLoss/dx (N, *size, C) of a channel-by-channel convolution with w (1, kh, kw, C * multiplier)."""
     _, kh, kw, channels = w.shape
     turned = ops.reshape(g, ops.reverse(g, ops.reshape(g, w, (kh * kw, channels)), 0), w.shape)
-    plain = replace(geometry, stride=(1, 1), padding=(0, 0))
-    return _depthwise(g, _opened(g, dy, size, geometry), turned, plain)
+    images, onward = _opened(g, dy, size, geometry)
+    return _depthwise(g, images, turned, onward)
 
 
 def _fitted(g: GraphWriter, x: Tensor, dy: Tensor, geometry: Geometry) -> Tensor:
@@ -305,7 +307,7 @@ def _swapped_weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, geometry: Ge
 
 def _depthwise_weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, w: Value, geometry: Geometry) -> Value:
     """Place by place of the kernel: what it saw times dLoss/dout, summed per channel."""
-    phases = _Phases.of(g, _fitted(g, x, dy, geometry), dy.shape[1:3], geometry)
+    phases = _Phases.of(g, x, dy.shape[1:3], geometry)
     rows = []
     for i in range(geometry.kernel[0]):
         for j in range(geometry.kernel[1]):
@@ -328,11 +330,11 @@ class _Phases:
 
     @staticmethod
     def of(g: GraphWriter, x: Tensor, size: Sequence[int], geometry: Geometry) -> _Phases:
-        """`size` is that of a window's places, the output's."""
+        """`size` is that of a window's places, the output's; padded as for the forward pass."""
         n, h, w, c = x.shape
-        sh, sw = geometry.stride
-        grid = -(-h // sh), -(-w // sw)
-        x = _padded(g, x, (0, 0), (grid[0] * sh - h, grid[1] * sw - w))
+        (sh, sw), (ph, pw), (rh, rw) = geometry.stride, geometry.padding, geometry.reach
+        grid = size[0] + rh // sh, size[1] + rw // sw
+        x = _padded(g, x, geometry.padding, (grid[0] * sh - h - ph, grid[1] * sw - w - pw))
         if (sh, sw) != (1, 1):
             x = ops.reshape(g, x, (n * grid[0], sh, grid[1], sw * c))
         return _Phases(x, (sh, sw), grid, (size[0], size[1]))

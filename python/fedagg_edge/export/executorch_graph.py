@@ -173,9 +173,11 @@ def _trace(
     try:
         with _recording(), _named_modules(module):
             fakes = _fakes([*names.parameters.values(), *names.buffers.values()], inputs)
-            graph = make_fx(function, table, record_stack_traces=True)(*fakes)
+            graph = _named(make_fx(function, table, record_stack_traces=True), fakes)
             replay = torch.func.functionalize(fx.Interpreter(graph).run)  # what works in place becomes pure
             graph = make_fx(replay, record_stack_traces=True)(*fakes)
+    except ExportError:
+        raise
     except Exception as error:  # torch and the user's own forward may raise anything
         raise ExportError(
             f"the model cannot be recorded: {type(error).__name__}: {error}; its forward may look at shapes, "
@@ -183,6 +185,15 @@ def _trace(
         ) from error
     _simplify(graph.graph)
     return graph, noise.columns
+
+
+def _named(recorder: Callable[..., fx.GraphModule], fakes: Sequence[Tensor]) -> fx.GraphModule:
+    """Record; a refusal on the way says in which submodule."""
+    try:
+        return recorder(*fakes)
+    except ExportError as error:
+        name = fx_traceback.get_current_meta().get("custom", {}).get("module")
+        raise ExportError(f"{error} (in submodule {name!r})" if name else str(error)) from error
 
 
 @contextmanager

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch._decomp import core_aten_decompositions, get_decompositions
 
+from fedagg_edge.errors import ExportError
+
 __all__ = ["decompositions"]
 
 _aten = torch.ops.aten
@@ -486,7 +488,7 @@ def convolution(
 ) -> Tensor:
     """aten.convolution as a matrix product over windows; channel by channel where every channel has its own filters."""
     if transposed:
-        return NotImplemented  # type: ignore[no-any-return]  # the operator stays, and is refused
+        raise ExportError("operator aten.convolution: a transposed one has no gradient in ExecuTorch")
     windows = _windows(x, [int(k) for k in w.shape[2:]], stride, padding, dilation, ceil=False)
     padded = _around(x, windows, padding)
     if _is_depthwise(x, groups):
@@ -511,7 +513,7 @@ def convolution_backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """aten.convolution_backward, likewise."""
     if transposed:
-        return NotImplemented  # type: ignore[no-any-return]  # the operator stays, and is refused
+        raise ExportError("operator aten.convolution: a transposed one has no gradient in ExecuTorch")
     windows = _windows(x, [int(k) for k in w.shape[2:]], stride, padding, dilation, ceil=False)
     padded = _around(x, windows, padding)
     if _is_depthwise(x, groups):

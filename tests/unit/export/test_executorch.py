@@ -74,7 +74,25 @@ def test_an_operator_that_the_runtime_lacks_is_named_with_its_place() -> None:
         compile_program(Applied(6, CLASSES), DENSE, CLASSES)
 
 
-def test_shared_parameters_and_nothing_to_train_are_refused() -> None:
+class Tied(nn.Module):
+    """Two layers with one matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, CLASSES)
+        self.b.weight = self.a.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.tanh(self.b(torch.relu(self.a(x)))))  # type: ignore[no-any-return]
+
+
+def test_a_shared_matrix_is_trained_once() -> None:
+    content, report = compile_program(Tied(), DENSE, CLASSES, rows=8)
+    assert report.weights <= 1e-5
+    assert [e.name for e in executorch_file.loads(content).table].count("b.weight") == 0
+
+
+def test_nothing_to_train_and_tiny_batches_are_refused() -> None:
     with pytest.raises(ExportError, match="no parameters to train"):
         compile_program(nn.Flatten(), (CLASSES,), CLASSES)
     with pytest.raises(ExportError, match="got 2, expected at least 3"):

@@ -116,6 +116,12 @@ def test_a_forward_that_looks_at_values_is_refused() -> None:
         record(ByValue(4, CLASSES), (4,), CLASSES)
 
 
+def test_a_transposed_convolution_is_refused_with_its_submodule() -> None:
+    module = nn.Sequential(nn.ConvTranspose2d(2, 2, 2), nn.Flatten(), nn.Linear(50, CLASSES))
+    with pytest.raises(ExportError, match=r"a transposed one has no gradient in ExecuTorch \(in submodule '0'\)"):
+        record(module, (2, 4, 4), CLASSES)
+
+
 def test_an_operator_knows_its_submodule_and_line(small: tuple[Small, Graphs]) -> None:
     found = {origin(n) for n in small[1].forward.graph.nodes if n.op == "call_function"}
     assert any("in submodule 'norm'" in words for words in found)

@@ -81,7 +81,7 @@ class Hyperparameters(_Table, frozen=True, kw_only=True):
     `kl`: which divergence (fedagg.md: the demo's ``teacher||student``, the paper's ``student||teacher``).
     `temperature_on`: ``both`` is Hinton's form, T on both sides and T^2 before the term; ``teacher`` is eq. 2 as
     printed: T on the teacher's logits only and no T^2.
-    `engine`: what trains: ``torch``, ``tflite``, or ``module:function`` that returns a Learner.
+    `engine`: what trains: ``torch``, ``tflite``, ``executorch``, or ``module:function`` that returns a Learner.
     """
 
     learning_rate: Positive = 0.02

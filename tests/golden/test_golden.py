@@ -23,9 +23,10 @@ from fedagg_edge.learners.torch import TorchLearner
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cases import CASES, CLASSES, Case  # noqa: E402
-from replay import replay  # noqa: E402
+from cases import CASES, CLASSES, Case
+from replay import replay
 
+torch.set_num_threads(1)  # more only wait for one another on such small models
 STEPS = 20
 OTHER = os.environ.get("FEDAGG_TFLITE_PYTHON")
 

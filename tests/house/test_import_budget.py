@@ -30,6 +30,8 @@ LIGHT = [
     "plugins",
     "learners",
     "learners.base",
+    "learners.tflite",
+    "autoencoder.tflite_codec",
     "bridge",
     "distill",
     "node",

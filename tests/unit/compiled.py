@@ -17,6 +17,8 @@ from fedagg_edge.learners.base import Batch
 from fedagg_edge.learners.tflite import TfliteLearner
 from fedagg_edge.learners.torch import TorchLearner
 
+torch.set_num_threads(1)  # more only wait for one another on such small models
+
 CLASSES = 5
 SIGNAL, IMAGE = (3, 12), (2, 8, 8)
 

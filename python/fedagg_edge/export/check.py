@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -72,7 +73,7 @@ def _one_step(module: nn.Module, file: TrainingFile, seed: int) -> CheckReport:
     device, reference = _Watched(file), TorchLearner(copy.deepcopy(module))
     batch = _batch(file, seed)
     device.step(batch, _HYPERPARAMETERS)
-    with _Replayed(device.drawn_by_half()):
+    with _Replayed(device.drawn_by_half()) if device.drawn else nullcontext():
         reference.step(batch, _HYPERPARAMETERS)
     weights = _difference(device.state().weights, reference.state().weights)
     logits = _difference(device.logits(batch.bridge_x_N), reference.logits(batch.bridge_x_N))

@@ -124,13 +124,8 @@ def relu(g: GraphWriter, x: Tensor) -> Tensor:
 
 
 def positive(g: GraphWriter, x: Tensor) -> Tensor:
-    """1 where x > 0, else 0, for x that is never below 0: x times the largest float, cut off at 1.
-
-    Below 1e-38, where floats lose their precision, it is something between. One operator, which every delegate takes.
-    """
-    options = schema.MulOptionsT()
-    options.fusedActivationFunction = schema.ActivationFunctionType.RELU_N1_TO_1
-    return g.op(_B.MUL, [x, g.constant(float(np.finfo(np.float32).max))], x.shape, options)
+    """1 where x > 0, else 0, for x that is never below 0; a comparison takes up to twenty times as long."""
+    return unary(g, "sign", x)
 
 
 def compare(g: GraphWriter, name: str, a: Tensor, b: Tensor) -> Tensor:

@@ -67,8 +67,8 @@ def open_bridge(
     `codec`: a file that `fedagg export` made of the artefact (or its bytes); a TFLite runtime then takes torch's place.
 
     Cheap: torch is imported and the networks are made when something is first encoded or decoded, and ArtefactError is
-    raised then if the tensors do not fit the architecture, or the codec is not the artefact's. Raises ArtefactError here if the file is not usable or not
-    the one that `expect_digest` pins.
+    raised then if the tensors do not fit the architecture, or the codec is not the artefact's. Raises ArtefactError
+    here if the file is not usable or not the one that `expect_digest` pins.
     """
     if not isinstance(artefact, Artefact):
         artefact = load(artefact, expect_digest)

@@ -20,7 +20,8 @@ FROZEN = {
         "--out", "--quiet", "--seed", "--split", "DATA",
     ],
     "export": [
-        "--base-dir", "--classes", "--help", "--json", "--options", "--out", "--sample-shape", "--seed", "--to", "MODEL",
+        "--base-dir", "--classes", "--help", "--json", "--options", "--out", "--sample-shape", "--seed", "--to",
+        "MODEL",
     ],
     "doctor": ["--help"],
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import platform
 from importlib import metadata
@@ -44,10 +45,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _kernels() -> str:
-    try:
-        from fedagg_edge import kernels  # noqa: PLC0415  # a wrong FEDAGG_FORCE_ISA must show here, not at start
-    except ImportError as e:
-        return f"missing: {e}; install the package again: pip install ."
+    if importlib.util.find_spec("fedagg_edge._core") is None:
+        return "not built; install the package again: pip install ."
+    from fedagg_edge import kernels  # noqa: PLC0415  # a wrong FEDAGG_FORCE_ISA must show here, not at start
+
     return kernels.active_isa_reason()
 
 

@@ -65,7 +65,7 @@ class Lines(Silent):
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
         self._first, self._rounds, self._began = 0, 0, 0.0
-        self._last, self._passes, self._done = 0.0, 0, 0
+        self._last, self._passes, self._done = time.monotonic(), 0, 0
 
     def stage(self, text: str) -> None:
         """See `Progress.stage`."""

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 
 import numpy as np
@@ -14,7 +15,9 @@ def test_the_table_on_standard_output_and_lines_on_standard_error(fedagg, projec
     assert code == 0, err
     assert out.startswith("\ntest accuracy\n")
     assert out.endswith("\n\neverything is in runs/toy/\n")
-    assert [line.split("  ")[0] for line in err.splitlines()] == ["round 1/2", "round 2/2"]
+    # a slow machine also says within a round how far it is, indented
+    lines = [line for line in err.splitlines() if not line.startswith("  ")]
+    assert [line.split("  ")[0] for line in lines] == ["round 1/2", "round 2/2"]
     assert (runs(tmp_path) / "results.json").exists()
 
 
@@ -24,7 +27,7 @@ def test_json_is_one_object_and_progress_stays_on_standard_error(fedagg, project
     assert out.count("\n") == 1
     got = json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     assert (got["folder"], got["rounds"], got["alone"]) == ("runs/toy", [0, 1], None)
-    assert err.count("round ") == 2
+    assert len(re.findall(r"^round \d", err, re.MULTILINE)) == 2
 
 
 def test_quiet_says_nothing_but_the_result(fedagg, project):

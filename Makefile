@@ -10,10 +10,10 @@ JOBS   ?= 2
 NATIVE := CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-cpp lint bench clean
+.PHONY: help demo test test-full test-cpp test-tflite test-executorch lint bench clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.tools: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,7 +36,7 @@ demo: $(VENV)/.run ## train a cloud, 3 edges and 12 devices on handwritten digit
 test: $(VENV)/.dev test-cpp ## build, install, run the tests of C++ and Python
 	$(BIN)/python -m pytest -m "not slow"
 
-test-full: $(VENV)/.dev test-cpp ## the slow tests too; those marked data want FEDAGG_DATA
+test-full: $(VENV)/.dev test-cpp test-tflite test-executorch ## all of it; tests marked data want FEDAGG_DATA
 	$(BIN)/python -m pytest
 
 # Debug, so that a wider instruction set's weak symbols would show (tests/cpp/no_weak_symbols.cmake)
@@ -44,6 +44,21 @@ test-cpp: $(VENV)/.tools ## the C++ tests alone
 	$(BIN)/cmake -S . -B build/tests -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DCMAKE_BUILD_TYPE=Debug -DFEDAGG_TESTS=ON
 	$(BIN)/cmake --build build/tests -j $(JOBS)
 	$(BIN)/ctest --test-dir build/tests --output-on-failure -j $(JOBS)
+
+# the older runtime wants numpy < 2, so it lives in an environment of its own, which has no torch either
+test-tflite: $(VENV)/.dev ## golden training steps in tflite-runtime as well as in ai-edge-litert
+	test -x .venv-tflite/bin/python || $(PYTHON) -m venv .venv-tflite
+	.venv-tflite/bin/python -m pip install -q "scikit-build-core>=0.10" "pybind11>=2.13" cmake ninja
+	.venv-tflite/bin/python -m pip install -q --no-build-isolation ".[tflite]"
+	FEDAGG_TFLITE_PYTHON=$(CURDIR)/.venv-tflite/bin/python $(BIN)/python -m pytest tests/golden
+
+# executorch brings 1.7 GB and its own torch requirement
+test-executorch: $(NATIVE) ## the executorch engine, in an environment of its own
+	test -x .venv-executorch/bin/python || $(PYTHON) -m venv .venv-executorch
+	.venv-executorch/bin/python -m pip install -q -c constraints.txt torch
+	.venv-executorch/bin/python -m pip install -q -c constraints.txt "scikit-build-core>=0.10" "pybind11>=2.13" cmake ninja
+	.venv-executorch/bin/python -m pip install -q -c constraints.txt --no-build-isolation ".[executorch]" pytest hypothesis scikit-learn
+	.venv-executorch/bin/python -m pytest tests/unit/export/test_executorch*.py tests/unit/learners/test_executorch*.py
 
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
@@ -55,4 +70,4 @@ bench: $(VENV)/.dev ## the benchmarks, a minute each; QUICK= for the full ones, 
 QUICK ?= --quick
 
 clean: ## remove what the targets above made, but not runs/
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) .venv-tflite .venv-executorch build dist

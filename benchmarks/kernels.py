@@ -2,7 +2,7 @@
 
     python benchmarks/kernels.py [--quick] [--json] [--only WORD]
 
-Peers: torch eager, torch.compile (left out by --quick), NumPy; limit: a triad with non-temporal stores over the bytes
+Peers: torch eager, torch.compile (left out by --quick); limit: a triad with non-temporal stores over the bytes
 that the kernel reads and writes. Candidates of a figure run interleaved, in slices of about a millisecond so that a
 slice fits between two interruptions; a figure is the ratio of the best slices. Everything runs on one thread unless a
 figure says otherwise. --json prints one object per line: figure, value, unit, goal, holds, machine, date.

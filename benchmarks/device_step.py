@@ -6,7 +6,7 @@ A step is one update on a private and a bridge batch of equal size. "torch" is t
 kl_div, backward and torch.optim.SGD; "torch engine" is this package's own, which shares loss kernel and update with the
 TFLite one. The candidates take turns of several steps in one process, the first of a turn, which finds the caches
 full of the others' data, not counted; a figure is the ratio of the medians. Memory is the peak of a process that only
-trains. --json prints one object per line: figure, value, unit, goal, holds, machine, date; a figure without a
+trains. --json prints one list of rows: figure, value, unit, goal, holds, machine, date; a figure without a
 goal is there to be looked at.
 """
 
@@ -201,16 +201,21 @@ def files_of(folder: Path) -> tuple[dict[str, Path], list[Figure]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
-    parser.add_argument("--json", action="store_true", help="one JSON object per figure")
+    parser.add_argument("--json", action="store_true", help="one list of rows")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         files, figures = files_of(Path(folder))
         figures += [importing(), *memory(files), *speed(files, args.quick)]
     stamp = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": datetime.date.today().isoformat()}
+    if args.json:
+        rows = [(f.name, round(f.value, 3), f.unit, f.goal, f.holds) for f in figures]
+        print(
+            json.dumps([dict(zip(("figure", "value", "unit", "goal", "holds"), r, strict=True)) | stamp for r in rows])
+        )
+        return 0
     for f in figures:
-        row = {"figure": f.name, "value": round(f.value, 3), "unit": f.unit, "goal": f.goal, "holds": f.holds, **stamp}
         verdict = {None: "", True: f"  goal {f.goal:g}: holds" if f.goal else "", False: f"  goal {f.goal}: missed"}
-        print(json.dumps(row) if args.json else f"{f.name:<46}{f.value:>10.2f} {f.unit}{verdict[f.holds]}")
+        print(f"{f.name:<46}{f.value:>10.2f} {f.unit}{verdict[f.holds]}")
     return 0
 
 

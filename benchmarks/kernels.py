@@ -5,7 +5,7 @@
 Peers: torch eager, torch.compile (left out by --quick); limit: a triad with non-temporal stores over the bytes
 that the kernel reads and writes. Candidates of a figure run interleaved, in slices of about a millisecond so that a
 slice fits between two interruptions; a figure is the ratio of the best slices. Everything runs on one thread unless a
-figure says otherwise. --json prints one object per line: figure, value, unit, goal, holds, machine, date.
+figure says otherwise. --json prints one list of rows: figure, value, unit, goal, holds, machine, date.
 """
 
 from __future__ import annotations
@@ -272,32 +272,35 @@ def machine() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, no torch.compile")
-    parser.add_argument("--json", action="store_true", help="one JSON object per figure")
+    parser.add_argument("--json", action="store_true", help="one list of rows")
     parser.add_argument("--only", default="", metavar="WORD", help="only groups whose name contains WORD")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     where, date = machine(), datetime.date.today().isoformat()
     if not arguments.json:
         print(f"{where}, {date}\n{'figure':<62} {'value':>9}    goal")
-    bench = Bench(quick=arguments.quick)
+    bench, rows = Bench(quick=arguments.quick), []
     for name, group in bench.figures():
         if arguments.only not in name:
             continue
         for figure in group():
             if arguments.json:
-                row = {
-                    "figure": figure.name,
-                    "value": round(figure.value, 3),
-                    "unit": figure.unit,
-                    "goal": figure.goal,
-                    "holds": figure.holds,
-                    "machine": where,
-                    "date": date,
-                }
-                print(json.dumps(row), flush=True)
+                rows.append(
+                    {
+                        "figure": figure.name,
+                        "value": round(figure.value, 3),
+                        "unit": figure.unit,
+                        "goal": figure.goal,
+                        "holds": figure.holds,
+                        "machine": where,
+                        "date": date,
+                    }
+                )
             else:
                 sign, mark = (">=" if figure.at_least else "<="), ("" if figure.holds else "  missed")
                 print(f"{figure.name:<62} {figure.value:>8.2f}{figure.unit:<3}{sign}{figure.goal}{mark}", flush=True)
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

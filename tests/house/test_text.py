@@ -59,7 +59,7 @@ def test_no_file_names_this_machine_or_its_package_index() -> None:
 
 def test_the_search_can_fail_and_covers_the_repository() -> None:
     assert faults("see " + "/wo" + "rk/main and https://host" + "/simple/numpy --index" + "-url x") != []
-    assert faults("../work/x a/root/b https://docs.example/project/numpy") == []
+    assert faults("../wo" + "rk/x a/ro" + "ot/b https://docs.example/project/numpy") == []
     names = {path.relative_to(ROOT).as_posix() for path in text_files()}
     assert {"pyproject.toml", "python/fedagg_edge/errors.py", "tests/house/test_text.py"} <= names
 

@@ -73,7 +73,11 @@ def _override(config: SimulationConfig, args: argparse.Namespace) -> SimulationC
     raw = msgspec.to_builtins(config)
     changes = {k: getattr(args, k) for k in ("rounds", "seed") if getattr(args, k) is not None}
     if args.data is not None:
-        changes["data"] = {"source": "npz", "options": {**raw["data"]["options"], "path": str(args.data.absolute())}}
+        source, options = raw["data"]["source"], raw["data"]["options"]
+        kept = (
+            options if source == "npz" or source.endswith(".npz") else {}
+        )  # another source's options mean nothing here
+        changes["data"] = {"source": "npz", "options": {**kept, "path": str(args.data.absolute())}}
     if not changes:
         return config
     base_dir = raw.pop("base_dir")

@@ -55,6 +55,18 @@ def test_other_data_with_the_files_options(fedagg, project, tmp_path):
     assert fedagg("simulate", project / "toy.toml", "--data", "moved.npz", "--quiet", "--overwrite")[0] == 0
 
 
+def test_other_data_than_a_source_of_ones_own(fedagg, tmp_path):
+    config = tmp_path / "own.toml"
+    config.write_text(
+        '[data]\nsource = "elsewhere:load"\noptions = { share = 0.5 }\n'
+        '[tree]\nmodel = "mlp"\n[[tree.children]]\nmodel = "mlp"\n'
+    )
+    code, _, err = fedagg("simulate", config, "--data", "none.npz", "--quiet")
+    assert code == 1
+    assert "none.npz" in err
+    assert "share" not in err
+
+
 def test_resume_and_overwrite(fedagg, project, tmp_path):
     config = project / "toy.toml"
     assert fedagg("simulate", config, "--quiet")[0] == 0

@@ -1,16 +1,24 @@
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, overload
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-class DistillLoss(NamedTuple):
-    """The distillation loss of one batch: loss = ce_weight * ce + kl_weight * kl, and d loss / d student."""
+class DistillLoss(tuple[float, float, float, NDArray[Any]]):
+    """The distillation loss of one batch: loss = ce_weight * ce + kl_weight * kl, and d loss / d student.
 
-    loss: float
-    ce: float
-    kl: float
-    gradient_NC: NDArray[Any]
+    A struct sequence: made from one iterable of the four.
+    """
+
+    def __new__(cls, values: Iterable[Any], /) -> Self: ...
+    @property
+    def loss(self) -> float: ...
+    @property
+    def ce(self) -> float: ...
+    @property
+    def kl(self) -> float: ...
+    @property
+    def gradient_NC(self) -> NDArray[Any]: ...
 
 @overload
 def distill_loss(

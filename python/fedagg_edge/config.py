@@ -81,6 +81,7 @@ class Hyperparameters(_Table, frozen=True, kw_only=True):
     `kl`: which divergence (fedagg.md: the demo's ``teacher||student``, the paper's ``student||teacher``).
     `temperature_on`: ``both`` is Hinton's form, T on both sides and T^2 before the term; ``teacher`` is eq. 2 as
     printed: T on the teacher's logits only and no T^2.
+    `staleness`: knowledge that is `age` versions old counts (1 + age)^-staleness (fleet only; 0: as if it were fresh).
     `engine`: what trains: ``torch``, ``tflite``, ``executorch``, or ``module:function`` that returns a Learner.
     """
 
@@ -95,6 +96,7 @@ class Hyperparameters(_Table, frozen=True, kw_only=True):
     gamma: NonNegative = 1.0
     kl: Literal["teacher||student", "student||teacher"] = "teacher||student"
     temperature_on: Literal["both", "teacher"] = "both"
+    staleness: NonNegative = 0.5
     engine: str = "torch"
 
     @property

@@ -12,8 +12,10 @@ What a program may yield:
     ReceiveEmbeddings(link) -> Embeddings   wait for a child's embeddings
     Predict(link, version)  -> Knowledge    this node's logits on the link's bridge samples, in evaluation mode
     Publish(knowledge)      -> None         give it to the neighbour on the link
-    Receive(link, version)  -> Knowledge    wait for the neighbour's knowledge of that version
-    Train(knowledge)        -> TrainReport  train on the links' bridge samples against that knowledge
+    Receive(link, version)  -> Received     wait for the neighbour's knowledge of that version
+    Gather(links, version)  -> Received...  wait for all children's; a driver with a deadline may give some an older one
+    Freshest(links)         -> Received...  what has come and was not trained on yet; never waits
+    Train(received)         -> TrainReport  train on the links' bridge samples against that knowledge
 """
 
 from __future__ import annotations
@@ -28,16 +30,20 @@ from fedagg_edge.tree import Place
 __all__ = [
     "SCHEDULES",
     "Encode",
+    "Freshest",
+    "Gather",
     "Predict",
     "Program",
     "Publish",
     "Receive",
     "ReceiveEmbeddings",
+    "Received",
     "Request",
     "SendEmbeddings",
     "Store",
     "Train",
     "init",
+    "round_async",
     "round_sequential",
     "round_snapshot",
 ]
@@ -88,10 +94,35 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """Wait for the neighbour's knowledge on `link`, of exactly this version."""
+    """Wait for the neighbour's knowledge on `link`, of this version (a fleet may answer with a newer one)."""
 
     link: Link
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Wait for all children's knowledge of this version. A fleet that has waited long enough answers with what it has:
+    a straggler's older knowledge, its age beside it, or nothing of a child that never spoke."""
+
+    links: tuple[Link, ...]
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Freshest:
+    """The newest knowledge of each link that was not trained on yet; a link without any is left out."""
+
+    links: tuple[Link, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Knowledge as it arrived. `age`: how many of the receiver's versions lie between the one it was based on, or was
+    asked for, and the present one; 0 is fresh."""
+
+    knowledge: Knowledge
+    age: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +130,11 @@ class Train:
     """Train on L_nl (eq. 2), a leaf on L_leaf (eq. 4), against the teachers' knowledge; several links are shuffled
     together. `phase` tells the passes of one round apart, for their random streams."""
 
-    knowledge: tuple[Knowledge, ...]
+    received: tuple[Received, ...]
     phase: str
 
 
-Request = Encode | Store | SendEmbeddings | ReceiveEmbeddings | Predict | Publish | Receive | Train
+Request = Encode | Store | SendEmbeddings | ReceiveEmbeddings | Predict | Publish | Receive | Gather | Freshest | Train
 Program = Generator[Request, Any, None]
 
 
@@ -139,15 +170,33 @@ def round_snapshot(place: Place, version: int) -> Program:
     trains on all their knowledge shuffled together, then meets its parent."""
     for child in place.children:
         yield from _teach(place.link_to(child), version)
-    received: list[Knowledge] = []
-    for child in place.children:
-        knowledge = yield Receive(place.link_to(child), version)
-        received.append(knowledge)
-    if received:
-        yield Train(tuple(received), phase="children")
+    if place.children:
+        received = yield Gather(_links(place), version)
+        if received:
+            yield Train(received, phase="children")
     if place.link is not None:
         yield from _learn(place.link, version)
         yield from _teach(place.link, version)
+
+
+def round_async(place: Place, version: int) -> Program:
+    """One turn of a node that never waits: it publishes to its children, trains on what they have said since, then on
+    what its parent has said since, and publishes to its parent. `version` is the node's own count of its turns."""
+    for child in place.children:
+        yield from _teach(place.link_to(child), version)
+    if place.children:
+        received = yield Freshest(_links(place))
+        if received:
+            yield Train(received, phase="children")
+    if place.link is not None:
+        received = yield Freshest((place.link,))
+        if received:
+            yield Train(received, phase=str(place.link))
+        yield from _teach(place.link, version)
+
+
+def _links(place: Place) -> tuple[Link, ...]:
+    return tuple(place.link_to(child) for child in place.children)
 
 
 def _teach(link: Link, version: int) -> Program:
@@ -158,8 +207,8 @@ def _teach(link: Link, version: int) -> Program:
 
 def _learn(link: Link, version: int) -> Program:
     """BSBODP-directional, the student's half (Algorithm 1): wait for the teacher's logits, train on them."""
-    knowledge = yield Receive(link, version)
-    yield Train((knowledge,), phase=str(link))
+    received = yield Receive(link, version)
+    yield Train((received,), phase=str(link))
 
 
 Schedule = Literal["sequential", "snapshot"]

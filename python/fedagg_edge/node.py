@@ -10,15 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedagg_edge.bridge import Bridge
 from fedagg_edge.config import Hyperparameters
-from fedagg_edge.distill import Encode, Predict, Request, Store, Train
-from fedagg_edge.errors import LocalProtocolError, RemoteProtocolError
+from fedagg_edge.distill import Encode, Predict, Received, Request, Store, Train
+from fedagg_edge.errors import DataError, LocalProtocolError, RemoteProtocolError
 from fedagg_edge.learners.base import Learner
 from fedagg_edge.packing import pack, unpack
 from fedagg_edge.passes import Lesson, TrainReport, bridge_logits, train_pass
-from fedagg_edge.records import Embeddings, Knowledge, Link, LogitsFormat
+from fedagg_edge.records import Embeddings, Knowledge, Link, LogitsFormat, SampleSet
 from fedagg_edge.samples import PrivateSamples
 from fedagg_edge.seeds import stream
 from fedagg_edge.store import EmbeddingStore
@@ -52,14 +53,22 @@ class Node:
                 return None
             case Predict(link, knowledge_version):
                 return self._predict(link, knowledge_version)
-            case Train(knowledge, phase):
-                return self._train(knowledge, phase, version)
+            case Train(received, phase):
+                return self._train(received, phase, version)
             case _:
                 raise LocalProtocolError(f"{self.place.id}: {type(request).__name__} is not for the node to perform")
 
     def embeddings(self, link: Link) -> Embeddings:
         """The embeddings that this node shares with its neighbour on `link`: those of the leaves below the child."""
         return self.store.read_all() if link.child == self.place.id else self.store.read(link.child)
+
+    def _named(self, knowledge: Knowledge) -> tuple[SampleSet, Embeddings]:
+        """The sample set that the knowledge's rows follow, and what this node still has of it."""
+        own = knowledge.link.child == self.place.id
+        try:
+            return self.store.named(None if own else knowledge.link.child, knowledge.digest)
+        except DataError as e:
+            raise RemoteProtocolError(f"knowledge on {knowledge.link}: {e}") from None
 
     def _encode(self) -> Embeddings:
         samples = self._private()
@@ -71,20 +80,29 @@ class Node:
         packed = pack(logits_NC, self.knowledge_format)
         return Knowledge(self.federation, link, self.place.id, version, shared.samples.digest, 0, packed)
 
-    def _train(self, knowledge: tuple[Knowledge, ...], phase: str, version: int) -> TrainReport:
+    def _train(self, received: tuple[Received, ...], phase: str, version: int) -> TrainReport:
         rng = stream(self.seed, "train", self.place.id, version, phase)
-        lesson = _join([self._lesson(k) for k in knowledge])
+        lesson = _join([self._lesson(r) for r in received])
         return train_pass(self.learner, self.bridge, lesson, self.hyperparameters, rng)
 
-    def _lesson(self, knowledge: Knowledge) -> Lesson:
+    def _lesson(self, received: Received) -> Lesson:
+        """Row by row what one neighbour teaches: only samples that this node still has, and a leaf's private ones."""
+        knowledge = received.knowledge
         if knowledge.federation != self.federation:
             raise RemoteProtocolError(
                 f"{self.place.id}: got knowledge of federation {knowledge.federation!r}, expected {self.federation!r}"
             )
-        shared = self.embeddings(knowledge.link)
-        teacher_NC = unpack(knowledge.rows_of(shared, self.classes))
-        private_x_N = None if self.samples is None else self.samples.take(shared.samples)[0]
-        return Lesson(shared.label_N, shared.code_NB, teacher_NC, private_x_N)
+        named, held = self._named(knowledge)
+        teacher_NC = unpack(knowledge.rows_of(named, self.classes))
+        if self.samples is not None:  # a leaf trains on what it still has in private
+            held = held.only(self.samples.samples)
+        teacher_NC = named.select(teacher_NC, held.samples)
+        private_x_N = None if self.samples is None else self.samples.take(held.samples)[0]
+        weight_N = None
+        if received.age:
+            weight = (1.0 + received.age) ** -self.hyperparameters.staleness
+            weight_N = np.full(len(held), weight, np.float32)
+        return Lesson(held.label_N, held.code_NB, teacher_NC, private_x_N, weight_N)
 
     def _private(self) -> PrivateSamples:
         if self.samples is None:
@@ -100,4 +118,18 @@ def _join(lessons: list[Lesson]) -> Lesson:
         np.concatenate([part.label_N for part in lessons]),
         np.concatenate([part.code_NB for part in lessons if part.code_NB is not None]),
         np.concatenate([part.teacher_NC for part in lessons if part.teacher_NC is not None]),
+        teacher_weight_N=_join_weights(lessons),
+    )
+
+
+def _join_weights(lessons: list[Lesson]) -> NDArray[np.float32] | None:
+    """The weights of all rows, or None while all knowledge is fresh."""
+    if all(part.teacher_weight_N is None for part in lessons):
+        return None
+    ones = (np.ones(len(part.label_N), np.float32) for part in lessons)
+    return np.concatenate(
+        [
+            one if part.teacher_weight_N is None else part.teacher_weight_N
+            for part, one in zip(lessons, ones, strict=True)
+        ]
     )

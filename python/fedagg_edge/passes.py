@@ -26,16 +26,19 @@ class Lesson:
     """What a student trains on, row by row: row i of every array is the same sample.
 
     `label_N` int64; `code_NB` embeddings, or None for private samples alone; `teacher_NC` float32 logits, or None for
-    labels alone; `private_x_N` the private samples (a leaf's), or None.
+    labels alone; `private_x_N` the private samples (a leaf's), or None; `teacher_weight_N` float32 in [0, 1], how much
+    each row's teacher counts (old knowledge counts less), or None for all of it. A label below 0 was held back: that
+    row has no cross-entropy.
     """
 
     label_N: NDArray[np.int64]
     code_NB: NDArray[np.uint8] | None
     teacher_NC: NDArray[np.float32] | None
     private_x_N: NDArray[np.float32] | None = None
+    teacher_weight_N: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("code_NB", "teacher_NC", "private_x_N"):
+        for name in ("code_NB", "teacher_NC", "private_x_N", "teacher_weight_N"):
             array = getattr(self, name)
             if array is not None and len(array) != len(self.label_N):
                 raise LocalProtocolError(f"lesson: got {len(array)} rows of {name}, expected {len(self.label_N)}")
@@ -128,6 +131,7 @@ def _batch(lesson: Lesson, rows: NDArray[np.int64], bridge_x_N: NDArray[np.float
         teacher_NC=None if lesson.teacher_NC is None else lesson.teacher_NC[rows],
         private_x_N=None if lesson.private_x_N is None else lesson.private_x_N[rows],
         private_y_N=label_N if private else None,
+        teacher_weight_N=None if lesson.teacher_weight_N is None else lesson.teacher_weight_N[rows],
     )
 
 

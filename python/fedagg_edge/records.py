@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
+from typing import NewType, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ __all__ = [
     "counters",
     "node_id",
 ]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 SCHEMA = 1
 """Version of every record in this module; a reader refuses a newer one."""
@@ -120,6 +122,33 @@ class SampleSet:
         """The set of one origin's samples."""
         return SampleSet((origin,), (counter_N,))
 
+    def contains(self, other: SampleSet) -> NDArray[np.bool_]:
+        """For each row of `other`, in its order: whether this set has that sample."""
+        own = dict(zip(self.origins, self.counters, strict=True))
+        parts = [np.isin(c, own.get(o, _NO_COUNTERS), assume_unique=True) for o, c in _by_origin(other)]
+        return np.concatenate([np.empty(0, np.bool_), *parts])
+
+    def only(self, keep_N: NDArray[np.bool_]) -> SampleSet:
+        """The set of the rows where `keep_N` is true; origins without any are left out."""
+        parts, start = [], 0
+        for origin, counter_N in _by_origin(self):
+            parts.append((origin, counter_N[keep_N[start : start + len(counter_N)]]))
+            start += len(counter_N)
+        parts = [(o, c) for o, c in parts if len(c)]
+        return SampleSet(tuple(o for o, _ in parts), tuple(c for _, c in parts))
+
+    def select(self, value_NX: NDArray[Scalar], wanted: SampleSet) -> NDArray[Scalar]:
+        """The rows of `value_NX`, which follow this set, that belong to `wanted`, a part of this set, in its order.
+
+        Raises DataError if `wanted` has a sample that this set has not.
+        """
+        if wanted.digest == self.digest:
+            return value_NX
+        keep_N = wanted.contains(self)
+        if int(keep_N.sum()) != len(wanted):
+            raise DataError(f"sample set: asked for {len(wanted)} samples, this set has {int(keep_N.sum())} of them")
+        return value_NX[keep_N]
+
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
@@ -143,6 +172,13 @@ class Embeddings:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def only(self, wanted: SampleSet) -> Embeddings:
+        """The rows whose samples are in `wanted`."""
+        keep_N = wanted.contains(self.samples)
+        if keep_N.all():
+            return self
+        return Embeddings(self.samples.only(keep_N), self.code_NB[keep_N], self.label_N[keep_N])
 
     @property
     def nbytes(self) -> int:
@@ -183,6 +219,10 @@ class Embeddings:
 
 
 _NO_COUNTERS = np.empty(0, np.uint64)
+
+
+def _by_origin(samples: SampleSet) -> Iterable[tuple[NodeId, NDArray[np.uint64]]]:
+    return zip(samples.origins, samples.counters, strict=True)
 
 
 def _origin_rows(samples: SampleSet, rank: dict[NodeId, int]) -> NDArray[np.int64]:
@@ -256,18 +296,18 @@ class Knowledge:
         """Payload bytes: logits, digest (32), version (8) and view seed (8)."""
         return self.logits.nbytes + 32 + 8 + 8
 
-    def rows_of(self, embeddings: Embeddings, classes: int) -> PackedLogits:
-        """Return the logits after checking that they fit `embeddings` and `classes`; raise RemoteProtocolError."""
-        if self.digest != embeddings.samples.digest:
+    def rows_of(self, samples: SampleSet, classes: int) -> PackedLogits:
+        """Return the logits after checking that they fit `samples` and `classes`; raise RemoteProtocolError."""
+        if self.digest != samples.digest:
             raise RemoteProtocolError(
                 f"knowledge on {self.link}: got sample set {self.digest[:12]}, this node has "
-                f"{embeddings.samples.digest[:12]}; send the missing embeddings first"
+                f"{samples.digest[:12]}; send the missing embeddings first"
             )
         n, c = self.logits.value_NC.shape
-        if (n, c) != (len(embeddings), classes):
+        if (n, c) != (len(samples), classes):
             raise RemoteProtocolError(
                 f"knowledge on {self.link}: got {n} rows of {c} classes, "
-                f"this link agreed on {len(embeddings)} rows of {classes}"
+                f"this link agreed on {len(samples)} rows of {classes}"
             )
         return self.logits
 

@@ -18,17 +18,25 @@ __all__ = ["PrivateSamples"]
 class PrivateSamples:
     """Samples of one device, each with a counter that is given once and never used again.
 
-    `x_N` float32 [N, *sample_shape] on the model's input scale; `y_N` int64 [N] below `classes`.
+    `x_N` float32 [N, *sample_shape] on the model's input scale; `y_N` int64 [N] below `classes`; `counter_N` uint64 [N]
+    ascending, 0 to N - 1 if not given.
     """
 
     __slots__ = ("_counter_N", "classes", "origin", "x_N", "y_N")
 
-    def __init__(self, origin: NodeId, classes: int, x_N: NDArray[np.float32], y_N: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        origin: NodeId,
+        classes: int,
+        x_N: NDArray[np.float32],
+        y_N: NDArray[np.int64],
+        counter_N: NDArray[np.uint64] | None = None,
+    ) -> None:
         self.origin = origin
         self.classes = classes
         self.x_N = x_N
         self.y_N = y_N
-        self._counter_N = counters(0, len(x_N))
+        self._counter_N = counters(0, len(x_N)) if counter_N is None else counter_N
         self._check()
 
     def _check(self) -> None:
@@ -42,6 +50,8 @@ class PrivateSamples:
             raise DataError(
                 f"{self.origin}: got labels {self.y_N.min()} to {self.y_N.max()}, expected 0 to {self.classes - 1}"
             )
+        if self._counter_N.shape != (len(self),):
+            raise DataError(f"{self.origin}: got {len(self._counter_N)} counters, expected one for each of {len(self)}")
 
     def __len__(self) -> int:
         return len(self.x_N)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fedagg_edge.errors import DataError
-from fedagg_edge.records import Embeddings, NodeId
+from fedagg_edge.records import Embeddings, NodeId, SampleSet
 
 __all__ = ["EmbeddingStore", "MemoryStore"]
 
@@ -27,6 +27,10 @@ class EmbeddingStore(Protocol):
 
     def read_all(self) -> Embeddings:
         """All embeddings of this node, in canonical order; raise DataError if there are none."""
+
+    def named(self, child: NodeId | None, digest: str) -> tuple[SampleSet, Embeddings]:
+        """The sample set that `digest` names among those that `child` (None: this whole node) has had, and what is
+        still held of it. Raises DataError if no such set is known."""
 
 
 class MemoryStore:
@@ -54,3 +58,13 @@ class MemoryStore:
         if self._all is None:
             self._all = Embeddings.merge(self._by_child.values())
         return self._all
+
+    def named(self, child: NodeId | None, digest: str) -> tuple[SampleSet, Embeddings]:
+        """See `EmbeddingStore.named`; only the present set is known."""
+        held = self.read_all() if child is None else self.read(child)
+        if held.samples.digest != digest:
+            raise DataError(
+                f"store: got sample set {digest[:12]}, this node has {held.samples.digest[:12]}; "
+                "send the missing embeddings first"
+            )
+        return held.samples, held

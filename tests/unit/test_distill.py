@@ -169,3 +169,33 @@ def test_a_program_asks_in_the_order_of_algorithm_1():
     assert [kind for kind, _ in asked] == [*teach, *learn, *teach, *learn, *learn, *teach]
     assert asked[0] == ("Predict", "device-000->edge-0")
     assert asked[-2] == ("Predict", "edge-0->cloud")
+
+
+def asked_by(program, answers):
+    """What a program asks, each request answered by the first type that fits."""
+    asked, answer = [], None
+    try:
+        while True:
+            request = program.send(answer)
+            asked.append(type(request).__name__)
+            answer = next((a for kind, a in answers.items() if isinstance(request, kind)), None)
+    except StopIteration:
+        return asked
+
+
+@pytest.mark.parametrize(
+    ("heard", "expected"),
+    [
+        ((), ["Predict", "Publish"] * 2 + ["Freshest", "Freshest", "Predict", "Publish"]),
+        (("k",), ["Predict", "Publish"] * 2 + ["Freshest", "Train", "Freshest", "Train", "Predict", "Publish"]),
+    ],
+)
+def test_the_async_turn_trains_on_what_there_is_and_never_waits(heard, expected):
+    edge = small_tree().places["edge-0"]
+    assert asked_by(distill.round_async(edge, 3), {distill.Freshest: heard, distill.Predict: "knowledge"}) == expected
+
+
+def test_a_round_whose_children_all_kept_silent_goes_on():
+    cloud = small_tree().places["cloud"]
+    asked = asked_by(distill.round_snapshot(cloud, 3), {distill.Gather: (), distill.Predict: "knowledge"})
+    assert asked == ["Predict", "Publish", "Gather"]

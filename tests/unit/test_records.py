@@ -109,11 +109,11 @@ def knowledge(rows, digest, classes=3):
 
 def test_knowledge_must_fit_the_sample_set_and_the_classes():
     shared = embeddings("a", 4)
-    assert knowledge(4, shared.samples.digest).rows_of(shared, 3).value_NC.shape == (4, 3)
+    assert knowledge(4, shared.samples.digest).rows_of(shared.samples, 3).value_NC.shape == (4, 3)
     with pytest.raises(RemoteProtocolError, match="got sample set 0000"):
-        knowledge(4, "0" * 64).rows_of(shared, 3)
+        knowledge(4, "0" * 64).rows_of(shared.samples, 3)
     with pytest.raises(RemoteProtocolError, match="got 4 rows of 3 classes, this link agreed on 4 rows of 10"):
-        knowledge(4, shared.samples.digest).rows_of(shared, 10)
+        knowledge(4, shared.samples.digest).rows_of(shared.samples, 10)
 
 
 def test_knowledge_comes_from_an_end_of_its_link():
@@ -128,3 +128,29 @@ def test_payload_sizes():
     assert knowledge(4, "").nbytes == 4 * 3 * 4 + 48
     int8 = PackedLogits(LogitsFormat.INT8, np.zeros((4, 3), np.int8), np.ones(4, np.float32))
     assert int8.nbytes == 4 * 3 + 4 * 4
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), unique=True), st.randoms())
+def test_a_part_of_a_set_is_found_by_id(ids, random):
+    whole = Embeddings.merge([embeddings(n, 10) for n in "abc"])
+    part = Embeddings.merge([one(*sample) for sample in ids] or [embeddings("a", 0)])
+    kept = whole.only(part.samples)
+    assert {(o, int(c)) for o, cs in _rows(kept.samples) for c in cs} == set(ids)
+    np.testing.assert_array_equal(kept.code_NB, whole.samples.select(whole.code_NB, kept.samples))
+    np.testing.assert_array_equal(kept.samples.contains(whole.samples), part.samples.contains(whole.samples))
+
+
+def one(origin, counter):
+    return Embeddings(
+        SampleSet.of(NodeId(origin), counters(counter, 1)), np.zeros((1, 4), np.uint8), np.zeros(1, np.int64)
+    )
+
+
+def _rows(samples):
+    return zip(samples.origins, samples.counters, strict=True)
+
+
+def test_rows_of_samples_that_a_set_has_not():
+    few, many = embeddings("a", 2).samples, embeddings("a", 3).samples
+    with pytest.raises(DataError, match="asked for 3 samples, this set has 2 of them"):
+        few.select(np.zeros(2), many)

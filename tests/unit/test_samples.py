@@ -46,3 +46,11 @@ def test_arrays_are_checked(x, y, message):
 
 def test_the_repr_tells_no_content():
     assert repr(private()) == "PrivateSamples(origin='d', count=4)"
+
+
+def test_counters_that_have_gaps():
+    x_N, counter_N = np.zeros((3, 2), np.float32), np.array([2, 5, 9], np.uint64)
+    samples = PrivateSamples(DEVICE, 3, x_N, np.array([0, 1, 2]), counter_N)
+    np.testing.assert_array_equal(samples.take(SampleSet.of(DEVICE, counter_N[1:]))[1], [1, 2])
+    with pytest.raises(DataError, match="got 2 counters, expected one for each of 3"):
+        PrivateSamples(DEVICE, 3, x_N, np.zeros(3, np.int64), counter_N[:2])

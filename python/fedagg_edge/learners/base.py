@@ -24,6 +24,8 @@ class Batch:
 
     `bridge_x_N` float32 [N, *sample_shape] with labels and teacher logits (float32 [N, C], or None: labels only), and
     on a leaf the private samples with the same ids, row by row. One of the two halves may be missing (length 0).
+    `teacher_weight_N` float32 in [0, 1] scales each row's distillation term (None: all 1). A bridge label below 0 was
+    held back by a node below: that row has no cross-entropy.
     """
 
     bridge_x_N: NDArray[np.float32]
@@ -31,6 +33,7 @@ class Batch:
     teacher_NC: NDArray[np.float32] | None
     private_x_N: NDArray[np.float32] | None = None
     private_y_N: NDArray[np.int64] | None = None
+    teacher_weight_N: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ def bridge_loss(student_NC: NDArray[np.float32], batch: Batch, hyperparameters: 
     """
     weight = 1.0 if batch.private_x_N is None else hyperparameters.gamma
     distils = batch.teacher_NC is not None and hyperparameters.beta > 0
+    if batch.teacher_weight_N is not None or batch.bridge_y_N.min(initial=0) < 0:
+        return _uneven_bridge_loss(student_NC, batch, hyperparameters, weight=weight, distils=distils)
     return kernels.distill_loss(
         student_NC,
         batch.teacher_NC if distils else None,
@@ -32,6 +34,43 @@ def bridge_loss(student_NC: NDArray[np.float32], batch: Batch, hyperparameters: 
         teacher_temperature=hyperparameters.temperature,
         direction=hyperparameters.kl,
     )
+
+
+def _uneven_bridge_loss(
+    student_NC: NDArray[np.float32], batch: Batch, hyperparameters: Hyperparameters, *, weight: float, distils: bool
+) -> kernels.DistillLoss:
+    """L_nl where rows differ: old knowledge counts less, a label that was held back gives no cross-entropy.
+
+    The terms are sums over their rows divided by all rows of the batch, so a batch of old knowledge alone is a small
+    step, not a full one: the kernel's weighted mean is scaled back by the mean weight.
+    """
+    labelled_N = batch.bridge_y_N >= 0
+    share = float(labelled_N.mean())
+    ce = kernels.distill_loss(
+        student_NC,
+        None,
+        np.where(labelled_N, batch.bridge_y_N, 0),
+        ce_weight=weight * share,
+        kl_weight=0.0,
+        mask_N=labelled_N,
+    )
+    if not distils:
+        return kernels.DistillLoss((ce.loss, ce.ce * share, 0.0, ce.gradient_NC))
+    weight_N = batch.teacher_weight_N
+    trust = 1.0 if weight_N is None else float(weight_N.mean(dtype=np.float64))
+    kl = kernels.distill_loss(
+        student_NC,
+        batch.teacher_NC,
+        None,
+        ce_weight=0.0,
+        kl_weight=weight * hyperparameters.kl_weight * trust,
+        temperature=hyperparameters.student_temperature,
+        teacher_temperature=hyperparameters.temperature,
+        direction=hyperparameters.kl,
+        row_weights_N=weight_N,
+    )
+    gradient_NC = np.add(ce.gradient_NC, kl.gradient_NC, out=ce.gradient_NC)
+    return kernels.DistillLoss((ce.loss + kl.loss, ce.ce * share, kl.kl * trust, gradient_NC))
 
 
 def private_loss(student_NC: NDArray[np.float32], batch: Batch) -> kernels.DistillLoss:

@@ -10,7 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedagg_edge.distill import Program, Publish, Receive, ReceiveEmbeddings, Request, SendEmbeddings
+from fedagg_edge.distill import (
+    Gather,
+    Program,
+    Publish,
+    Receive,
+    Received,
+    ReceiveEmbeddings,
+    Request,
+    SendEmbeddings,
+)
 from fedagg_edge.errors import LocalProtocolError
 from fedagg_edge.node import Node
 from fedagg_edge.passes import TrainReport
@@ -57,11 +66,18 @@ class _Mail:
         self.knowledge[(k.link, k.publisher, k.version)] = k
         self.traffic.add(k.link, k.publisher, k.nbytes)
 
-    def fetch(self, reader: NodeId, request: Receive | ReceiveEmbeddings) -> Knowledge | Embeddings | None:
-        """What was asked for, once; None if it has not come yet."""
+    def fetch(
+        self, reader: NodeId, request: Receive | Gather | ReceiveEmbeddings
+    ) -> Received | tuple[Received, ...] | Embeddings | None:
+        """What was asked for, once; None if it, or a part of it, has not come yet."""
         if isinstance(request, ReceiveEmbeddings):
             return self.embeddings.pop(request.link, None)
-        return self.knowledge.pop((request.link, request.link.other(reader), request.version), None)
+        links = request.links if isinstance(request, Gather) else (request.link,)
+        keys = [(link, link.other(reader), request.version) for link in links]
+        if not all(key in self.knowledge for key in keys):
+            return None
+        received = tuple(Received(self.knowledge.pop(key)) for key in keys)
+        return received if isinstance(request, Gather) else received[0]
 
 
 def drive(
@@ -106,7 +122,7 @@ def _run(
     steps = 0
     while True:
         answer: Any = None
-        if isinstance(request, Receive | ReceiveEmbeddings):
+        if isinstance(request, Receive | Gather | ReceiveEmbeddings):
             answer = mail.fetch(node.place.id, request)
             if answer is None:
                 return request, steps

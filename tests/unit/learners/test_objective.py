@@ -81,3 +81,31 @@ def test_the_report_adds_up_and_shows_unweighted_parts():
     assert objective.report(None, bridge).private_ce == 0.0
     assert objective.report(private, None).kl == 0.0
     assert objective.report(None, None) == StepReport(0.0, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_old_knowledge_and_labels_held_back(form):
+    hp, given = hyperparameters(**form), batch(leaf=False)
+    y = np.array([0, -1, 2, -1, 1, 3])
+    weight = np.array([1, 0.5, 0.25, 1, 0, 0.7], np.float32)
+    got = objective.bridge_loss(logits(0), Batch(given.bridge_x_N, y, given.teacher_NC, teacher_weight_N=weight), hp)
+    student = torch.from_numpy(logits(0)).double().requires_grad_()
+    teacher = torch.from_numpy(given.teacher_NC).double()
+    expected = torch.zeros((), dtype=torch.float64)
+    for i in range(N):  # a sum over rows divided by all of them
+        label = torch.from_numpy(y[i : i + 1].clip(0))
+        ce = cross_entropy(student[i : i + 1], label)
+        term = equation_2(student[i : i + 1], teacher[i : i + 1], label, hp) - ce
+        expected = expected + (ce * (y[i] >= 0) + term * float(weight[i])) / N
+    expected.backward()
+    assert got.loss == pytest.approx(expected.item(), rel=1e-5, abs=1e-7)
+    np.testing.assert_allclose(got.gradient_NC, student.grad.numpy(), atol=1e-5)
+    assert got.loss == pytest.approx(got.ce + hp.kl_weight * got.kl, rel=1e-5, abs=1e-7)
+
+
+def test_no_label_at_all_leaves_distillation():
+    hp, given = hyperparameters(beta=1.0), batch(leaf=False)
+    held_back = Batch(given.bridge_x_N, np.full(N, -1), given.teacher_NC)
+    got = objective.bridge_loss(logits(0), held_back, hp)
+    assert got.ce == 0.0
+    assert got.kl > 0.0

@@ -27,9 +27,12 @@ __all__ = [
     "NodeGroup",
     "PartitionConfig",
     "SimulationConfig",
+    "Table",
     "TierTraining",
+    "convert",
     "load_config",
     "parse_config",
+    "read_toml",
 ]
 
 SCHEMA = 1
@@ -40,25 +43,25 @@ Count = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,47}$")]
 
 
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A TOML table: immutable, every key known."""
 
 
-class DataConfig(_Table, frozen=True, kw_only=True):
+class DataConfig(Table, frozen=True, kw_only=True):
     """`source`: ``digits``, a path to a .npz, or ``module:function``; `options` are passed to it as keywords."""
 
     source: str
     options: dict[str, Any] = {}
 
 
-class PartitionConfig(_Table, frozen=True, kw_only=True):
+class PartitionConfig(Table, frozen=True, kw_only=True):
     """`rule`: ``dirichlet``, ``iid``, ``group`` or ``module:function``; `options` are passed to it as keywords."""
 
     rule: str = "dirichlet"
     options: dict[str, Any] = {}
 
 
-class AutoencoderConfig(_Table, frozen=True, kw_only=True):
+class AutoencoderConfig(Table, frozen=True, kw_only=True):
     """A ready artefact by `path` (pinned by `digest` if given), or, without a path, one trained on the public split,
     with as many `embedding_channels` and `epochs` as suit the data if they are not given."""
 
@@ -68,14 +71,14 @@ class AutoencoderConfig(_Table, frozen=True, kw_only=True):
     epochs: Count | None = None
 
 
-class ModelConfig(_Table, frozen=True, kw_only=True):
+class ModelConfig(Table, frozen=True, kw_only=True):
     """`builder`: a model of the zoo or ``module:function``; `options` are passed to it as keywords."""
 
     builder: str
     options: dict[str, Any] = {}
 
 
-class Hyperparameters(_Table, frozen=True, kw_only=True):
+class Hyperparameters(Table, frozen=True, kw_only=True):
     """How one tier trains. Symbols as in the paper: T temperature, beta distillation weight, gamma bridge weight.
 
     `kl`: which divergence (fedagg.md: the demo's ``teacher||student``, the paper's ``student||teacher``).
@@ -110,7 +113,7 @@ class Hyperparameters(_Table, frozen=True, kw_only=True):
         return self.beta * (self.temperature**2 if self.temperature_on == "both" else 1.0)
 
 
-class TierTraining(_Table, frozen=True, kw_only=True):
+class TierTraining(Table, frozen=True, kw_only=True):
     """Hyperparameters of each tier: ``[training]`` holds what is common, ``[training.device]`` etc. override it."""
 
     device: Hyperparameters = Hyperparameters()
@@ -122,7 +125,7 @@ class TierTraining(_Table, frozen=True, kw_only=True):
         return {Tier.DEVICE: self.device, Tier.EDGE: self.edge, Tier.CLOUD: self.cloud}[tier]
 
 
-class NodeGroup(_Table, frozen=True, kw_only=True):
+class NodeGroup(Table, frozen=True, kw_only=True):
     """`count` nodes alike below each node of the group around them. No children: they are devices.
 
     `model`: one model for all, or ``{ name = share, ... }``: shares of all the nodes this group stands for in the tree.
@@ -135,7 +138,7 @@ class NodeGroup(_Table, frozen=True, kw_only=True):
     children: tuple[NodeGroup, ...] = ()
 
 
-class EvaluationConfig(_Table, frozen=True, kw_only=True):
+class EvaluationConfig(Table, frozen=True, kw_only=True):
     """`every`: rounds between evaluations. `devices`: how many devices are evaluated, evenly spread (0: all of them).
 
     `references`: also train the average device alone and the cloud model on all private data in one place, for as many
@@ -147,7 +150,7 @@ class EvaluationConfig(_Table, frozen=True, kw_only=True):
     references: bool = True
 
 
-class SimulationConfig(_Table, frozen=True, kw_only=True):
+class SimulationConfig(Table, frozen=True, kw_only=True):
     """A whole experiment. See docs/config.md and examples/."""
 
     schema: int = SCHEMA
@@ -175,16 +178,21 @@ class SimulationConfig(_Table, frozen=True, kw_only=True):
 def load_config(path: str | Path) -> SimulationConfig:
     """Read a TOML file; raise ConfigError naming file, key, value and remedy."""
     path = Path(path)
+    raw = read_toml(path)
+    raw.setdefault("name", re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-.") or "run")
+    return parse_config(raw, where=str(path), base_dir=path.parent)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; raise ConfigError if it cannot be read or is no TOML."""
     try:
         text = path.read_bytes()
     except OSError as e:
         raise ConfigError(f"{path}: cannot read the configuration: {e.strerror or e}") from None
     try:
-        raw = tomllib.loads(text.decode("utf-8"))
+        return tomllib.loads(text.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path}: not valid TOML: {e}") from None
-    raw.setdefault("name", re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-.") or "run")
-    return parse_config(raw, where=str(path), base_dir=path.parent)
 
 
 def parse_config(raw: Mapping[str, Any], *, where: str = "config", base_dir: str | Path = ".") -> SimulationConfig:
@@ -198,8 +206,8 @@ def parse_config(raw: Mapping[str, Any], *, where: str = "config", base_dir: str
     table = {**raw, "training": _spread_training(raw.get("training", {}), where), "base_dir": str(base_dir)}
     models = raw.get("models", {})
     for name, model in models.items() if isinstance(models, Mapping) else ():
-        _convert(model, ModelConfig, where, ("models", name))  # here, because msgspec does not say which entry it was
-    config: SimulationConfig = _convert(table, SimulationConfig, where, ())
+        convert(model, ModelConfig, where, ("models", name))  # here, because msgspec does not say which entry it was
+    config: SimulationConfig = convert(table, SimulationConfig, where, ())
     _check_shares(config.tree, where, "tree")
     if config.tree.count != 1:
         raise ConfigError(f"{where}: tree.count: got {config.tree.count}, expected 1: [tree] is the one cloud")
@@ -214,9 +222,9 @@ def _spread_training(training: Any, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: training: got {training!r}, expected a table: write [training]")
     tiers = {t.value: training.get(t.value, {}) for t in Tier}
     common = {k: v for k, v in training.items() if k not in tiers}
-    _convert(common, Hyperparameters, where, ("training",), also=tuple(tiers))
+    convert(common, Hyperparameters, where, ("training",), also=tuple(tiers))
     for tier, own in tiers.items():
-        _convert(own, Hyperparameters, where, ("training", tier))
+        convert(own, Hyperparameters, where, ("training", tier))
     return {tier: {**common, **own} for tier, own in tiers.items()}
 
 
@@ -232,7 +240,8 @@ _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<key>.*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<key>.*)`$")
 
 
-def _convert(raw: Any, kind: Any, where: str, prefix: tuple[str, ...], also: tuple[str, ...] = ()) -> Any:
+def convert(raw: Any, kind: Any, where: str, prefix: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> Any:
+    """`raw` as the struct `kind`; raise ConfigError naming `where`, dotted key (below `prefix`), value and remedy."""
     try:
         return msgspec.convert(raw, kind, strict=True)
     except msgspec.ValidationError as e:

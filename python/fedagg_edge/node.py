@@ -70,6 +70,10 @@ class Node:
         except DataError as e:
             raise RemoteProtocolError(f"knowledge on {knowledge.link}: {e}") from None
 
+    def rows_in(self, received: Received) -> int:
+        """How many rows a pass over it would have; raise RemoteProtocolError if it does not fit this node."""
+        return len(self._lesson(received).label_N)
+
     def _encode(self) -> Embeddings:
         samples = self._private()
         return Embeddings(samples.samples, self.bridge.encode(samples.x_N), samples.y_N)

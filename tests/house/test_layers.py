@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("datasets", "partition", "samples", "store", "checkpoint", "packing", "learners", "export", "autoencoder"),
     ("bridge", "distill", "passes", "autoencoder.train"),  # training measures itself through the bridge
     ("node",),
+    ("fleet",),
     ("simulation", "cli", "__main__"),
 )
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedagg_edge.errors import CheckpointError
-from fedagg_edge.learners.base import Entry, LearnerState
+from fedagg_edge.learners.saved import from_arrays, to_arrays
 from fedagg_edge.node import Node
 from fedagg_edge.records import Link, NodeId
 from fedagg_edge.simulation.driver import Traffic
@@ -22,12 +22,8 @@ def snapshot_nodes(nodes: Mapping[NodeId, Node]) -> tuple[dict[str, NDArray[np.f
     tensors: dict[str, NDArray[np.float32]] = {}
     meta: dict[str, Any] = {}
     for name, node in nodes.items():
-        state = node.learner.state()
-        tensors[f"{name}/weights"] = state.weights
-        for slot, values in state.slots.items():
-            tensors[f"{name}/slot/{slot}"] = values
-        table = [[e.name, list(e.shape), e.trained] for e in state.table]
-        meta[name] = {"steps": state.steps, "slots": sorted(state.slots), "table": table}
+        arrays, meta[name] = to_arrays(node.learner.state(), name)
+        tensors |= arrays
     return tensors, meta
 
 
@@ -37,10 +33,7 @@ def restore_nodes(nodes: Mapping[NodeId, Node], tensors: Mapping[str, Any], meta
     if set(meta) != set(nodes):
         raise CheckpointError(f"the checkpoint holds {len(meta)} nodes that are not this tree's {len(nodes)}")
     for name, node in nodes.items():
-        facts = meta[name]
-        table = tuple(Entry(n, tuple(shape), trained) for n, shape, trained in facts["table"])
-        slots = {slot: tensors[f"{name}/slot/{slot}"] for slot in facts["slots"]}
-        node.learner.load_state(LearnerState(table, tensors[f"{name}/weights"], slots, facts["steps"]))
+        node.learner.load_state(from_arrays(tensors, meta[name], name))
 
 
 def snapshot_traffic(traffic: Traffic) -> list[list[Any]]:

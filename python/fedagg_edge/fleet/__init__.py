@@ -1,0 +1,1 @@
+"""Nodes as processes on a network: docs/fleet.md has the map."""

@@ -1,0 +1,203 @@
+"""The configuration of one node of a fleet: a TOML file for `fedagg device`, `fedagg edge` or `fedagg cloud`.
+
+The same words and tables as an experiment's (config.py) where they mean the same: ``[training]``, ``[models]``,
+``[autoencoder]``, ``[data]``. Relative paths are taken from the file's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, field
+
+from fedagg_edge.config import (
+    SCHEMA,
+    AutoencoderConfig,
+    Count,
+    DataConfig,
+    Hyperparameters,
+    ModelConfig,
+    Name,
+    NonNegative,
+    Positive,
+    Table,
+    convert,
+    read_toml,
+)
+from fedagg_edge.errors import ConfigError, DataError
+from fedagg_edge.records import LogitsFormat, Tier, node_id
+
+__all__ = [
+    "FleetConfig",
+    "ListenConfig",
+    "LogConfig",
+    "NodeConfig",
+    "OutboxConfig",
+    "ParentConfig",
+    "RetentionConfig",
+    "RoundsConfig",
+    "load_fleet_config",
+    "parse_fleet_config",
+]
+
+Share = Annotated[float, Meta(gt=0, le=1)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+
+
+class NodeConfig(Table, frozen=True, kw_only=True):
+    """Who this node is. `state`: the folder of everything that must survive: database, keys, checkpoints.
+
+    `model`: a key of ``[models]``, a model of the zoo, or ``module:function``. `seed`: every random draw follows from
+    it and the node's id. `threads`: of torch.
+    """
+
+    id: str
+    state: str
+    model: str
+    seed: Annotated[int, Meta(ge=0)] = 0
+    threads: Count = 1
+
+
+class ParentConfig(Table, frozen=True, kw_only=True):
+    """Where the parent is. `fallback`: other nodes of its tier, tried in order when it was silent for `lost_after`
+    seconds. `token_file`: a file with the one-time token to enrol with at the first start."""
+
+    url: Annotated[str, Meta(pattern="^https://")]
+    fallback: tuple[Annotated[str, Meta(pattern="^https://")], ...] = ()
+    lost_after: Positive = 600.0
+    token_file: str | None = None
+
+
+class ListenConfig(Table, frozen=True, kw_only=True):
+    """Where children connect. `port` 0: any free one, written to ``<state>/port``."""
+
+    host: str = "0.0.0.0"
+    port: Port = 9443
+
+
+class RoundsConfig(Table, frozen=True, kw_only=True):
+    """How rounds go; a parent decides for its own children, the cloud for when it is enough.
+
+    `mode`: ``sync`` waits for the children, ``async`` trains on what is there. `target`: rounds after which the cloud
+    calls the training finished (0: never). `children`: how many must be present before the first round. `quorum`: the
+    share of present children that must have answered when `deadline` seconds have passed. `idle`: seconds without news
+    after which an async node takes a turn all the same, and a device that cannot reach its parent trains on what it
+    knows.
+    """
+
+    mode: Literal["sync", "async"] = "sync"
+    target: Annotated[int, Meta(ge=0)] = 0
+    children: Count = 1
+    quorum: Share = 1.0
+    deadline: Positive = 600.0
+    idle: Positive = 600.0
+
+
+class RetentionConfig(Table, frozen=True, kw_only=True):
+    """Which private samples a device keeps: at most `samples` of them, none older than `days` (0: no limit). What it
+    lets go is forgotten by every ancestor too."""
+
+    samples: Annotated[int, Meta(ge=0)] = 0
+    days: NonNegative = 0.0
+
+
+class OutboxConfig(Table, frozen=True, kw_only=True):
+    """How much a node keeps for a parent that it cannot reach: beyond it new samples are refused, never dropped."""
+
+    megabytes: Positive = 256.0
+    days: Positive = 30.0
+
+
+class LogConfig(Table, frozen=True, kw_only=True):
+    """What is written to stderr: as ``text`` or ``json`` lines."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class FleetConfig(Table, frozen=True, kw_only=True):
+    """One node. `classes` and ``[autoencoder]`` are the cloud's to say; every other node learns them from its parent.
+
+    `labels`: ``all`` ancestors get the samples' labels, or only the ``first-edge``. `evaluation`: a data set whose test
+    part the node's model is measured on after each round. `poll`: seconds between looks for new private samples.
+    """
+
+    schema: int = SCHEMA
+    federation: Name
+    node: NodeConfig
+    classes: Annotated[int, Meta(ge=2, le=65536)] | None = None
+    parent: ParentConfig | None = None
+    listen: ListenConfig | None = None
+    rounds: RoundsConfig = RoundsConfig()
+    knowledge: LogitsFormat = LogitsFormat.F32
+    labels: Literal["all", "first-edge"] = "all"
+    data: DataConfig | None = None
+    poll: Positive = 5.0
+    retention: RetentionConfig = RetentionConfig()
+    outbox: OutboxConfig = OutboxConfig()
+    autoencoder: AutoencoderConfig | None = None
+    models: dict[str, ModelConfig] = field(default_factory=dict)
+    training: Hyperparameters = Hyperparameters()
+    evaluation: DataConfig | None = None
+    log: LogConfig = LogConfig()
+    base_dir: str = "."
+
+    def model(self) -> ModelConfig:
+        """The model that this node trains."""
+        return self.models.get(self.node.model, ModelConfig(builder=self.node.model))
+
+    @property
+    def state(self) -> Path:
+        """The state folder."""
+        return Path(self.base_dir) / self.node.state
+
+    def path(self, relative: str) -> Path:
+        """A path of the file, taken from its folder."""
+        return Path(self.base_dir) / relative
+
+
+# table -> tiers that have it; a table that means nothing to a node is a mistake of whoever wrote it
+_BELONGS: Mapping[str, tuple[Tier, ...]] = {
+    "parent": (Tier.DEVICE, Tier.EDGE),
+    "listen": (Tier.EDGE, Tier.CLOUD),
+    "data": (Tier.DEVICE,),
+    "autoencoder": (Tier.CLOUD,),
+    "classes": (Tier.CLOUD,),
+}
+
+
+def load_fleet_config(path: str | Path, tier: Tier) -> FleetConfig:
+    """Read the file of a node of `tier`; raise ConfigError naming file, key, value and remedy."""
+    path = Path(path)
+    return parse_fleet_config(read_toml(path), tier, where=str(path), base_dir=path.parent)
+
+
+def parse_fleet_config(
+    raw: Mapping[str, Any], tier: Tier, *, where: str = "config", base_dir: str | Path = "."
+) -> FleetConfig:
+    """Turn a mapping in the shape of the TOML into a FleetConfig."""
+    if raw.get("schema", SCHEMA) != SCHEMA:
+        raise ConfigError(
+            f"{where}: schema: got {raw['schema']!r}, this version of fedagg reads {SCHEMA}; upgrade fedagg"
+        )
+    if "base_dir" in raw:
+        raise ConfigError(f"{where}: unknown key 'base_dir'; relative paths are taken from the configuration's folder")
+    config: FleetConfig = convert({**raw, "base_dir": str(base_dir)}, FleetConfig, where)
+    try:
+        node_id(config.node.id)
+    except DataError as e:
+        raise ConfigError(f"{where}: node.id: {e}") from None
+    a_tier = "an edge" if tier is Tier.EDGE else f"a {tier}"
+    for table, tiers in _BELONGS.items():
+        there = table in raw
+        if there and tier not in tiers:
+            raise ConfigError(f"{where}: {table}: {a_tier} has no such table; it belongs to {' and '.join(tiers)}")
+        if not there and tier in tiers and table != "listen":
+            raise ConfigError(f"{where}: {table}: this key is missing; {a_tier} needs it")
+    if tier is Tier.CLOUD and (config.autoencoder is None or config.autoencoder.path is None):
+        raise ConfigError(
+            f"{where}: autoencoder.path: this key is missing; train one with `fedagg autoencoder train` and name it"
+        )
+    return config

@@ -1,0 +1,77 @@
+import pytest
+
+from fedagg_edge.errors import ConfigError
+from fedagg_edge.fleet.config import load_fleet_config, parse_fleet_config
+from fedagg_edge.records import Tier
+
+DEVICE = {
+    "federation": "digits",
+    "node": {"id": "device-000", "state": "state", "model": "mlp"},
+    "parent": {"url": "https://edge:9443"},
+    "data": {"source": "folder", "options": {"path": "private"}},
+}
+CLOUD = {
+    "federation": "digits",
+    "node": {"id": "cloud", "state": "state", "model": "resnet10"},
+    "classes": 10,
+    "autoencoder": {"path": "autoencoder.safetensors"},
+}
+
+
+def test_a_device_and_a_cloud(tmp_path):
+    device = parse_fleet_config(DEVICE, Tier.DEVICE, base_dir=tmp_path)
+    assert device.state == tmp_path / "state"
+    assert device.model().builder == "mlp"
+    assert parse_fleet_config(CLOUD, Tier.CLOUD).rounds.mode == "sync"
+
+
+@pytest.mark.parametrize(
+    ("tier", "raw", "message"),
+    [
+        (Tier.DEVICE, DEVICE | {"listen": {}}, "listen: a device has no such table; it belongs to edge and cloud"),
+        (Tier.EDGE, DEVICE, "data: an edge has no such table; it belongs to device"),
+        (
+            Tier.CLOUD,
+            {k: v for k, v in CLOUD.items() if k != "classes"},
+            "classes: this key is missing; a cloud needs it",
+        ),
+        (Tier.CLOUD, CLOUD | {"autoencoder": {}}, "autoencoder.path: this key is missing"),
+        (Tier.DEVICE, DEVICE | {"parent": {"url": "http://edge"}}, "parent.url: got 'http://edge'"),
+        (
+            Tier.DEVICE,
+            DEVICE | {"rounds": {"quorumm": 1.0}},
+            r"rounds.quorumm: unknown key 'quorumm' \(did you mean 'quorum'",
+        ),
+        (Tier.DEVICE, DEVICE | {"node": {**DEVICE["node"], "id": "Device 1"}}, "node.id: node id: got 'Device 1'"),
+        (Tier.DEVICE, DEVICE | {"schema": 2}, "schema: got 2, this version of fedagg reads 1; upgrade fedagg"),
+        (Tier.DEVICE, DEVICE | {"base_dir": "/"}, "unknown key 'base_dir'"),
+    ],
+)
+def test_what_is_wrong_is_named(tier, raw, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_fleet_config(raw, tier)
+
+
+def test_a_file(tmp_path):
+    path = tmp_path / "device.toml"
+    path.write_text(
+        """
+        federation = "digits"
+        [node]
+        id = "device-000"
+        state = "state"
+        model = "small"
+        [models.small]
+        builder = "mlp"
+        [parent]
+        url = "https://127.0.0.1:9443"
+        [data]
+        source = "folder"
+        options = { path = "private" }
+        """
+    )
+    config = load_fleet_config(path, Tier.DEVICE)
+    assert (config.model().builder, config.path("private")) == ("mlp", tmp_path / "private")
+    path.write_text("x = ")
+    with pytest.raises(ConfigError, match=r"device\.toml: not valid TOML"):
+        load_fleet_config(path, Tier.DEVICE)

@@ -1,0 +1,59 @@
+"""A node's weights on disk: two whole checkpoints, flipped by rename, so that one is always good.
+
+The last checkpoint says which round comes next; nothing else does, so the two can never disagree. Who only predicts
+(the application beside a device) reads the same files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedagg_edge import checkpoint
+from fedagg_edge.errors import CheckpointError
+from fedagg_edge.learners.base import LearnerState
+from fedagg_edge.learners.saved import from_arrays, to_arrays
+
+__all__ = ["Saved", "load_newest", "newest_version", "save"]
+
+_NAME = "learner"
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A learner after its round `version`, and per link the newest neighbour's version that it was trained on."""
+
+    version: int
+    state: LearnerState
+    trained: Mapping[str, int] = field(default_factory=dict)
+
+
+def save(folder: Path, saved: Saved) -> None:
+    """Write a checkpoint; the one before it stays."""
+    arrays, facts = to_arrays(saved.state, _NAME)
+    meta: dict[str, Any] = {"learner": facts, "trained": dict(saved.trained)}
+    checkpoint.save(folder, checkpoint.Checkpoint(saved.version, arrays, meta))
+
+
+def newest_version(folder: Path) -> int | None:
+    """The version of the newest checkpoint, without reading it."""
+    versions = checkpoint.list_rounds(folder)
+    return versions[-1] if versions else None
+
+
+def load_newest(folder: Path) -> tuple[Saved | None, list[str]]:
+    """The newest checkpoint that is whole, None if there is none, and what was wrong with newer ones.
+
+    A node that runs unattended goes on from the one before a damaged one: the round in between is run again.
+    """
+    problems = []
+    for version in reversed(checkpoint.list_rounds(folder)):
+        try:
+            found = checkpoint.load(folder, version)
+            state = from_arrays(found.tensors, found.meta["learner"], _NAME)
+            return Saved(version, state, dict(found.meta["trained"])), problems
+        except (CheckpointError, KeyError, TypeError, ValueError) as e:
+            problems.append(str(e))
+    return None, problems

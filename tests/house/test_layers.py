@@ -21,7 +21,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("bridge", "distill", "passes", "autoencoder.train"),  # training measures itself through the bridge
     ("node",),
     ("fleet",),
-    ("simulation", "cli", "__main__"),
+    ("simulation",),
+    ("fleet.plan", "fleet.up", "cli", "__main__"),
 )
 
 # What a module may import beside the standard library and the package itself, by its top-level name.

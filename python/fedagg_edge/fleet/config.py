@@ -120,8 +120,9 @@ class LogConfig(Table, frozen=True, kw_only=True):
 class FleetConfig(Table, frozen=True, kw_only=True):
     """One node. `classes` and ``[autoencoder]`` are the cloud's to say; every other node learns them from its parent.
 
-    `labels`: ``all`` ancestors get the samples' labels, or only the ``first-edge``. `evaluation`: a data set whose test
-    part the node's model is measured on after each round. `poll`: seconds between looks for new private samples.
+    `labels`: ``all`` ancestors get the samples' labels, or only the ``first-edge``. `evaluation`: a .npz with arrays x
+    and y that the node's model is measured on after each round. `poll`: seconds between looks for new private samples.
+    `modules`: where ``module:function`` is looked for first.
     """
 
     schema: int = SCHEMA
@@ -140,7 +141,8 @@ class FleetConfig(Table, frozen=True, kw_only=True):
     autoencoder: AutoencoderConfig | None = None
     models: dict[str, ModelConfig] = field(default_factory=dict)
     training: Hyperparameters = Hyperparameters()
-    evaluation: DataConfig | None = None
+    evaluation: str | None = None
+    modules: str = "."
     log: LogConfig = LogConfig()
     base_dir: str = "."
 

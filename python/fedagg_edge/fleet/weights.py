@@ -48,7 +48,7 @@ def load_newest(folder: Path) -> tuple[Saved | None, list[str]]:
 
     A node that runs unattended goes on from the one before a damaged one: the round in between is run again.
     """
-    problems = []
+    problems: list[str] = []
     for version in reversed(checkpoint.list_rounds(folder)):
         try:
             found = checkpoint.load(folder, version)

@@ -30,7 +30,16 @@ from fedagg_edge.tree import Place, Tree, plant
 if TYPE_CHECKING:
     from fedagg_edge.autoencoder.artefact import Artefact
 
-__all__ = ["Arrays", "World", "build_world", "data_digest", "make_learner", "obtain_autoencoder", "read_data"]
+__all__ = [
+    "Arrays",
+    "World",
+    "build_world",
+    "data_digest",
+    "deal_rows",
+    "make_learner",
+    "obtain_autoencoder",
+    "read_data",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +150,20 @@ def _check_factories(factories: Mapping[str, LearnerFactory], tree: Tree) -> Non
 def _arrays(
     config: SimulationConfig, dataset: Dataset, bridge: Bridge, tree: Tree, rule: PartitionRule | None
 ) -> Arrays:
+    rows_of = deal_rows(config, dataset, tree, rule)
+    train_x_N, test_x_N = bridge.scale(dataset.train_x), bridge.scale(dataset.test_x)
+    return Arrays(train_x_N, dataset.train_y, test_x_N, dataset.test_y, rows_of)
+
+
+def deal_rows(
+    config: SimulationConfig, dataset: Dataset, tree: Tree, rule: PartitionRule | None = None
+) -> dict[NodeId, NDArray[np.int64]]:
+    """Which training rows each device holds, by the configured partition or by `rule`."""
     devices = tree.tier(Tier.DEVICE)
     rng = stream(config.seed, "partition")
     options = config.partition.options
     rows = partition(dataset, rule or config.partition.rule, len(devices), rng, base_dir=config.base_dir, **options)
-    rows_of = dict(zip(devices, rows, strict=True))
-    train_x_N, test_x_N = bridge.scale(dataset.train_x), bridge.scale(dataset.test_x)
-    return Arrays(train_x_N, dataset.train_y, test_x_N, dataset.test_y, rows_of)
+    return dict(zip(devices, rows, strict=True))
 
 
 def _node(

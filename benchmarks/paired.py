@@ -1,0 +1,114 @@
+"""What a change to the demo costs its cloud, paired by seed: the mean difference and its 95% interval.
+
+    python benchmarks/paired.py int8             20 seeds, knowledge as int8 instead of f32; 25 minutes on one core
+    python benchmarks/paired.py int8 --jobs 2    the same on two
+    python benchmarks/paired.py --quick          2 seeds, 3 rounds
+    python benchmarks/paired.py int8 --json      one list of rows, for machines
+
+Both runs of a pair have the same partition, weights and autoencoder; the interval is Student's over the pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import math
+import platform
+import sys
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from fedagg_edge import load_config, simulate
+from fedagg_edge.config import parse_config
+from fedagg_edge.records import Tier
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "digits.toml"
+CHANGES: dict[str, dict[str, Any]] = {"int8": {"knowledge": "int8"}}
+GOALS = {"int8": 0.5}  # points that the change may cost
+# the 97.5% quantile of Student's t with n - 1 degrees of freedom
+T_975 = {2: 12.706, 3: 4.303, 5: 2.776, 10: 2.262, 20: 2.093}
+
+
+def cloud_accuracy(seed: int, rounds: int | None, change: Mapping[str, Any]) -> float:
+    """The cloud's test accuracy at the end of one run, in points."""
+    raw = msgspec.to_builtins(load_config(EXAMPLE))
+    base_dir = raw.pop("base_dir")
+    rounds = rounds or raw["rounds"]
+    fixed = {"seed": seed, "rounds": rounds, "checkpoint_every": rounds}
+    fixed["evaluation"] = {"every": rounds, "devices": 1, "references": False}
+    config = parse_config({**raw, **fixed, **change}, base_dir=base_dir)
+    with tempfile.TemporaryDirectory() as folder:
+        return 100 * simulate(config, out=folder, overwrite=True).final(Tier.CLOUD)
+
+
+def pair(seed: int, rounds: int | None, name: str) -> tuple[float, float]:
+    """The demo as it is and with the change, at one seed."""
+    with_it = cloud_accuracy(seed, rounds, CHANGES[name])
+    without = cloud_accuracy(seed, rounds, {})
+    print(f"seed {seed:<3} {without:6.2f} -> {with_it:6.2f}", file=sys.stderr)
+    return without, with_it
+
+
+def interval(differences: np.ndarray) -> tuple[float, float]:
+    """Student's 95% interval of the mean."""
+    n = len(differences)
+    half = T_975[n] * float(differences.std(ddof=1)) / math.sqrt(n)
+    return float(differences.mean()) - half, float(differences.mean()) + half
+
+
+def rows(name: str, pairs: np.ndarray) -> list[dict[str, object]]:
+    """Rows in the house's form for benchmarks."""
+    about = {"machine": platform.processor() or platform.machine(), "date": datetime.date.today().isoformat()}
+    difference = pairs[:, 1] - pairs[:, 0]
+    low, high = interval(difference)
+    goal = GOALS[name]
+    figures = [
+        ("cloud without", pairs[:, 0].mean(), None, None),
+        ("cloud with", pairs[:, 1].mean(), None, None),
+        ("difference, mean", difference.mean(), -goal, bool(difference.mean() >= -goal)),
+        ("difference, 95% interval from", low, -goal, low >= -goal),
+        ("difference, 95% interval to", high, None, None),
+    ]
+    return [
+        {
+            "figure": f"{name}, {len(pairs)} seeds: {figure}",
+            "value": float(value),
+            "unit": "points",
+            "goal": bound,
+            "holds": holds,
+            **about,
+        }
+        for figure, value, bound, holds in figures
+    ]
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("change", choices=sorted(CHANGES), nargs="?", default="int8")
+    parser.add_argument("--seeds", type=int, choices=sorted(T_975), default=20)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    seeds, rounds = (2, 3) if args.quick else (args.seeds, None)
+    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
+        pairs = np.array(list(pool.map(pair, range(seeds), [rounds] * seeds, [args.change] * seeds)))
+    found = rows(args.change, pairs)
+    if args.json:
+        print(json.dumps(found, indent=1))
+        return
+    for row in found:
+        print(f"{row['figure']:<50} {row['value']:7.2f} points")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""When a node takes its next turn, and which version it has: a pure function of what the node knows.
+
+Sync: a device follows its parent's version; a parent starts the next round by itself, so that an edge and its devices
+work on a round while the cloud still trains on the one before, and jumps to its parent's when it fell behind. Async: a
+turn is due whenever somebody said something new.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedagg_edge.fleet.config import RoundsConfig
+from fedagg_edge.records import Tier
+
+__all__ = ["Situation", "next_turn", "offline_pass_due"]
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What decides. Versions are -1 for none yet.
+
+    `done`: the last version this node finished. `target`: versions after which training is over (0: never). `parent`: the
+    newest version of the parent's knowledge here. `shared`: samples that the parent has committed (a cloud: that it
+    holds). `present`: children that have samples here and have spoken. `news`: knowledge here that was not trained on.
+    `idle`: seconds since the last turn ended. `offline`: whether the parent cannot be reached.
+    """
+
+    tier: Tier
+    done: int
+    target: int
+    parent: int
+    shared: int
+    present: int
+    news: bool
+    idle: float
+    offline: bool = False
+    finished: bool = False
+
+
+def next_turn(now: Situation, rounds: RoundsConfig) -> int | None:
+    """The version of the turn that is due, or None while there is nothing to do."""
+    if now.finished or now.shared == 0:
+        return None
+    if now.tier is not Tier.DEVICE and now.present < rounds.children and now.done < 0:
+        return None
+    version = _sync(now) if rounds.mode == "sync" else _async(now, rounds)
+    over = rounds.mode == "sync" and now.target > 0 and version is not None and version >= now.target
+    return None if over else version
+
+
+def _sync(now: Situation) -> int | None:
+    if now.tier is Tier.DEVICE:
+        return now.parent if now.parent > now.done else None
+    return max(now.done + 1, now.parent)
+
+
+def _async(now: Situation, rounds: RoundsConfig) -> int | None:
+    first = now.done < 0 and now.tier is not Tier.DEVICE  # somebody has to speak first: parents do
+    return now.done + 1 if first or now.news or now.idle >= rounds.idle else None
+
+
+def offline_pass_due(now: Situation, rounds: RoundsConfig) -> bool:
+    """Whether a device should train once more on what its parent said last, since it cannot be asked."""
+    return (
+        now.tier is Tier.DEVICE
+        and now.offline
+        and not now.finished
+        and now.parent >= 0
+        and now.shared > 0
+        and now.idle >= rounds.idle
+    )

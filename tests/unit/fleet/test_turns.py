@@ -1,0 +1,64 @@
+from dataclasses import replace
+
+import pytest
+
+from fedagg_edge.fleet.config import RoundsConfig
+from fedagg_edge.fleet.turns import Situation, next_turn, offline_pass_due
+from fedagg_edge.records import Tier
+
+SYNC, ASYNC = RoundsConfig(children=2), RoundsConfig(mode="async", children=2, idle=60.0)
+DEVICE = Situation(Tier.DEVICE, done=4, target=0, parent=4, shared=10, present=0, news=False, idle=0.0)
+EDGE = replace(DEVICE, tier=Tier.EDGE, present=2)
+CLOUD = replace(EDGE, tier=Tier.CLOUD, parent=-1)
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (DEVICE, None),
+        (replace(DEVICE, parent=5), 5),
+        (replace(DEVICE, parent=9), 9),
+        (replace(DEVICE, parent=5, shared=0), None),
+        (EDGE, 5),
+        (replace(EDGE, parent=3), 5),  # ahead of its parent, which still trains
+        (replace(EDGE, parent=8), 8),  # fell behind
+        (replace(EDGE, parent=-1, done=-1), 0),
+        (replace(EDGE, done=-1, present=1), None),  # the first round waits for all
+        (replace(EDGE, present=1), 5),  # a later one does not
+        (CLOUD, 5),
+        (replace(CLOUD, target=5), None),
+        (replace(CLOUD, finished=True), None),
+        (replace(DEVICE, parent=5, target=5), None),
+    ],
+)
+def test_sync(now, expected):
+    assert next_turn(now, SYNC) == expected
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (DEVICE, None),
+        (replace(DEVICE, news=True), 5),
+        (replace(DEVICE, idle=60.0), 5),
+        (replace(DEVICE, done=-1), None),  # nobody has spoken to it yet
+        (replace(EDGE, done=-1, parent=-1), 0),
+        (replace(EDGE, news=True), 5),
+        (CLOUD, None),
+        (replace(CLOUD, done=-1), 0),
+        (replace(CLOUD, news=True, finished=True), None),
+        (replace(CLOUD, news=True, target=3), 5),  # the target counts passes, not turns
+    ],
+)
+def test_async(now, expected):
+    assert next_turn(now, ASYNC) == expected
+
+
+def test_a_device_that_is_cut_off_goes_on_with_what_it_knows():
+    alone = replace(DEVICE, offline=True, idle=60.0)
+    assert offline_pass_due(alone, ASYNC)
+    assert not offline_pass_due(replace(alone, idle=59.0), ASYNC)
+    assert not offline_pass_due(replace(alone, offline=False), ASYNC)
+    assert not offline_pass_due(replace(alone, parent=-1), ASYNC)
+    assert not offline_pass_due(replace(alone, tier=Tier.EDGE), ASYNC)
+    assert not offline_pass_due(replace(alone, finished=True), ASYNC)

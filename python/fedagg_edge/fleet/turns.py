@@ -19,8 +19,8 @@ __all__ = ["Situation", "next_turn", "offline_pass_due"]
 class Situation:
     """What decides. Versions are -1 for none yet.
 
-    `done`: the last version this node finished. `target`: versions after which training is over (0: never). `parent`: the
-    newest version of the parent's knowledge here. `shared`: samples that the parent has committed (a cloud: that it
+    `done`: the last version this node finished. `target`: versions after which training is over (0: never). `parent`:
+    the newest version of the parent's knowledge here. `shared`: samples that the parent has committed (a cloud: that it
     holds). `present`: children that have samples here and have spoken. `news`: knowledge here that was not trained on.
     `idle`: seconds since the last turn ended. `offline`: whether the parent cannot be reached.
     """

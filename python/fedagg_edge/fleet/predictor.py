@@ -1,7 +1,7 @@
 """Answers for the application beside a device: always from the last good weights, never from half a step.
 
-It reads the checkpoints that the agent leaves, so it works inside the agent, in another thread, or in a process of its own,
-and an agent that is stopped in the middle of a round changes nothing for it.
+It reads the checkpoints that the agent leaves, so it works inside the agent, in another thread, or in a process of its
+own, and an agent that is stopped in the middle of a round changes nothing for it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Predictor:
 
         Raises DataError for samples of another shape, LearnerError before the node has weights to answer with.
         """
-        return np.argmax(self.logits(raw_N), axis=1)
+        return np.argmax(self.logits(raw_N), axis=1).astype(np.int64, copy=False)
 
     def logits(self, raw_N: NDArray[Any]) -> NDArray[np.float32]:
         """Logits float32 [N, C] of raw samples [N, *sample_shape]; raises as `predict` does."""

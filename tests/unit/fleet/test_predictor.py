@@ -51,8 +51,7 @@ def test_answers_while_weights_change_are_always_of_one_round(tmp_path):
     predictor, seen = Predictor(tmp_path, IdentityBridge(), learner), []
 
     def ask():
-        for _ in range(50):
-            seen.append(predictor.logits(X)[0].tolist())
+        seen.extend(predictor.logits(X)[0].tolist() for _ in range(50))
 
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:

@@ -1,0 +1,142 @@
+"""The parent's half of an exchange: take the child's knowledge, give what is new. Functions of the ledger, no state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedagg_edge.errors import DataError, RemoteProtocolError
+from fedagg_edge.records import NodeId
+from fedagg_edge.wire.chunks import check_payload, digest_of
+from fedagg_edge.wire.knowledge import knowledge_of, same_content, wire_knowledge
+from fedagg_edge.wire.limits import check
+from fedagg_edge.wire.messages import Exchange, Exchanged, Notice, WireKnowledge
+from fedagg_edge.wire.parent_log import bytes_of, entries_after
+from fedagg_edge.wire.refusal import Refusal
+from fedagg_edge.wire.state import ParentLedger, Peer
+from fedagg_edge.wire.terms import Terms, draining, finished, refuse_while_draining
+
+__all__ = ["Later", "check_have", "committed", "exchanged", "has_news", "take_knowledge", "take_receipts"]
+
+_RECEIPTS = 256  # kept a child
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Nothing new for `node` yet: wait for a wake-up or for `until` (Unix time), then `ParentEnd.resume`."""
+
+    node: NodeId
+    have: int
+    head: int
+    noticed: int
+    until: float
+
+
+def take_knowledge(terms: Terms, ledger: ParentLedger, peer: Peer, given: WireKnowledge, now: float) -> None:
+    """Commit the child's knowledge if it is newer than what is here; refuse what does not fit the link (422)."""
+    refuse_while_draining(ledger)
+    _check_shape(terms, given)
+    newest = ledger.newest(terms.link(peer.node), peer.node)
+    if newest is not None and given.version < newest.knowledge.version:
+        return  # a late copy: what is newer stands
+    if newest is not None and given.version == newest.knowledge.version:
+        if not same_content(given, newest):
+            raise Refusal(409, "conflict", f"knowledge.version: got {given.version} with other content than committed")
+        return
+    _check_rows(ledger, peer.node, given)
+    data = bytes_of("knowledge.payload", ledger, peer.node, given.payload)
+    try:
+        knowledge = knowledge_of(given, data, terms.federation, terms.link(peer.node), peer.node)
+    except Refusal:
+        raise
+    except RemoteProtocolError as e:
+        raise Refusal(422, "unfit", f"knowledge.payload: {e}") from e
+    ledger.put_knowledge(knowledge, given.basis, now)
+
+
+def _check_shape(terms: Terms, given: WireKnowledge) -> None:
+    limits = terms.limits
+    check("knowledge.classes", given.classes, limits.classes, "classes")
+    check("knowledge.rows", given.rows, limits.samples, "samples")
+    check_payload("knowledge.payload", given.payload, limits, limits.staged)
+    if given.format not in terms.formats:
+        raise Refusal(
+            422, "unfit", f"knowledge.format: got {given.format!r}, expected one of {', '.join(terms.formats)}"
+        )
+    if given.classes != terms.classes:
+        raise Refusal(422, "unfit", f"knowledge.classes: got {given.classes}, this link agreed on {terms.classes}")
+
+
+def _check_rows(ledger: ParentLedger, child: NodeId, given: WireKnowledge) -> None:
+    try:
+        rows = len(ledger.samples(child, given.digest.hex()))
+    except DataError as e:
+        text = f"knowledge.digest: got set {given.digest.hex()[:12]}, which no entry of this link has"
+        raise Refusal(422, "unknown_digest", text) from e
+    if given.rows != rows:
+        raise Refusal(422, "unfit", f"knowledge.rows: got {given.rows}, the set it names has {rows}")
+
+
+def take_receipts(ledger: ParentLedger, peer: Peer, receipts: tuple[bytes, ...]) -> None:
+    """Keep the child's signed receipts, each once."""
+    if not receipts:
+        return
+    key = f"receipts/{peer.node}"
+    kept = ledger.get(key)
+    known = list(kept) if isinstance(kept, list | tuple) else []
+    fresh = [r for r in dict.fromkeys(receipts) if digest_of(r) not in {digest_of(k) for k in known}]
+    check("receipts", len(known) + len(fresh), _RECEIPTS, "receipts")
+    if fresh:
+        ledger.put(key, [*known, *fresh])
+
+
+def committed(terms: Terms, ledger: ParentLedger, child: NodeId) -> int:
+    """The version of the child's newest knowledge here, -1 if there is none."""
+    newest = ledger.newest(terms.link(child), child)
+    return -1 if newest is None else newest.knowledge.version
+
+
+def has_news(terms: Terms, ledger: ParentLedger, asked: Later) -> bool:
+    """Whether there is anything that the child has not seen, or no use in waiting for it."""
+    newest = ledger.newest(terms.link(asked.node), terms.node)
+    return (
+        (newest is not None and newest.knowledge.version > asked.have)
+        or ledger.head(asked.node).entry > asked.head
+        or bool(ledger.notices(asked.node, asked.noticed))
+        or finished(ledger)
+        or draining(ledger) is not None
+    )
+
+
+def exchanged(terms: Terms, ledger: ParentLedger, asked: Later) -> Exchanged:
+    """What the parent has of the child and what the child has not seen."""
+    child = asked.node
+    newest = ledger.newest(terms.link(child), terms.node)
+    fresh = newest is not None and newest.knowledge.version > asked.have
+    return Exchanged(
+        version=committed(terms, ledger, child),
+        head=ledger.head(child).entry,
+        entries=entries_after(terms, ledger, child, asked.head),
+        knowledge=wire_knowledge(newest, terms.limits) if fresh and newest is not None else None,
+        notices=_notices(terms, ledger, child, asked.noticed),
+        finished=finished(ledger),
+        retry_after=draining(ledger) or 0.0,
+    )
+
+
+def _notices(terms: Terms, ledger: ParentLedger, child: NodeId, noticed: int) -> tuple[Notice, ...]:
+    """The notices behind `noticed` that fit into a quarter of a message, at least one if there is any."""
+    found: list[Notice] = []
+    room = terms.limits.message // 4
+    for stored in ledger.notices(child, noticed):
+        room -= len(stored.body) + len(stored.kind) + 16
+        if found and room < 0:
+            break
+        found.append(Notice(stored.number, stored.kind, stored.body))
+    return tuple(found)
+
+
+def check_have(ledger: ParentLedger, peer: Peer, asked: Exchange) -> None:
+    """Refuse (409) a child that knows more entries than there are: one of the two has lost some."""
+    head = ledger.head(peer.node).entry
+    if asked.head > head:
+        raise Refusal(409, "conflict", f"exchange.head: got {asked.head}, this log ends at {head}")

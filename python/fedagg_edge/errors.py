@@ -7,9 +7,13 @@
     |-- CheckpointError      a checkpoint is missing, corrupt or foreign
     |-- LearnerError         a model cannot do what was asked of it
     |-- ExportError          a model cannot be compiled for a device's runtime
+    |-- StorageError         a node's ledger cannot be opened, read or written
+    |   `-- StorageFull           no room: nothing was changed, what was committed stays readable
+    |       `-- OutboxFull        the parent was out of reach for so long that the outbox is at its bound
     `-- ProtocolError
         |-- LocalProtocolError    this node broke the protocol: our bug
         `-- RemoteProtocolError   the neighbour broke it: their bug, or an attack
+            `-- Conflict              other content for what was committed before
 
 A message is lower-case and has no full stop; it says what was got, what was expected and, where the reader can
 act, what to do. Kernels raise plain ValueError and TypeError: they are array functions.
@@ -24,13 +28,17 @@ __all__ = [
     "ArtefactError",
     "CheckpointError",
     "ConfigError",
+    "Conflict",
     "DataError",
     "ExportError",
     "FedaggError",
     "LearnerError",
     "LocalProtocolError",
+    "OutboxFull",
     "ProtocolError",
     "RemoteProtocolError",
+    "StorageError",
+    "StorageFull",
     "nearest",
 ]
 
@@ -63,6 +71,18 @@ class ExportError(FedaggError):
     """Raised when a model cannot be compiled for a device's runtime, or what was compiled is not right."""
 
 
+class StorageError(FedaggError):
+    """Raised when a ledger is corrupt, foreign, too new, locked for too long, or its disk fails."""
+
+
+class StorageFull(StorageError):
+    """Raised when there is no room for what was asked; the transaction was undone and reading goes on."""
+
+
+class OutboxFull(StorageFull):
+    """Raised when a node may keep no more for a parent that it cannot reach."""
+
+
 class ProtocolError(FedaggError):
     """Base class of broken exchanges between neighbours."""
 
@@ -73,6 +93,10 @@ class LocalProtocolError(ProtocolError):
 
 class RemoteProtocolError(ProtocolError):
     """Raised when a neighbour's message does not fit what the link agreed on."""
+
+
+class Conflict(RemoteProtocolError):
+    """Raised when a key or version that was committed comes again with other content."""
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:

@@ -22,8 +22,11 @@ class EmbeddingStore(Protocol):
         Appending what is there already changes nothing; a sample with other content than before raises DataError.
         """
 
-    def read(self, child: NodeId) -> Embeddings:
-        """All embeddings of the leaves below `child`, in canonical order; raise DataError if there are none."""
+    def read(self, child: NodeId, digest: str | None = None) -> Embeddings:
+        """All embeddings of the leaves below `child`, in canonical order, or those of the set that `digest` names.
+
+        Raises DataError if there are none, or if the store does not have that set.
+        """
 
     def read_all(self) -> Embeddings:
         """All embeddings of this node, in canonical order; raise DataError if there are none."""
@@ -47,11 +50,16 @@ class MemoryStore:
         self._by_child[child] = merged
         self._all = None
 
-    def read(self, child: NodeId) -> Embeddings:
-        """See `EmbeddingStore.read`."""
+    def read(self, child: NodeId, digest: str | None = None) -> Embeddings:
+        """See `EmbeddingStore.read`; only the current set is known."""
         if child not in self._by_child:
             raise DataError(f"store: nothing came through {child!r} yet")
-        return self._by_child[child]
+        found = self._by_child[child]
+        if digest is not None and digest != found.samples.digest:
+            raise DataError(
+                f"store: asked for set {digest[:12]} of {child!r}, only {found.samples.digest[:12]} is kept in memory"
+            )
+        return found
 
     def read_all(self) -> Embeddings:
         """See `EmbeddingStore.read_all`."""

@@ -36,6 +36,8 @@ LIGHT = [
     "distill",
     "node",
     "store",
+    "ledger.ledger",
+    "ledger.store",
     "checkpoint",
     "cli.main",
 ]

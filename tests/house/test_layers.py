@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "records"),
     ("_core", "kernels", "reference", "config", "tree", "seeds", "plugins", "npz", "holdout"),
     ("datasets", "partition", "samples", "store", "checkpoint", "packing", "learners", "export", "autoencoder"),
+    ("ledger",),
     ("bridge", "distill", "passes", "autoencoder.train"),  # training measures itself through the bridge
     ("node",),
     ("fleet",),

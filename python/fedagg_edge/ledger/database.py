@@ -1,0 +1,251 @@
+"""One SQLite connection: opened, checked and migrated; transactions that nest; SQLite's errors as ours.
+
+WAL with synchronous=FULL: what a transaction committed is on the disk when it returns. Several processes may have the
+file open, each thread its own connection. Whoever opens it first after a crash checks it before anybody uses it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fedagg_edge.errors import StorageError, StorageFull
+from fedagg_edge.files import sync_folder
+from fedagg_edge.ledger.failpoints import reach
+from fedagg_edge.ledger.schema import APPLICATION_ID, MIGRATIONS
+
+__all__ = ["Database"]
+
+_BUSY_SECONDS = 10.0
+_PAGE_BYTES = 4096
+_OLDEST = (3, 37, 0)  # STRICT tables
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}  # the second: no room for the shared index of the WAL
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class Database:
+    """A connection to the file at `path`; belongs to the thread that opened it.
+
+    `cache` keeps what was derived from rows that this connection read; who derives it from rows of the running
+    transaction calls `touch`, so that a rollback drops it.
+    """
+
+    def __init__(self, path: Path, *, busy_seconds: float = _BUSY_SECONDS, read_only: bool = False) -> None:
+        """Open `path`, making it if there is none; raise StorageError if that cannot be done."""
+        self.path = path
+        self.cache: dict[Hashable, Any] = {}
+        self._touched: set[Hashable] = set()
+        self._depth = 0
+        self._read_only = read_only
+        self._lock = -1
+        if sqlite3.sqlite_version_info < _OLDEST:
+            raise StorageError(f"sqlite: got {sqlite3.sqlite_version}, expected 3.37 or newer; upgrade the system's")
+        if read_only and not path.is_file():
+            raise StorageError(f"{path}: no ledger here")
+        with self._mapped():
+            mode = "ro" if read_only else "rwc"
+            self._connection = sqlite3.connect(
+                f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=busy_seconds
+            )
+        try:
+            self._set_up()
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self) -> None:
+        if self._read_only:
+            self._check_header()
+            return
+        first, unclean = self._take_lock()
+        for pragma in (f"page_size={_PAGE_BYTES}", "auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=FULL"):
+            self.execute(f"PRAGMA {pragma}")
+        for pragma in ("foreign_keys=ON", "secure_delete=ON", "temp_store=MEMORY", "trusted_schema=OFF"):
+            self.execute(f"PRAGMA {pragma}")
+        self._check_header()
+        if first and unclean:
+            self.check()
+        self._migrate()
+        if first:
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+
+    def _take_lock(self) -> tuple[bool, bool]:
+        """(nobody else has it open, the last one to have it died). The WAL goes when the last one closes."""
+        log = self.path.with_name(self.path.name + "-wal")
+        unclean = log.is_file() and log.stat().st_size > 0
+        self._lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(self._lock, fcntl.LOCK_SH)  # waits while the first one checks
+            return False, False
+        return True, unclean
+
+    def _check_header(self) -> None:
+        application, version = self.one("PRAGMA application_id")[0], self.one("PRAGMA user_version")[0]
+        if (application, version) == (0, 0) and not self.one("SELECT count(*) FROM sqlite_master")[0]:
+            return  # new
+        if application != APPLICATION_ID:
+            raise StorageError(f"{self.path}: not a ledger of fedagg-edge; give another path or move the file away")
+        if version > len(MIGRATIONS):
+            raise StorageError(
+                f"{self.path}: has schema {version}, this version of fedagg-edge reads up to {len(MIGRATIONS)}; "
+                "upgrade fedagg-edge on this machine"
+            )
+
+    def _migrate(self) -> None:
+        if self.one("PRAGMA user_version")[0] >= len(MIGRATIONS):
+            return
+        with self.transaction():
+            for number in range(self.one("PRAGMA user_version")[0], len(MIGRATIONS)):
+                for statement in filter(str.strip, MIGRATIONS[number].split(";\n")):
+                    self.execute(statement)
+                reach("database.migrate.after-statements")
+                self.execute(f"PRAGMA user_version={number + 1}")
+            self.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        sync_folder(self.path.parent)
+
+    def check(self) -> None:
+        """Read the whole file; raise StorageError, naming the first fault, if it is damaged."""
+        found = self.one("PRAGMA quick_check(1)")[0]
+        if found != "ok":
+            raise self._damaged(found)
+
+    def close(self) -> None:
+        """Close; what was not committed is undone. Closing again does nothing."""
+        with suppress(AttributeError, sqlite3.Error):
+            self._connection.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    # statements
+
+    def execute(self, sql: str, values: Iterable[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement."""
+        self._check_running()
+        with self._mapped():
+            return self._connection.execute(sql, tuple(values))
+
+    def one(self, sql: str, values: Iterable[Any] = ()) -> Any:
+        """The first row, or None."""
+        self._check_running()
+        with self._mapped():
+            return self._connection.execute(sql, tuple(values)).fetchone()
+
+    def all(self, sql: str, values: Iterable[Any] = ()) -> list[Any]:
+        """All rows."""
+        self._check_running()
+        with self._mapped():
+            return self._connection.execute(sql, tuple(values)).fetchall()
+
+    def _check_running(self) -> None:
+        # a full disk may undo the whole transaction: whoever catches that must not go on statement by statement
+        if self._depth and not self._connection.in_transaction:
+            raise StorageFull(f"{self.path}: the disk failed and the whole transaction was undone; try again")
+
+    # transactions
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is committed or nothing; joins the one that is running."""
+        if self._depth:
+            yield
+            return
+        self.execute("BEGIN IMMEDIATE")
+        self._depth = 1
+        try:
+            yield
+            reach("database.commit.before")
+            self.execute("COMMIT")
+            reach("database.commit.after")
+        except BaseException:
+            with suppress(StorageError):  # SQLite has undone it itself when the disk was full
+                self.execute("ROLLBACK")
+            self._drop_touched()
+            raise
+        finally:
+            self._depth = 0
+            self._touched.clear()
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """As `transaction`, but inside a running one an exception undoes this part alone."""
+        if not self._depth:
+            with self.transaction():
+                yield
+            return
+        name = f"s{self._depth}"
+        self.execute(f"SAVEPOINT {name}")
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            with suppress(StorageError):
+                self.execute(f"ROLLBACK TO {name}")
+                self.execute(f"RELEASE {name}")
+            self._drop_touched()
+            raise
+        else:
+            self.execute(f"RELEASE {name}")
+        finally:
+            self._depth -= 1
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All reads inside see one state."""
+        if self._connection.in_transaction:
+            yield
+            return
+        self.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with suppress(StorageError):
+                self.execute("COMMIT")
+
+    def touch(self, key: Hashable) -> None:
+        """`cache[key]` now rests on rows that may be undone."""
+        if self._depth:
+            self._touched.add(key)
+
+    def _drop_touched(self) -> None:
+        for key in self._touched:
+            self.cache.pop(key, None)
+
+    # room
+
+    def scrub(self) -> bool:
+        """Give freed pages back and empty the WAL, so that erased bytes are in no file; False if a reader holds it up."""
+        self.execute("PRAGMA incremental_vacuum").fetchall()
+        reach("database.scrub.before-checkpoint")
+        return bool(self.one("PRAGMA wal_checkpoint(TRUNCATE)")[0] == 0)
+
+    # errors
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as e:
+            raise self._error(e) from e
+
+    def _error(self, e: sqlite3.Error) -> StorageError:
+        code = getattr(e, "sqlite_errorcode", 0)
+        if code in _FULL:
+            return StorageFull(f"{self.path}: no room: {e}; nothing was changed, free space on its disk and try again")
+        if code & 0xFF in _DAMAGED:
+            return self._damaged(str(e))
+        if code & 0xFF == sqlite3.SQLITE_BUSY:
+            return StorageError(f"{self.path}: locked by another process for too long; find it with fuser")
+        return StorageError(f"{self.path}: {getattr(e, 'sqlite_errorname', type(e).__name__)}: {e}")
+
+    def _damaged(self, fault: str) -> StorageError:
+        return StorageError(
+            f"{self.path}: damaged: {fault}; move the file away and start: embeddings come back from the neighbours"
+        )

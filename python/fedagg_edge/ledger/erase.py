@@ -1,0 +1,111 @@
+"""Making rows unreadable for good: payloads are rewritten without them, freed pages are zeroed, the WAL is emptied."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fedagg_edge.ledger import log, payloads
+from fedagg_edge.ledger._payload import OWN, dump_embeddings, dump_samples, load_embeddings
+from fedagg_edge.ledger.database import Database
+from fedagg_edge.ledger.failpoints import reach
+from fedagg_edge.ledger.fold import Fold, only, without
+from fedagg_edge.ledger.log import Kind
+from fedagg_edge.records import NodeId, SampleSet
+
+__all__ = ["Receipt", "compact", "erase_everywhere", "erase_knowledge", "erase_rows", "erase_waiting", "of_origin"]
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What `forget` removed at one node. `digests`: of each link's set afterwards; `scrubbed`: no file of the ledger
+    holds the bytes any more (False: another process was reading, the next scrub does it)."""
+
+    node: str
+    origin: str
+    rows: int
+    knowledge: int
+    freed: int  # bytes of payload
+    digests: dict[str, str]
+    at: float
+    scrubbed: bool
+
+
+def erase_rows(db: Database, child: NodeId, gone: SampleSet) -> int:
+    """Rewrite the link's payloads without the rows of `gone`; the bytes freed."""
+    freed = 0
+    for number, stored, ids in db.all(
+        "SELECT number, payload, ids FROM entries WHERE child = ? AND kind = ?", (child, int(Kind.APPEND))
+    ):
+        new = _reduced(db, stored, gone)
+        if new is not None:
+            values = (new[0], ids or new[1], child, number)
+            db.execute("UPDATE entries SET payload = ?, ids = ? WHERE child = ? AND number = ?", values)
+            reach("erase.rows.after-entry")
+            freed += payloads.drop_unused(db, stored)
+    db.execute("UPDATE links SET epoch = epoch + 1 WHERE child = ?", (child,))
+    db.touch(("fold", child))
+    return freed
+
+
+def erase_waiting(db: Database, gone: SampleSet) -> int:
+    """Rewrite the batches that wait without the rows of `gone`; keys and ids stay, as a batch may be on its way."""
+    freed = 0
+    for key, stored in db.all("SELECT key, payload FROM outbox WHERE kind = ?", (int(Kind.APPEND),)):
+        new = _reduced(db, stored, gone)
+        if new is not None:
+            db.execute("UPDATE outbox SET payload = ? WHERE key = ?", (new[0], key))
+            freed += payloads.drop_unused(db, stored)
+    return freed
+
+
+def _reduced(db: Database, stored: int, gone: SampleSet) -> tuple[int, bytes] | None:
+    """(the payload without the rows of `gone`, its ids before); None if it has none of them."""
+    rows = load_embeddings(payloads.read(db, stored), OWN)
+    left = without(rows.samples, gone)
+    if len(left) == len(rows):
+        return None
+    return payloads.keep(db, dump_embeddings(only(rows, left))), dump_samples(rows.samples)
+
+
+def erase_everywhere(db: Database, gone: SampleSet) -> int:
+    """Erase the rows of `gone` on all links and in the outbox; the bytes freed."""
+    return sum(erase_rows(db, child, gone) for child in log.links(db)) + erase_waiting(db, gone)
+
+
+def of_origin(db: Database, origin: NodeId) -> SampleSet:
+    """Every sample of `origin` that any log or the outbox ever named and whose row is not erased."""
+    state = Fold()
+    tables = "SELECT payload FROM entries WHERE kind = ?1 UNION SELECT payload FROM outbox WHERE kind = ?1"
+    for (stored,) in db.all(tables, (int(Kind.APPEND),)):
+        rows = load_embeddings(payloads.read(db, stored), OWN)
+        if origin in rows.samples.origins:
+            mine = SampleSet.of(origin, rows.samples.counters[rows.samples.origins.index(origin)])
+            state.add(1, only(rows, mine))
+    return state.samples()
+
+
+def erase_knowledge(db: Database, origin: NodeId) -> int:
+    """Empty the knowledge on links whose rows were of `origin`; their versions stay taken. How many."""
+    emptied = 0
+    for child, digest in db.all("SELECT DISTINCT child, digest FROM knowledge WHERE logits IS NOT NULL"):
+        if child == origin or _names(db, child, digest, origin):
+            done = db.execute("UPDATE knowledge SET logits = NULL WHERE child = ? AND digest = ?", (child, digest))
+            emptied += done.rowcount
+    return emptied
+
+
+def _names(db: Database, child: NodeId, digest: str, origin: NodeId) -> bool:
+    row = db.one("SELECT max(number) FROM entries WHERE child = ? AND digest = ?", (child, digest))
+    return row[0] is not None and origin in log.fold(db, child).samples(row[0]).origins
+
+
+def compact(db: Database, child: NodeId, before: int) -> int:
+    """Erase rows that left the link's set up to entry `before`; sets before that entry can then not be read."""
+    state = log.fold(db, child)
+    past = Fold()
+    for stored, number in db.all(
+        "SELECT payload, number FROM entries WHERE child = ? AND kind = ?", (child, int(Kind.APPEND))
+    ):
+        if number <= before:
+            past.add(1, load_embeddings(payloads.read(db, stored), OWN))
+    kept = state.samples(before)
+    return erase_rows(db, child, without(without(past.samples(), kept), state.samples()))

@@ -1,0 +1,72 @@
+"""The newest knowledge of each publisher on each link, and the one before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fedagg_edge.errors import Conflict
+from fedagg_edge.ledger._payload import dump_logits, load_logits
+from fedagg_edge.ledger.database import Database
+from fedagg_edge.ledger.failpoints import reach
+from fedagg_edge.records import Knowledge, Link, NodeId
+
+__all__ = ["Stored", "get", "newest", "put"]
+
+_KEEP = 2
+_COLUMNS = "federation, version, digest, view_seed, format, rows, classes, logits, basis, at"
+_WHERE = "child = ? AND parent = ? AND publisher = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Knowledge, the receiver's version that it was based on (-1: none), and when it arrived (seconds since 1970)."""
+
+    knowledge: Knowledge
+    basis: int
+    at: float
+
+
+def put(db: Database, knowledge: Knowledge, basis: int, at: float) -> bool:
+    """Keep `knowledge`; False if it, or a newer one, was there. Raises Conflict for a version with other content."""
+    k, logits = knowledge, dump_logits(knowledge.logits)
+    where = (k.link.child, k.link.parent, k.publisher)
+    rows, classes = k.logits.value_NC.shape
+    said = (k.federation, k.version, k.digest, k.view_seed, str(k.logits.format), rows, classes)
+    with db.savepoint():
+        known = db.all(f"SELECT {_COLUMNS} FROM knowledge WHERE {_WHERE} ORDER BY version DESC", where)
+        same = next((row for row in known if row[1] == k.version), None)
+        if same is not None and (same[:7] != said or same[7] not in (None, logits)):
+            raise Conflict(f"knowledge on {k.link}: version {k.version} of {k.publisher} came with two contents")
+        if known and known[0][1] >= k.version:
+            return False
+        db.execute(
+            "INSERT INTO knowledge VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*where, k.version, basis, at, k.federation, k.digest, k.view_seed, str(k.logits.format), rows, classes,
+             logits),
+        )  # fmt: skip
+        reach("knowledge.put.after-insert")
+        if len(known) >= _KEEP:
+            db.execute(f"DELETE FROM knowledge WHERE {_WHERE} AND version < ?", (*where, known[_KEEP - 2][1]))
+            reach("knowledge.put.after-delete")
+    return True
+
+
+def newest(db: Database, link: Link, publisher: NodeId) -> Stored | None:
+    """The newest that was not forgotten."""
+    sql = f"SELECT {_COLUMNS} FROM knowledge WHERE {_WHERE} AND logits IS NOT NULL ORDER BY version DESC LIMIT 1"
+    return _stored(link, publisher, db.one(sql, (link.child, link.parent, publisher)))
+
+
+def get(db: Database, link: Link, publisher: NodeId, version: int) -> Stored | None:
+    """That of `version`, None if it is not kept."""
+    sql = f"SELECT {_COLUMNS} FROM knowledge WHERE {_WHERE} AND version = ? AND logits IS NOT NULL"
+    return _stored(link, publisher, db.one(sql, (link.child, link.parent, publisher, version)))
+
+
+def _stored(link: Link, publisher: NodeId, row: Any) -> Stored | None:
+    if row is None:
+        return None
+    federation, version, digest, view_seed, form, rows, classes, logits, basis, at = row
+    packed = load_logits(logits, form, rows, classes)
+    return Stored(Knowledge(federation, link, publisher, version, digest, view_seed, packed), basis, at)

@@ -1,0 +1,350 @@
+"""`Ledger`: the durable state of one node, whatever its tier. One a thread; see docs/fleet.md.
+
+A facade: each method is one function of this package in one transaction (or in the caller's), with the node's options
+filled in. What an entry sets in motion is put together here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from numpy.typing import NDArray
+
+from fedagg_edge.errors import DataError, StorageError
+from fedagg_edge.ledger import chunks, erase, knowledge, log, moves, nodes, notices, outbox, relay
+from fedagg_edge.ledger._payload import OWN, load_samples
+from fedagg_edge.ledger.database import Database
+from fedagg_edge.ledger.erase import Receipt
+from fedagg_edge.ledger.failpoints import reach
+from fedagg_edge.ledger.knowledge import Stored
+from fedagg_edge.ledger.log import By, Kind, LogEntry, Position
+from fedagg_edge.ledger.outbox import Batch, Bounds
+from fedagg_edge.records import Embeddings, Knowledge, Link, NodeId, SampleSet, Tier
+
+__all__ = ["Ledger", "Options"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`hold_labels`: labels do not go to the own parent. `staged`: bytes of chunks per node. `clock`: seconds since
+    1970."""
+
+    tier: Tier = Tier.DEVICE
+    hold_labels: bool = False
+    outbox: Bounds = field(default_factory=Bounds)
+    staged: int = 256 << 20
+    busy_seconds: float = 10.0
+    clock: Callable[[], float] = time.time
+
+
+class Ledger:
+    """See the module; `open` makes one."""
+
+    def __init__(self, db: Database, node: NodeId, federation: str, options: Options) -> None:
+        self.db, self.node, self.federation, self.options = db, node, federation, options
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        node: NodeId,
+        federation: str,
+        options: Options | None = None,
+        read_only: bool = False,
+    ) -> Ledger:
+        """Open the file at `path`, making it if it is not there; raise StorageError if it cannot be used as `node`'s."""
+        options = options or Options()
+        db = Database(path, busy_seconds=options.busy_seconds, read_only=read_only)
+        ledger = cls(db, node, federation, options)
+        try:
+            ledger._introduce()
+        except BaseException:
+            db.close()
+            raise
+        return ledger
+
+    def _introduce(self) -> None:
+        mine = {"node": str(self.node), "federation": self.federation, "tier": str(self.options.tier)}
+        known = self.get("ledger.identity")
+        if known is None:
+            self.put("ledger.identity", mine)
+        elif known != mine:
+            raise StorageError(f"{self.db.path}: is the ledger of {known}, this is {mine}; give each its own path")
+
+    @property
+    def relays(self) -> bool:
+        """Whether children's entries go on to a parent."""
+        return self.options.tier is Tier.EDGE
+
+    def close(self) -> None:
+        """Close; again does nothing."""
+        self.db.close()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All or nothing; joins a running one."""
+        return self.db.transaction()
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """One operation of a group: its failure undoes it alone."""
+        return self.db.savepoint()
+
+    # facts
+
+    def get(self, key: str) -> Any:
+        """The value of a fact, None if there is none."""
+        row = self.db.one("SELECT value FROM facts WHERE key = ?", (key,))
+        return None if row is None else msgspec.msgpack.decode(row[0])
+
+    def put(self, key: str, value: Any) -> None:
+        """Set a fact to a value that msgpack can say."""
+        self.db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, msgspec.msgpack.encode(value)))
+
+    # logs: the parent's end
+
+    def head(self, child: NodeId) -> Position:
+        """See `log.head`."""
+        return log.head(self.db, child)
+
+    def append(self, child: NodeId, kind: int, payload: bytes, *, key: int | None, by: By) -> Position:
+        """Commit an entry on a child's link with all that it sets in motion; see `log.append`.
+
+        The same key again is answered with the same entry. Raises Conflict, DataError, OutboxFull, StorageFull.
+        """
+        if child == self.node:
+            raise DataError(f"link {child}: the parent leads the own log; use send, accept and follow")
+        with self.db.savepoint():
+            before = self.head(child).entry
+            done = log.append(self.db, child, Kind(kind), payload, key=key, by=by, at=self._now())
+            if not done.already:
+                reach("ledger.append.after-entry")
+                if kind == Kind.APPEND:
+                    moves.redirect(self.db, child, payload, self._now())
+                else:
+                    self._erase(child, payload)
+                self._relay(child, before)
+                reach("ledger.append.after-relay")
+        return done
+
+    def _relay(self, child: NodeId, after: int) -> None:
+        if not self.relays:
+            return
+        for entry in log.entries(self.db, child, after, inline=1 << 30):
+            bounds = self.options.outbox
+            relay.up(self.db, self.node, entry.kind, entry.payload or b"", hold_labels=self.options.hold_labels,
+                     bounds=bounds, now=self._now())  # fmt: skip
+
+    def _erase(self, child: NodeId, payload: bytes) -> None:
+        gone = load_samples(payload, OWN)
+        erase.erase_rows(self.db, child, gone)
+        if self.relays:
+            gone = relay.nowhere(self.db, self.node, gone)
+            erase.erase_rows(self.db, self.node, gone)
+            erase.erase_waiting(self.db, gone)
+
+    def entries(self, child: NodeId, after: int, limit: int = 256, inline: int = log.INLINE) -> list[LogEntry]:
+        """See `log.entries`."""
+        return log.entries(self.db, child, after, limit, inline)
+
+    def entry_bytes(self, child: NodeId, number: int, start: int = 0, size: int | None = None) -> bytes:
+        """See `log.entry_bytes`."""
+        return log.entry_bytes(self.db, child, number, start, size)
+
+    def samples(self, child: NodeId, digest: str | None = None) -> SampleSet:
+        """See `log.samples`."""
+        return log.samples(self.db, child, digest)
+
+    def embeddings(self, child: NodeId, digest: str | None = None) -> Embeddings:
+        """See `log.embeddings`; on the own link, labels that were held back from the parent are filled in."""
+        found = log.embeddings(self.db, child, digest)
+        return relay.with_labels(self.db, self.node, found) if child == self.node and self.relays else found
+
+    def remaining(self, child: NodeId, digest: str) -> tuple[Embeddings, NDArray[Any]]:
+        """See `log.remaining`."""
+        return log.remaining(self.db, child, digest)
+
+    # the own log: the child's end
+
+    def send(self, embeddings: Embeddings) -> int | None:
+        """Put rows into the outbox; the batch's key, None if the parent has or will get them all. Raises OutboxFull."""
+        with self.db.savepoint():
+            return outbox.put_rows(self.db, self.node, embeddings, self.options.outbox, self._now())
+
+    def pending(self, limit: int = 256, inline: int = log.INLINE) -> list[Batch]:
+        """See `outbox.pending`."""
+        return outbox.pending(self.db, limit, inline)
+
+    def batch_bytes(self, key: int, start: int = 0, size: int | None = None) -> bytes:
+        """See `outbox.batch_bytes`."""
+        return outbox.batch_bytes(self.db, key, start, size)
+
+    def acknowledged(self) -> Position:
+        """The last entry of the own log that is known to be committed by the parent."""
+        return log.head(self.db, self.node)
+
+    def set_acknowledged(self, key: int, entry: int, digest: str) -> Position:
+        """The parent committed batch `key`; see `outbox.accept`."""
+        return outbox.accept(self.db, self.node, key, entry, digest)
+
+    def follow(self, news: Iterable[LogEntry]) -> Position:
+        """Apply the parent's entries and hand them down to the children; see `outbox.follow`."""
+        with self.db.savepoint():
+            news = list(news)
+            before = self.acknowledged().entry
+            done = outbox.follow(self.db, self.node, news)
+            new = [entry for entry in news if entry.number > before]
+            relay.down(self.db, self.node, new, self._now())
+            for entry in new:
+                if entry.kind is Kind.FORGET:
+                    erase.erase_everywhere(self.db, load_samples(entry.payload or b"", OWN))
+        return done
+
+    def rebase(self, news: Iterable[LogEntry], fence: int) -> Position:
+        """Change parents; see `outbox.rebase`."""
+        with self.db.savepoint():
+            return outbox.rebase(self.db, self.node, news, fence, self._now())
+
+    def retire(self, samples: SampleSet) -> bool:
+        """Retention on a device: erase own samples here and have every ancestor forget them; whether all is scrubbed."""
+        with self.db.transaction():
+            outbox.put_forget(self.db, self.node, samples, self._now())
+            erase.erase_everywhere(self.db, samples)
+        return self.db.scrub()
+
+    # moves
+
+    def owner(self, origin: NodeId) -> moves.Owner | None:
+        """See `moves.owner`."""
+        return moves.owner(self.db, origin)
+
+    def move_in(self, child: NodeId, embeddings: Embeddings, fence: int) -> Position:
+        """See `moves.move_in`; at an edge the rows go on to the parent unless it has them."""
+        with self.db.savepoint():
+            before = self.head(child).entry
+            done = moves.move_in(self.db, child, embeddings, fence, node=self.node, now=self._now())
+            self._relay(child, before)
+        return done
+
+    def compact(self, child: NodeId, before: int) -> int:
+        """See `erase.compact`."""
+        with self.db.savepoint():
+            return erase.compact(self.db, child, before)
+
+    def forget(self, origin: NodeId) -> Receipt:
+        """Remove every row of `origin`, its staged chunks and the knowledge that was about its rows; the receipt.
+
+        Not inside a transaction: the receipt says whether the bytes are gone from the files.
+        """
+        with self.db.transaction():
+            gone = erase.of_origin(self.db, origin)
+            emptied = erase.erase_knowledge(self.db, origin)
+            for child in log.links(self.db):
+                if child != self.node:
+                    relay.forget_rows(self.db, child, gone, self._now())
+            if self.options.tier is not Tier.CLOUD:
+                outbox.put_forget(self.db, self.node, gone, self._now())
+            freed = erase.erase_everywhere(self.db, gone)
+            reach("ledger.forget.after-erase")
+            chunks.drop(self.db, origin)
+            digests = {str(child): self.head(child).digest for child in log.links(self.db)}
+        return Receipt(node=self.node, origin=origin, rows=len(gone), knowledge=emptied, freed=freed, digests=digests,
+                       at=self._now(), scrubbed=self.db.scrub())  # fmt: skip
+
+    # chunks
+
+    def stage(self, node: NodeId, digest: bytes, content: bytes) -> None:
+        """See `chunks.stage`."""
+        chunks.stage(self.db, node, digest, content, self.options.staged, self._now())
+
+    def missing(self, node: NodeId, digests: Iterable[bytes]) -> tuple[bytes, ...]:
+        """See `chunks.missing`."""
+        return chunks.missing(self.db, node, digests)
+
+    def take(self, node: NodeId, digests: Iterable[bytes]) -> bytes:
+        """The staged chunks joined; they are staged no more once the transaction commits."""
+        digests = tuple(digests)
+        with self.db.savepoint():
+            whole = chunks.take(self.db, node, digests)
+            chunks.drop(self.db, node, digests)
+        return whole
+
+    def drop_staged(self, older_than: float) -> int:
+        """See `chunks.sweep`."""
+        return chunks.sweep(self.db, older_than)
+
+    # knowledge
+
+    def put_knowledge(self, known: Knowledge, basis: int, at: float | None = None) -> bool:
+        """See `knowledge.put`."""
+        return knowledge.put(self.db, known, basis, self._now() if at is None else at)
+
+    def newest(self, link: Link, publisher: NodeId) -> Stored | None:
+        """See `knowledge.newest`."""
+        return knowledge.newest(self.db, link, publisher)
+
+    def knowledge(self, link: Link, publisher: NodeId, version: int) -> Stored | None:
+        """See `knowledge.get`."""
+        return knowledge.get(self.db, link, publisher, version)
+
+    # nodes and notices
+
+    def enrol(self, node: NodeId, role: Tier, serial: str) -> None:
+        """See `nodes.enrol`."""
+        nodes.enrol(self.db, node, role, serial, self._now())
+
+    def leave(self, node: NodeId) -> None:
+        """See `nodes.leave`."""
+        nodes.leave(self.db, node)
+
+    def revoke(self, node: NodeId) -> int:
+        """See `nodes.revoke`."""
+        return nodes.revoke(self.db, node, self._now())
+
+    def revocations(self) -> int:
+        """See `nodes.revocations`."""
+        return nodes.revocations(self.db)
+
+    def revoked_serials(self) -> list[str]:
+        """See `nodes.revoked_serials`."""
+        return nodes.revoked_serials(self.db)
+
+    def facts_of(self, node: NodeId) -> nodes.NodeFacts | None:
+        """See `nodes.node`."""
+        return nodes.node(self.db, node)
+
+    def children(self) -> list[NodeId]:
+        """See `nodes.children`."""
+        return nodes.children(self.db)
+
+    def put_token(self, digest: bytes, node: NodeId | None, role: Tier, expires: float) -> None:
+        """See `nodes.put_token`."""
+        nodes.put_token(self.db, digest, node, role, expires)
+
+    def spend_token(self, digest: bytes, now: float) -> nodes.Token | None:
+        """See `nodes.spend_token`."""
+        return nodes.spend_token(self.db, digest, now)
+
+    def notify(self, child: NodeId | None, kind: str, body: bytes) -> int:
+        """See `notices.put`."""
+        return notices.put(self.db, child, kind, body, self._now())
+
+    def notices(self, child: NodeId, after: int) -> list[notices.Notice]:
+        """See `notices.after`."""
+        return notices.after(self.db, child, after)
+
+    def count_usage(self, node: NodeId, requests: int, size: int) -> None:
+        """See `nodes.count_usage`."""
+        nodes.count_usage(self.db, node, requests, size)
+
+    def usage(self, node: NodeId) -> nodes.Usage:
+        """See `nodes.usage`."""
+        return nodes.usage(self.db, node)
+
+    def _now(self) -> float:
+        return self.options.clock()

@@ -1,0 +1,133 @@
+"""A parent's children: who is enrolled, with which certificates, who is revoked, and the tokens that let nodes in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedagg_edge.errors import DataError
+from fedagg_edge.ledger.database import Database
+from fedagg_edge.ledger.failpoints import reach
+from fedagg_edge.records import NodeId, Tier
+
+__all__ = ["NodeFacts", "Token", "Usage", "children", "count_usage", "enrol", "leave", "node", "put_token",
+           "revocations", "revoke", "revoked_serials", "spend_token", "usage"]  # fmt: skip
+
+_REVISION = "nodes.revision"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """A node: its role, its newest certificate's serial, times in seconds since 1970."""
+
+    node: NodeId
+    role: Tier
+    serial: str
+    enrolled: float
+    active: bool
+    revoked: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a token buys; `node` None: any id."""
+
+    node: NodeId | None
+    role: Tier
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a node has asked for since it was enrolled."""
+
+    requests: int
+    bytes: int
+
+
+def enrol(db: Database, name: NodeId, role: Tier, serial: str, now: float) -> None:
+    """Take in a node, or its next certificate. Raises DataError if it is revoked or was enrolled in another role."""
+    with db.savepoint():
+        known = node(db, name)
+        if known is not None and (known.revoked is not None or known.role is not role):
+            state = "is revoked" if known.revoked is not None else f"is enrolled as {known.role}"
+            raise DataError(f"node {name} {state}; enrol it under another id")
+        db.execute(
+            "INSERT INTO nodes VALUES (?, ?, ?, ?, 1, NULL)"
+            " ON CONFLICT (node) DO UPDATE SET serial = excluded.serial, active = 1",
+            (name, str(role), serial, now),
+        )
+        reach("nodes.enrol.after-node")
+        db.execute("INSERT OR IGNORE INTO serials VALUES (?, ?, ?)", (serial, name, now))
+
+
+def node(db: Database, name: NodeId) -> NodeFacts | None:
+    """The facts of a node."""
+    row = db.one("SELECT node, role, serial, enrolled, active, revoked FROM nodes WHERE node = ?", (name,))
+    return None if row is None else NodeFacts(row[0], Tier(row[1]), row[2], row[3], bool(row[4]), row[5])
+
+
+def children(db: Database) -> list[NodeId]:
+    """Those enrolled here that have neither left nor been revoked, ascending."""
+    return [row[0] for row in db.all("SELECT node FROM nodes WHERE active = 1 AND revoked IS NULL ORDER BY node")]
+
+
+def leave(db: Database, name: NodeId) -> None:
+    """The node has another parent now; its certificate stays good."""
+    db.execute("UPDATE nodes SET active = 0 WHERE node = ?", (name,))
+
+
+def revoke(db: Database, name: NodeId, now: float) -> int:
+    """Refuse the node from now on, whatever certificate it shows; the revision of the list after that."""
+    with db.savepoint():
+        done = db.execute("UPDATE nodes SET revoked = ?, active = 0 WHERE node = ? AND revoked IS NULL", (now, name))
+        if not done.rowcount and node(db, name) is None:
+            raise DataError(f"node {name}: not enrolled here")
+        if done.rowcount:
+            db.execute(
+                "INSERT INTO facts VALUES (?, x'31') ON CONFLICT (key) DO UPDATE"
+                " SET value = CAST(CAST(CAST(value AS TEXT) AS INTEGER) + 1 AS BLOB)",
+                (_REVISION,),
+            )
+    return revocations(db)
+
+
+def revocations(db: Database) -> int:
+    """The revision of the list of revoked nodes: one more with each."""
+    row = db.one("SELECT value FROM facts WHERE key = ?", (_REVISION,))
+    return 0 if row is None else int(row[0])
+
+
+def revoked_serials(db: Database) -> list[str]:
+    """Serials of all certificates of revoked nodes, ascending."""
+    sql = "SELECT serial FROM serials JOIN nodes USING (node) WHERE revoked IS NOT NULL ORDER BY serial"
+    return [row[0] for row in db.all(sql)]
+
+
+def put_token(db: Database, digest: bytes, name: NodeId | None, role: Tier, expires: float) -> None:
+    """Allow one enrolment to whoever shows the token whose SHA-256 is `digest`."""
+    db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, NULL)", (digest, name, str(role), expires))
+
+
+def spend_token(db: Database, digest: bytes, now: float) -> Token | None:
+    """What the token buys, once: of two that ask at the same time one gets None, as for an expired or unknown one."""
+    with db.savepoint():
+        sql = "UPDATE tokens SET spent = ?1 WHERE hash = ?2 AND spent IS NULL AND expires > ?1"
+        if not db.execute(sql, (now, digest)).rowcount:
+            return None
+        reach("nodes.spend-token.after-update")
+        name, role, expires = db.one("SELECT node, role, expires FROM tokens WHERE hash = ?", (digest,))
+        return Token(name, Tier(role), expires)
+
+
+def count_usage(db: Database, name: NodeId, requests: int, size: int) -> None:
+    """Add to a node's counters."""
+    db.execute(
+        "INSERT INTO usage VALUES (?1, ?2, ?3) ON CONFLICT (node) DO UPDATE"
+        " SET requests = requests + ?2, bytes = bytes + ?3",
+        (name, requests, size),
+    )
+
+
+def usage(db: Database, name: NodeId) -> Usage:
+    """A node's counters."""
+    return Usage(*(db.one("SELECT requests, bytes FROM usage WHERE node = ?", (name,)) or (0, 0)))

@@ -1,0 +1,258 @@
+"""Batches of this node for its parent, until the parent has committed them; and the child's end of the own log.
+
+A batch is put once, keeps its key for ever and leaves only when the parent has named the entry that it became. The
+outbox is bounded in bytes and age: at the bound new samples are refused, nothing is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fedagg_edge.errors import OutboxFull, RemoteProtocolError
+from fedagg_edge.ledger import log, payloads
+from fedagg_edge.ledger._payload import OWN, dump_embeddings, dump_samples, load_embeddings, load_samples
+from fedagg_edge.ledger.database import Database
+from fedagg_edge.ledger.failpoints import reach
+from fedagg_edge.ledger.fold import EMPTY, Fold, only, union, without
+from fedagg_edge.ledger.log import Kind, LogEntry, Position
+from fedagg_edge.records import Embeddings, NodeId, SampleSet
+
+__all__ = [
+    "Batch",
+    "Bounds",
+    "accept",
+    "batch_bytes",
+    "expected",
+    "follow",
+    "pending",
+    "put_forget",
+    "put_rows",
+    "rebase",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much may wait: payload bytes, and seconds since the oldest batch was put (None: any age)."""
+
+    size: int = 256 << 20
+    age: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch that waits; `payload` is None when it is over the bytes that were asked for."""
+
+    key: int
+    kind: Kind
+    rows: int
+    size: int
+    payload: bytes | None
+    at: float
+
+
+def put_rows(db: Database, node: NodeId, embeddings: Embeddings, bounds: Bounds, now: float) -> int | None:
+    """Put the rows that the parent neither has nor will get; the batch's key, None if there are none.
+
+    Raises OutboxFull, and DataError for a sample with other content than before.
+    """
+    log.fold(db, node).check(embeddings)
+    new = without(embeddings.samples, expected(db, node))
+    if not len(new):
+        return None
+    rows = only(embeddings, new)
+    payload = dump_embeddings(rows)
+    _check_room(db, len(payload), bounds, now)
+    return _put(db, Kind.APPEND, payload, rows.samples, now)
+
+
+def put_forget(db: Database, node: NodeId, samples: SampleSet, now: float) -> int | None:
+    """Put a batch that forgets those of `samples` that the parent has or will get; it is never refused for room."""
+    known = expected(db, node)
+    gone = without(samples, without(samples, known))
+    return None if not len(gone) else _put(db, Kind.FORGET, dump_samples(gone), gone, now)
+
+
+def _put(db: Database, kind: Kind, payload: bytes, samples: SampleSet, now: float) -> int:
+    stored = payloads.keep(db, payload)
+    reach("outbox.put.after-payload")
+    values = (int(kind), len(samples), payloads.content_of(payload), stored, dump_samples(samples), now)
+    sql = "INSERT INTO outbox (kind, rows, content, payload, ids, at) VALUES (?, ?, ?, ?, ?, ?)"
+    key = db.execute(sql, values).lastrowid
+    reach("outbox.put.after-batch")
+    return int(key or 0)
+
+
+def _check_room(db: Database, size: int, bounds: Bounds, now: float) -> None:
+    waiting, oldest = db.one(
+        "SELECT coalesce(sum(size), 0), min(at) FROM outbox JOIN payloads ON payloads.id = payload"
+    )
+    if waiting + size > bounds.size:
+        raise OutboxFull(
+            f"outbox: got {size} bytes more, {waiting} of {bounds.size} wait for the parent; "
+            "new samples are refused until it can be reached, or raise the bound"
+        )
+    if bounds.age is not None and oldest is not None and now - oldest > bounds.age:
+        raise OutboxFull(
+            f"outbox: the oldest batch waits for {now - oldest:.0f} s, the bound is {bounds.age:.0f} s; "
+            "new samples are refused until the parent can be reached"
+        )
+
+
+def expected(db: Database, node: NodeId) -> SampleSet:
+    """The set that the parent will have once it has committed all that waits."""
+    known = log.fold(db, node).samples()
+    for kind, ids in db.all("SELECT kind, ids FROM outbox ORDER BY key"):
+        batch = load_samples(ids, OWN)
+        known = without(known, batch) if kind == Kind.FORGET else union(known, batch)
+    return known
+
+
+def pending(db: Database, limit: int = 256, inline: int = log.INLINE) -> list[Batch]:
+    """Up to `limit` batches in the order they must be committed in."""
+    found = db.all(
+        "SELECT key, kind, rows, size, CASE WHEN size <= ? THEN bytes END, at"
+        " FROM outbox JOIN payloads ON payloads.id = payload ORDER BY key LIMIT ?",
+        (inline, limit),
+    )
+    return [Batch(key, Kind(kind), *rest) for key, kind, *rest in found]
+
+
+def batch_bytes(db: Database, key: int, start: int = 0, size: int | None = None) -> bytes:
+    """Bytes of the payload of batch `key`; empty if it is committed."""
+    row = db.one("SELECT payload FROM outbox WHERE key = ?", (key,))
+    return b"" if row is None else payloads.read(db, row[0], start, size)
+
+
+def accept(db: Database, node: NodeId, key: int, entry: int, digest: str) -> Position:
+    """The parent has committed batch `key` as `entry`, which left the set `digest`; the own log's head.
+
+    The same answer again changes nothing. Raises RemoteProtocolError if entries before it are missing here, or if the
+    parent's set is not the one that the batch leaves here.
+    """
+    with db.savepoint():
+        row = db.one("SELECT kind, rows, content, payload, ids FROM outbox WHERE key = ?", (key,))
+        now = log.head(db, node)
+        if row is None:
+            return now
+        if entry <= now.entry:
+            _check_told(db, node, entry, digest)
+        elif entry > now.entry + 1:
+            raise log.refuse_gap(node, entry, now.entry + 1)
+        else:
+            _commit(db, node, key, row, digest)
+        db.execute("DELETE FROM outbox WHERE key = ?", (key,))
+        payloads.drop_unused(db, row[3])
+        reach("outbox.accept.after-delete")
+        return log.head(db, node)
+
+
+def _commit(db: Database, node: NodeId, key: int, row: tuple[int, int, bytes, int, bytes], digest: str) -> None:
+    kind, rows, content, stored, ids = row
+    payload = payloads.read(db, stored)
+    reduced = payloads.content_of(payload) != content
+    log.open_link(db, node)
+    log.insert(
+        db, node, Kind(kind), payload, key=key, by="child", told=digest, rows=rows, content=content,
+        ids=ids if reduced and _leaves(db, node, ids, digest) else None,
+    )  # fmt: skip
+    _check_set(db, node, digest)
+
+
+def _leaves(db: Database, node: NodeId, ids: bytes, digest: str) -> bool:
+    """Whether the parent committed the batch before rows of it were forgotten here: the digest tells."""
+    return union(log.fold(db, node).samples(), load_samples(ids, OWN)).digest == digest
+
+
+def follow(db: Database, node: NodeId, news: Iterable[LogEntry]) -> Position:
+    """Apply entries that the parent has committed; those that are known change nothing. The own log's head.
+
+    Raises RemoteProtocolError for a gap, for another set at an entry that is known, and if the last entry's set is not
+    the one that the entries leave here; then nothing was applied.
+    """
+    with db.savepoint():
+        log.open_link(db, node)
+        whole = True
+        last = log.head(db, node)
+        for entry in news:
+            if entry.number <= last.entry:
+                _check_told(db, node, entry.number, entry.digest)
+                continue
+            if entry.number != last.entry + 1:
+                raise log.refuse_gap(node, entry.number, last.entry + 1)
+            if entry.payload is None:
+                raise RemoteProtocolError(f"link {node}: entry {entry.number} came without its payload")
+            last = log.insert(
+                db, node, entry.kind, entry.payload, key=None, by="parent", told=entry.digest, rows=entry.rows
+            )
+            whole = whole and (entry.kind is Kind.FORGET or _rows(entry) == entry.rows)
+            reach("outbox.follow.after-entry")
+        if whole:
+            _check_set(db, node, last.digest)
+        return last
+
+
+def _rows(entry: LogEntry) -> int:
+    return len(load_embeddings(entry.payload or b"", OWN))
+
+
+def _check_told(db: Database, node: NodeId, entry: int, digest: str) -> None:
+    row = db.one("SELECT digest FROM entries WHERE child = ? AND number = ?", (node, entry))
+    if row is None or row[0] != digest:
+        known = "nothing" if row is None else row[0][:12]
+        raise RemoteProtocolError(f"link {node}: got set {digest[:12]} at entry {entry}, this node has {known} there")
+
+
+def _check_set(db: Database, node: NodeId, digest: str) -> None:
+    own = log.fold(db, node).samples().digest
+    if own != digest and not _reduced_before(db, node):
+        raise RemoteProtocolError(f"link {node}: the parent names set {digest[:12]}, its entries leave {own[:12]} here")
+
+
+def _reduced_before(db: Database, node: NodeId) -> bool:
+    """Whether an entry before came without all of its rows, so that no set can be told since."""
+    state = log.fold(db, node)
+    rows = db.all("SELECT number, digest FROM entries WHERE child = ? ORDER BY number DESC LIMIT 2", (node,))
+    return len(rows) > 1 and state.samples(rows[1][0]).digest != rows[1][1]
+
+
+def rebase(db: Database, node: NodeId, news: Iterable[LogEntry], fence: int, now: float) -> Position:
+    """Take a new parent's log in place of the old one: its entries from 1 on. The own log's head.
+
+    Rows that the old parent had and the new one lacks, and those that wait, are put into the outbox under new keys: so
+    nothing that was acknowledged is lost however late the old parent was. A `fence` that is not newer changes nothing.
+    """
+    with db.savepoint():
+        log.open_link(db, node)
+        if db.one("SELECT fence FROM links WHERE child = ?", (node,))[0] >= fence:
+            return log.head(db, node)
+        mine = _everything(db, node)
+        _clear(db, node)
+        reach("outbox.rebase.after-clear")
+        db.execute("UPDATE links SET fence = ? WHERE child = ?", (fence, node))
+        last = follow(db, node, news)
+        missing = without(mine.samples, log.fold(db, node).samples())
+        if len(missing):
+            _put(db, Kind.APPEND, dump_embeddings(only(mine, missing)), missing, now)
+        return last
+
+
+def _everything(db: Database, node: NodeId) -> Embeddings:
+    """All rows that are not erased, of the log's head and of what waits."""
+    wanted = expected(db, node)
+    rows = Fold()
+    rows.add(1, log.fold(db, node).embeddings())
+    for kind, stored in db.all("SELECT kind, payload FROM outbox ORDER BY key"):
+        if kind == Kind.APPEND:
+            rows.add(1, load_embeddings(payloads.read(db, stored), OWN))
+    return only(rows.embeddings(), wanted)
+
+
+def _clear(db: Database, node: NodeId) -> None:
+    stored = db.all("SELECT payload FROM entries WHERE child = ? UNION SELECT payload FROM outbox", (node,))
+    db.execute("DELETE FROM entries WHERE child = ?", (node,))
+    db.execute("DELETE FROM outbox")
+    db.execute("UPDATE links SET head = 0, digest = ?, epoch = epoch + 1 WHERE child = ?", (EMPTY.digest, node))
+    for (number,) in stored:
+        payloads.drop_unused(db, number)

@@ -28,7 +28,7 @@ from fedagg_edge.identity.facts import IssuerKind, federation_name, may_issue, u
 from fedagg_edge.identity.renewal import DAY, LIFETIME, LONGEST, SKEW
 from fedagg_edge.records import Tier, node_id
 
-__all__ = ["Signer", "certify", "certify_issuer", "load_signer", "make_root", "to_pem"]
+__all__ = ["Signer", "certify", "certify_issuer", "check_hosts", "load_signer", "make_root", "to_pem"]
 
 ROOT_LIFETIME, ISSUER_LIFETIME = 3650 * DAY, 730 * DAY
 _SHORTEST = 3600.0  # what an issuer must have left, seconds
@@ -101,7 +101,7 @@ def certify(
     `hosts`: DNS names and IP addresses of a server, as its clients spell them. Raises IdentityError if the signer may not
     give this role, if a device has hosts or a server none, or if the lifetime is not one.
     """
-    names = _hosts(node, role, hosts)
+    names = check_hosts(node, role, hosts)
     if not may_issue(signer.kind, role):
         raise IdentityError(f"node {node!r}: this {signer.kind.value} may not sign for role {role.value}")
     if not 0 < lifetime <= LONGEST:
@@ -200,8 +200,8 @@ def _until(signer: Signer, now: float, lifetime: float) -> float:
     return min(end, now + lifetime)
 
 
-def _hosts(node: str, role: Tier, hosts: Iterable[str]) -> list[x509.GeneralName]:
-    """DNS names and IP addresses for a server's certificate."""
+def check_hosts(node: str, role: Tier, hosts: Iterable[str]) -> list[x509.GeneralName]:
+    """A server's DNS names and IP addresses. Raises IdentityError if one is neither, or the role is wrong for them."""
     found = list(hosts)
     if role is Tier.DEVICE and found:
         raise IdentityError(f"node {node!r}: a device is no server, expected no host names")

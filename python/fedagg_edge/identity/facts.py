@@ -125,7 +125,9 @@ def facts_of(
 def _exactly(names: Iterable[tuple[str, str]], wanted: tuple[str, ...], what: str) -> tuple[str, ...]:
     pairs = list(names)
     if tuple(name for name, _ in pairs) != wanted:
-        raise PermissionDenied(f"certificate: {what} has {[n for n, _ in pairs]}, expected {list(wanted)} in this order")
+        raise PermissionDenied(
+            f"certificate: {what} has {[n for n, _ in pairs]}, expected {list(wanted)} in this order"
+        )
     return tuple(value for _, value in pairs)
 
 

@@ -1,8 +1,8 @@
 """Where identity lies on disk, and reading it with limits and clear errors.
 
-    a node's <state>/identity   key.pem 0600, certificate.pem (leaf, its issuer; a server's root too), authority.pem
-    a server's, as well         issuer_key.pem 0600, issuer.pem, tokens/, revoked.json
-    the operator's folder       authority_key.pem 0600, authority.pem, issued.jsonl, revoked.json
+a node's <state>/identity   key.pem 0600, certificate.pem (leaf, its issuer; a server's root too), authority.pem
+a server's, as well         issuer_key.pem 0600, issuer.pem, tokens/, revoked.json
+the operator's folder       authority_key.pem 0600, authority.pem, issued.jsonl, revoked.json
 """
 
 from __future__ import annotations

@@ -42,9 +42,7 @@ def make_key(path: Path) -> ec.EllipticCurvePrivateKey:
     key = ec.generate_private_key(ec.SECP256R1())
     folder.write_private(
         path,
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )
     return key
 
@@ -88,7 +86,9 @@ def proof_text(
 ) -> bytes:
     """The text of this module's docstring. `binding` has 32 bytes. Raises PermissionDenied for what has no such text."""
     if len(binding) != 32 or not math.isfinite(time) or not 0 <= time < 1e11:
-        raise PermissionDenied(f"proof: got a binding of {len(binding)} bytes and time {time}, expected 32 and Unix time")
+        raise PermissionDenied(
+            f"proof: got a binding of {len(binding)} bytes and time {time}, expected 32 and Unix time"
+        )
     digest = hashlib.sha256(public_key).hexdigest()
     lines = ["fedagg/proof/1", purpose, federation, node, role.value, str(int(time)), binding.hex(), digest]
     try:

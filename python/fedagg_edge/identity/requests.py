@@ -67,7 +67,7 @@ class Enrol(_Message, frozen=True, kw_only=True):
 
 
 class Renew(_Message, frozen=True, kw_only=True):
-    """Certify a node for longer; answered by Issued. The caller has checked the revocation list."""
+    """Certify a node for longer; answered by Issued. What the folder's revocation list names is refused."""
 
     folder: _Text
     certificate: _Chain

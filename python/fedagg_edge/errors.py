@@ -68,7 +68,9 @@ class ExportError(FedaggError):
 
 
 class IdentityError(FedaggError):
-    """Raised when a key, certificate, token or authority is missing, damaged or does not fit; never repeats a secret."""
+    """Raised when a key, certificate, token or authority is missing, damaged or does not fit; never repeats a
+    secret.
+    """
 
 
 class ProtocolError(FedaggError):

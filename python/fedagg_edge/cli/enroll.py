@@ -1,6 +1,7 @@
 """`fedagg enroll`: make this node's key and buy its certificate with a one-time token.
 
-The token pins the federation's authority: it is only sent to a server whose certificate that authority signed. Run again, with the
+The token pins the federation's authority: it is only sent to a server whose certificate that authority signed. Run
+again, with the
 same token or another, after an attempt that failed.
 """
 

@@ -1,11 +1,14 @@
-"""Making certificates: the federation's root, the signing certificates that servers hold, and nodes' short-lived leaves.
+"""Making certificates: the federation's root, the signing certificates that servers hold, and nodes' short-lived
+leaves.
 
     root (self-signed) -> leaf of any node               made by the operator
     root -> cloud-issuer -> leaf of any node             the cloud renews edges, devices below it and itself
     root -> edge-issuer  -> leaf of a device             an edge enrols and renews devices
 
-An edge-issuer cannot make an edge or a cloud: name constraints bind what it signs to O = federation, OU = device, which OpenSSL
-checks in the handshake; its extended key usage is client authentication only, so nothing it signs is accepted as a server;
+An edge-issuer cannot make an edge or a cloud: name constraints bind what it signs to O = federation, OU = device,
+which OpenSSL
+checks in the handshake; its extended key usage is client authentication only, so nothing it signs is accepted as a
+server;
 path length 0 keeps it from making issuers; and `facts.may_issue` refuses what a laxer verifier let through.
 """
 
@@ -98,7 +101,8 @@ def certify(
 ) -> x509.Certificate:
     """A node's certificate, valid from `SKEW` before `now` for `lifetime` seconds, or until its issuer's ends.
 
-    `hosts`: DNS names and IP addresses of a server, as its clients spell them. Raises IdentityError if the signer may not
+    `hosts`: DNS names and IP addresses of a server, as its clients spell them. Raises IdentityError if the signer may
+    not
     give this role, if a device has hosts or a server none, or if the lifetime is not one.
     """
     names = check_hosts(node, role, hosts)

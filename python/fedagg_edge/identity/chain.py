@@ -38,9 +38,11 @@ class Checked:
 
 
 def check(chain: bytes, authority: bytes) -> Checked:
-    """Check `chain` (PEM: the leaf, then its issuer unless that is the root, which may follow) against the root `authority` (PEM).
+    """Check `chain` (PEM: the leaf, then its issuer unless that is the root, which may follow) against the root
+    `authority` (PEM).
 
-    Signatures, constraints, names and roles are checked; dates and revocation are not. Raises PermissionDenied if anything
+    Signatures, constraints, names and roles are checked; dates and revocation are not. Raises PermissionDenied if
+    anything
     does not fit, IdentityError if it is no PEM.
     """
     roots = pem.certificates(authority)

@@ -1,6 +1,7 @@
 """The child's side: its key, its request, and putting what came back in place, whole or not at all.
 
-Renewal keeps the key, so that a new certificate is one file replaced by a rename and key and certificate always fit. Enrolling
+Renewal keeps the key, so that a new certificate is one file replaced by a rename and key and certificate always fit.
+Enrolling
 makes a key beside the one in use, which goes on working; a retry uses that new key again.
 """
 
@@ -63,9 +64,11 @@ def request_enrolment(
 
 
 def install_first(place: Path, certificate: bytes, authority: bytes, request: EnrolmentRequest) -> Issued:
-    """Put in place what enrolment bought: root, certificate, key. `authority` is the pinned root, not what the server sent.
+    """Put in place what enrolment bought: root, certificate, key. `authority` is the pinned root, not what the server
+    sent.
 
-    Raises IdentityError or PermissionDenied, and then nothing has changed, if the certificate is not for this node and key.
+    Raises IdentityError or PermissionDenied, and then nothing has changed, if the certificate is not for this node
+    and key.
     """
     checked = chain.check(certificate, authority)
     if checked.public_key != request.public_key or (checked.facts.node, checked.facts.role) != (

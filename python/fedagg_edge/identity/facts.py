@@ -1,7 +1,8 @@
 """What a certificate says about its owner, and which issuer may say so: the rules, free of any X.509 library.
 
 Subject of a node's certificate: O = federation, OU = role, CN = node id; one URI fedagg://<federation>/<role>/<node>.
-Subject of a signing certificate: O = federation, OU = its kind, CN = the node that holds it, serialNumber = its own serial,
+Subject of a signing certificate: O = federation, OU = its kind, CN = the node that holds it, serialNumber = its own
+serial,
 so that a verifier who sees no more than a leaf's issuer name can tell which key signed it and whether that is revoked.
 """
 
@@ -90,7 +91,8 @@ def facts_of(
 ) -> Facts:
     """Read a leaf's facts strictly. `subject` and `issuer` are (OpenSSL's long attribute name, value) in order.
 
-    The signatures must have been checked before. Raises PermissionDenied for anything that is not exactly as this module's
+    The signatures must have been checked before. Raises PermissionDenied for anything that is not exactly as this
+    module's
     docstring says, and for a role that this kind of issuer may not give.
     """
     federation, role_text, node = _exactly(subject, (_O, _OU, _CN), "subject")

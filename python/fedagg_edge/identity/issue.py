@@ -1,6 +1,7 @@
 """The parent's side: check who asks, then certify. Runs in a short-lived process, as it holds the signing key.
 
-Enrolment trusts the one-time token, whose grant the caller has found and spent; renewal trusts the certificate that is renewed,
+Enrolment trusts the one-time token, whose grant the caller has found and spent; renewal trusts the certificate that
+is renewed,
 also for `renewal.GRACE` after it expired. Both want proof that the caller holds the private key.
 """
 
@@ -51,7 +52,8 @@ def enrol(request: Enrol) -> Issued:
 def renew(request: Renew) -> Issued:
     """A certificate like the one that is renewed, for the same key: node, role, federation and host names stay.
 
-    Raises PermissionDenied if the certificate is not this federation's, is revoked or lapsed, or the proof does not hold.
+    Raises PermissionDenied if the certificate is not this federation's, is revoked or lapsed, or the proof does not
+    hold.
     """
     place = Path(request.folder)
     root = folder.read(place / folder.AUTHORITY)
@@ -94,7 +96,8 @@ def renew(request: Renew) -> Issued:
 def certificate_chain(signer: authority.Signer, leaf: bytes, role: Tier, root: bytes) -> bytes:
     """What a node presents, as PEM: its leaf, the issuer unless that is the root, and for servers the root as well.
 
-    A server sends the root although its children have it: on first contact a child knows no more than the root's digest.
+    A server sends the root although its children have it: on first contact a child knows no more than the root's
+    digest.
     """
     above = b"" if signer.kind is IssuerKind.ROOT else authority.to_pem(signer.certificate)
     return leaf + above + (b"" if role is Tier.DEVICE else pem.to_pem(pem.certificates(root)[0]))
@@ -120,5 +123,6 @@ def issued(certificate: bytes, root: bytes) -> Issued:
 def _check_window(time: float, now: float, window: float | None) -> None:
     if window is not None and abs(now - time) > window:
         raise PermissionDenied(
-            f"request: made at {time:.0f} by its clock, {abs(now - time):.0f} s from this server's, expected {window:.0f} at most"
+            f"request: made at {time:.0f} by its clock, {abs(now - time):.0f} s from this server's, expected "
+            f"{window:.0f} at most"
         )

@@ -11,7 +11,8 @@ A proof is an ECDSA signature (SHA-256, DER) over this text, ASCII, a newline af
     <binding, hexadecimal: the token's digest, or the SHA-256 of the certificate that is renewed>
     <SHA-256 of the public key (SubjectPublicKeyInfo, DER), hexadecimal>
 
-The binding makes a proof good for one token or one certificate. Time is there for the logs, as a board's clock may not be
+The binding makes a proof good for one token or one certificate. Time is there for the logs, as a board's clock may
+not be
 set: a proof that is replayed buys a certificate of the same key for the same node, of no use to anybody else.
 """
 
@@ -84,7 +85,9 @@ def load_public(der: bytes) -> ec.EllipticCurvePublicKey:
 def proof_text(
     purpose: Purpose, *, federation: str, node: str, role: Tier, time: float, binding: bytes, public_key: bytes
 ) -> bytes:
-    """The text of this module's docstring. `binding` has 32 bytes. Raises PermissionDenied for what has no such text."""
+    """The text of this module's docstring. `binding` has 32 bytes. Raises PermissionDenied for what has no such
+    text.
+    """
     if len(binding) != 32 or not math.isfinite(time) or not 0 <= time < 1e11:
         raise PermissionDenied(
             f"proof: got a binding of {len(binding)} bytes and time {time}, expected 32 and Unix time"

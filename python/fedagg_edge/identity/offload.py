@@ -1,6 +1,7 @@
 """Asking the short-lived process from a process that must stay small: synchronously, or from asyncio.
 
-Raises PermissionDenied for what the other side may not do, IdentityError for what is wrong here, a process that fails, and one
+Raises PermissionDenied for what the other side may not do, IdentityError for what is wrong here, a process that
+fails, and one
 that takes too long, which is killed.
 """
 

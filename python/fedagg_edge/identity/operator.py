@@ -81,7 +81,9 @@ def grant(place: Path, *, node: str, role: Tier, expires: float, hosts: Sequence
 
 
 def revoke(place: Path, now: float, *, node: str | None = None, serial: str | None = None) -> revocation.Revocations:
-    """Add a node, a serial or both to a folder's list; in the operator's folder a server's signing certificates as well."""
+    """Add a node, a serial or both to a folder's list; in the operator's folder a server's signing certificates as
+    well.
+    """
     known = revocation.load(place)
     known = revocation.revoke(known, now, node=None if node is None else node_id(node), serial=serial)
     for each in _recorded(place):

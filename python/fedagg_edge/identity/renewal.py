@@ -33,7 +33,8 @@ class Standing(StrEnum):
 def renewal_due(validity: Validity, jitter: float) -> float:
     """When to renew, Unix seconds: after two thirds of the lifetime, later by up to a twelfth.
 
-    `jitter` in [0, 1): draw it once per certificate, so that a fleet that was enrolled in one go does not renew in one go.
+    `jitter` in [0, 1): draw it once per certificate, so that a fleet that was enrolled in one go does not renew in
+    one go.
     """
     if not 0.0 <= jitter < 1.0:
         raise ValueError(f"jitter: got {jitter}, expected 0 <= jitter < 1")

@@ -1,6 +1,7 @@
 """What the short-lived process is asked and answers: typed, limited in size, msgpack. Needs no `cryptography`.
 
-Whoever calls it has found the token's grant, or the certificate's node, in the ledger first: an unknown caller on the network must not
+Whoever calls it has found the token's grant, or the certificate's node, in the ledger first: an unknown caller on the
+network must not
 be able to start a process. Times are Unix seconds; folders are identity folders.
 """
 
@@ -166,8 +167,8 @@ class Failed(_Message, frozen=True, kw_only=True):
 Request = Enrol | Renew | Prepare | Install | Sign | Check
 Answer = Issued | Prepared | Signed | Verified | Failed
 
-_requests = msgspec.msgpack.Decoder(Request)
-_answers = msgspec.msgpack.Decoder(Answer)
+_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 
 def encode(message: Request | Answer) -> bytes:

@@ -1,6 +1,7 @@
 """The revocation list: which certificates are refused although they are in date. Pure data, and one file.
 
-By serial, exact, of leaves and of signing certificates: what a revoked issuer signed is refused too. By node: every certificate
+By serial, exact, of leaves and of signing certificates: what a revoked issuer signed is refused too. By node: every
+certificate
 of it that was made up to then, so that a node that is enrolled again works.
 """
 
@@ -29,7 +30,9 @@ _Name = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class Revocations(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Serials and nodes with the Unix seconds of their revocation; `version` grows with every change made at one place."""
+    """Serials and nodes with the Unix seconds of their revocation; `version` grows with every change made at one
+    place.
+    """
 
     version: Annotated[int, Meta(ge=0)] = 0
     serials: Mapping[_Name, _Time] = MappingProxyType({})
@@ -57,7 +60,9 @@ def merge(ours: Revocations, theirs: Revocations) -> Revocations:
 
 
 def prune(known: Revocations, now: float) -> Revocations:
-    """The list without nodes whose revoked certificates can no longer be renewed. Serials, which may be an issuer's, stay."""
+    """The list without nodes whose revoked certificates can no longer be renewed. Serials, which may be an issuer's,
+    stay.
+    """
     kept = {node: at for node, at in known.nodes.items() if now <= at + LONGEST + GRACE}
     if len(kept) == len(known.nodes):
         return known

@@ -1,6 +1,7 @@
 """Signatures of artefacts (decoder, model) by the cloud, checked against the root that a node trusts.
 
-The text that is signed, ASCII, a newline after every line: fedagg/artefact/1, federation, name, media, size, version, time it was
+The text that is signed, ASCII, a newline after every line: fedagg/artefact/1, federation, name, media, size, version,
+time it was
 made (whole Unix seconds), SHA-256 of the content in hexadecimal. The first line separates it from proofs of possession.
 """
 
@@ -47,7 +48,8 @@ def check(request: Check) -> Verified:
     """Check an artefact's signature: chain to the root, role cloud, dates, content's digest.
 
     The certificate must have been valid when the signature was made, and be expired by `renewal.GRACE` at most `now`.
-    Raises ArtefactError if the signature is damaged or over something else, PermissionDenied if its maker is not the cloud.
+    Raises ArtefactError if the signature is damaged or over something else, PermissionDenied if its maker is not the
+    cloud.
     """
     try:
         envelope = msgspec.msgpack.decode(request.signature, type=_Envelope)

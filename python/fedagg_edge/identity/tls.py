@@ -1,6 +1,7 @@
 """TLS as the fleet uses it, from the standard library alone: contexts for both ends, and who is at the other one.
 
-Both ends trust the federation's root and nothing else. A server asks for a client certificate but does not insist: enrolment and
+Both ends trust the federation's root and nothing else. A server asks for a client certificate but does not insist:
+enrolment and
 renewal come without one. Whoever presents one must pass. Sessions are not resumed: a resumed session would not look at
 the client's certificate again, and its tickets, which hold that certificate, cost 1 KB each on the wire.
 """
@@ -62,8 +63,10 @@ def client_context(
 ) -> ssl.SSLContext:
     """The context of a child's link to its parent, from its identity folder. Make another after a renewal.
 
-    `with_certificate` False: for renewing one that expired, which a server would refuse. `check_time` None: the server's
-    dates are checked unless `now` (the clock's, if None) is evidently wrong, before this node's own certificate was made; its
+    `with_certificate` False: for renewing one that expired, which a server would refuse. `check_time` None: the
+    server's
+    dates are checked unless `now` (the clock's, if None) is evidently wrong, before this node's own certificate was
+    made; its
     chain and its name always are. Raises IdentityError as `server_context` does.
     """
     authority = folder.read(place / folder.AUTHORITY)
@@ -83,7 +86,8 @@ def first_contact(
 ) -> Contact:
     """Fetch a server's chain, find the root that a token names in it, and return a context that trusts that root only.
 
-    `fingerprint` is the root's SHA-256. Nothing is sent to the server but a TLS hello, and nothing that it says is believed:
+    `fingerprint` is the root's SHA-256. Nothing is sent to the server but a TLS hello, and nothing that it says is
+    believed:
     the connection that is made with the context checks chain and host name. Raises IdentityError if the root is not in
     the chain, OSError if there is no connection.
     """
@@ -108,10 +112,12 @@ def first_contact(
 
 
 def peer_of(source: ssl.SSLSocket | ssl.SSLObject | Mapping[str, Any] | None) -> Facts:
-    """Who is at the other end, from a connection or its `getpeercert()`, which is only filled once OpenSSL has checked it.
+    """Who is at the other end, from a connection or its `getpeercert()`, which is only filled once OpenSSL has
+    checked it.
 
     Raises PermissionDenied if there is no certificate, or one that the federation's rules do not allow.
     """
+    found: Mapping[str, Any] | None
     found = source.getpeercert() if isinstance(source, ssl.SSLSocket | ssl.SSLObject) else source
     if not found:
         raise PermissionDenied("no client certificate; enrol first: fedagg enroll")

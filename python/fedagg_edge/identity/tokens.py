@@ -1,7 +1,9 @@
 """One-time enrolment tokens: fedagg1.<id>.<secret>.<digest of the authority>, base64 without padding, safe in a URL.
 
-A token says nothing: the server that gets one looks up what it is good for by its SHA-256, and keeps no more than that. The
-last part pins the federation's authority, so that a device cannot be enrolled by anybody else on first contact. Whether a
+A token says nothing: the server that gets one looks up what it is good for by its SHA-256, and keeps no more than
+that. The
+last part pins the federation's authority, so that a device cannot be enrolled by anybody else on first contact.
+Whether a
 token was spent is the ledger's affair.
 """
 
@@ -38,7 +40,9 @@ class Token:
 
 
 class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a token is good for, kept under its digest. `expires` is Unix seconds, `hosts` a server's names and addresses."""
+    """What a token is good for, kept under its digest. `expires` is Unix seconds, `hosts` a server's names and
+    addresses.
+    """
 
     digest: str
     id: str
@@ -61,7 +65,8 @@ def parse(text: str) -> Token:
     found = _FORM.fullmatch(text.strip()) if len(text) <= 2 * LENGTH else None
     if not found:
         raise IdentityError(
-            f"enrolment token: got {len(text)} characters, expected {LENGTH} of the form fedagg1.<id>.<secret>.<authority>; "
+            f"enrolment token: got {len(text)} characters, expected {LENGTH} of the form "
+            f"fedagg1.<id>.<secret>.<authority>; "
             "copy it whole, or make another: fedagg pki token"
         )
     try:

@@ -10,10 +10,12 @@
     |-- StorageError         a node's ledger cannot be opened, read or written
     |   `-- StorageFull           no room: nothing was changed, what was committed stays readable
     |       `-- OutboxFull        the parent was out of reach for so long that the outbox is at its bound
+    |-- IdentityError        a key, certificate, token or authority is missing, damaged or does not fit
     `-- ProtocolError
         |-- LocalProtocolError    this node broke the protocol: our bug
         `-- RemoteProtocolError   the neighbour broke it: their bug, or an attack
-            `-- Conflict              other content for what was committed before
+            |-- Conflict              other content for what was committed before
+            `-- PermissionDenied      it is not who it says, is revoked, or may not do that
 
 A message is lower-case and has no full stop; it says what was got, what was expected and, where the reader can
 act, what to do. Kernels raise plain ValueError and TypeError: they are array functions.
@@ -32,9 +34,11 @@ __all__ = [
     "DataError",
     "ExportError",
     "FedaggError",
+    "IdentityError",
     "LearnerError",
     "LocalProtocolError",
     "OutboxFull",
+    "PermissionDenied",
     "ProtocolError",
     "RemoteProtocolError",
     "StorageError",
@@ -83,6 +87,12 @@ class OutboxFull(StorageFull):
     """Raised when a node may keep no more for a parent that it cannot reach."""
 
 
+class IdentityError(FedaggError):
+    """Raised when a key, certificate, token or authority is missing, damaged or does not fit; never repeats a
+    secret.
+    """
+
+
 class ProtocolError(FedaggError):
     """Base class of broken exchanges between neighbours."""
 
@@ -97,6 +107,10 @@ class RemoteProtocolError(ProtocolError):
 
 class Conflict(RemoteProtocolError):
     """Raised when a key or version that was committed comes again with other content."""
+
+
+class PermissionDenied(RemoteProtocolError):
+    """Raised when a neighbour is not who it says, is revoked, or may not do what it asked for."""
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ HEAVY = {
     "PIL",
     "aiohttp",
     "ai_edge_litert",
+    "cryptography",
     "matplotlib",
     "pandas",
     "rich",
@@ -39,6 +40,11 @@ LIGHT = [
     "ledger.ledger",
     "ledger.store",
     "checkpoint",
+    "identity.tls",
+    "identity.tokens",
+    "identity.renewal",
+    "identity.revocation",
+    "identity.offload",
     "cli.main",
 ]
 PROGRAM = """

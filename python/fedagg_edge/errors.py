@@ -7,6 +7,8 @@
     |-- CheckpointError      a checkpoint is missing, corrupt or foreign
     |-- LearnerError         a model cannot do what was asked of it
     |-- ExportError          a model cannot be compiled for a device's runtime
+    |-- StorageFull          the disk is full: what was committed is kept
+    |-- StateInUse           another process owns the state folder
     `-- ProtocolError
         |-- LocalProtocolError    this node broke the protocol: our bug
         `-- RemoteProtocolError   the neighbour broke it: their bug, or an attack
@@ -31,6 +33,8 @@ __all__ = [
     "LocalProtocolError",
     "ProtocolError",
     "RemoteProtocolError",
+    "StateInUse",
+    "StorageFull",
     "nearest",
 ]
 
@@ -61,6 +65,14 @@ class LearnerError(FedaggError):
 
 class ExportError(FedaggError):
     """Raised when a model cannot be compiled for a device's runtime, or what was compiled is not right."""
+
+
+class StorageFull(FedaggError):
+    """Raised when the disk is full; nothing of the operation was kept, everything committed before was."""
+
+
+class StateInUse(FedaggError):
+    """Raised when another process owns the state folder."""
 
 
 class ProtocolError(FedaggError):

@@ -1,4 +1,4 @@
-"""How long to wait before trying again: exponential, capped, full jitter (so that a thousand do not come back at once)."""
+"""How long to wait before trying again: exponential, capped, with full jitter, so that a thousand come back apart."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from aiohttp import web
 
@@ -48,6 +48,14 @@ class GatewayLimits:
     hooks: int = 2  # at a time; each runs a process
     hooks_per_minute: float = 30  # of one address
     drain_seconds: float = 10.0
+
+
+class _Refused(Exception):
+    """Raised with what to answer."""
+
+    def __init__(self, status: HTTPStatus, code: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(code)
+        self.response = problem(status, code, message, retry_after)
 
 
 class Gateway(Generic[L]):
@@ -103,31 +111,37 @@ class Gateway(Generic[L]):
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "draining", "the server is stopping, try again", 2.0)
         connection = self._connections().of(request)
         connection.requests += 1
-        peer = connection.peer
         hook = self._hooks.get(path)
-        if hook is None and peer is None:
-            return problem(HTTPStatus.UNAUTHORIZED, "certificate", "got no client certificate, enrol first")
-        if peer is not None and not self.is_allowed(peer):
-            return problem(HTTPStatus.FORBIDDEN, "revoked", "this certificate is revoked")
-        most = self._limits.hook_body if hook else self._limits.chunk if request.method == "PUT" else self._limits.body
-        size = _declared_size(request, most)
-        if isinstance(size, Response):
-            return size
-        meters, name = (self._meters, peer.node) if hook is None and peer else (self._hook_meters, connection.address)
-        if wait := meters.admit(name, size, self._monotonic()):
-            return problem(HTTPStatus.TOO_MANY_REQUESTS, "rate", "over the rate for one node", wait)
         try:
-            body = await _read(request, size, self._limits.body_seconds)
-        except (TimeoutError, EOFError):
-            return problem(HTTPStatus.REQUEST_TIMEOUT, "slow", "the request's body did not arrive in time")
-        asked = Request(request.method, path, body)
-        if hook is not None:
-            async with self._hooks_free:
-                return await hook(asked, peer)
-        assert peer is not None
-        response = await self._ask(peer, asked)
-        meters.charge(name, len(response.body))
+            if hook is not None:
+                body = await self._admit(request, self._hook_meters, connection.address, self._limits.hook_body)
+                async with self._hooks_free:
+                    return await hook(Request(request.method, path, body), connection.peer)
+            peer = self._known(connection.peer)
+            most = self._limits.chunk if request.method == "PUT" else self._limits.body
+            body = await self._admit(request, self._meters, peer.node, most)
+        except _Refused as refused:
+            return refused.response
+        response = await self._ask(peer, Request(request.method, path, body))
+        self._meters.charge(peer.node, len(response.body))
         return response
+
+    def _known(self, peer: Peer | None) -> Peer:
+        if peer is None:
+            raise _Refused(HTTPStatus.UNAUTHORIZED, "certificate", "got no client certificate, enrol first")
+        if not self.is_allowed(peer):
+            raise _Refused(HTTPStatus.FORBIDDEN, "revoked", "this certificate is revoked")
+        return peer
+
+    async def _admit(self, request: web.BaseRequest, meters: Meters, name: str, most: int) -> bytes:
+        """The body, if its declared size and the name's rate allow it; raises _Refused."""
+        size = _declared_size(request, most)
+        if wait := meters.admit(name, size, self._monotonic()):
+            raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, "rate", "over the rate for one node", wait)
+        try:
+            return await _read(request, size, self._limits.body_seconds)
+        except (TimeoutError, EOFError) as error:
+            raise _Refused(HTTPStatus.REQUEST_TIMEOUT, "slow", "the body did not arrive in time") from error
 
     async def _ask(self, peer: Peer, request: Request) -> Response:
         """The handler's answer, waiting for news where it says so."""
@@ -187,16 +201,16 @@ class Gateway(Generic[L]):
         return answer
 
 
-def _declared_size(request: web.BaseRequest, most: int) -> int | Response:
-    """The size of the body, known before a byte of it is kept; or why it is refused."""
-    headers: Mapping[str, Any] = request.headers
+def _declared_size(request: web.BaseRequest, most: int) -> int:
+    """The size of the body, known before a byte of it is kept; raises _Refused."""
+    headers = request.headers
     if headers.get("Content-Encoding", "identity") != "identity":
-        return problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "compressed", "got a compressed body, send it as it is")
+        raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "compressed", "got a compressed body, send it as it is")
     if "Transfer-Encoding" in headers:
-        return problem(HTTPStatus.LENGTH_REQUIRED, "length", "got a chunked body, send Content-Length")
+        raise _Refused(HTTPStatus.LENGTH_REQUIRED, "length", "got a chunked body, send Content-Length")
     size = request.content_length or 0
     if size > most:
-        return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large", f"got {size} bytes, expected at most {most}")
+        raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large", f"got {size} bytes, expected at most {most}")
     return size
 
 

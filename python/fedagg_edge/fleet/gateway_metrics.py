@@ -8,21 +8,8 @@ from fedagg_edge.wire.http import Response
 __all__ = ["GatewayMetrics", "endpoint"]
 
 ENDPOINTS = frozenset(
-    [
-        "hello",
-        "append",
-        "exchange",
-        "missing",
-        "enrol",
-        "renew",
-        "adopt",
-        "leave",
-        "chunks",
-        "entries",
-        "knowledge",
-        "artefacts",
-        "status",
-    ]
+    {"hello", "append", "exchange", "missing", "enrol", "renew", "adopt", "leave"}
+    | {"chunks", "entries", "knowledge", "artefacts", "status"}
 )
 GROUPS = (1, 2, 4, 8, 16, 32, 64)
 

@@ -11,6 +11,7 @@
     |   `-- StorageFull           no room: nothing was changed, what was committed stays readable
     |       `-- OutboxFull        the parent was out of reach for so long that the outbox is at its bound
     |-- IdentityError        a key, certificate, token or authority is missing, damaged or does not fit
+    |-- StateInUse           another process owns the state folder
     `-- ProtocolError
         |-- LocalProtocolError    this node broke the protocol: our bug
         `-- RemoteProtocolError   the neighbour broke it: their bug, or an attack
@@ -41,6 +42,7 @@ __all__ = [
     "PermissionDenied",
     "ProtocolError",
     "RemoteProtocolError",
+    "StateInUse",
     "StorageError",
     "StorageFull",
     "nearest",
@@ -91,6 +93,10 @@ class IdentityError(FedaggError):
     """Raised when a key, certificate, token or authority is missing, damaged or does not fit; never repeats a
     secret.
     """
+
+
+class StateInUse(FedaggError):
+    """Raised when another process owns the state folder."""
 
 
 class ProtocolError(FedaggError):

@@ -1,0 +1,225 @@
+"""A parent's front door: HTTPS requests in, the protocol's answers out, after the ledger has committed.
+
+One catch-all route. The gateway knows peers, sizes, rates, time and waiting; what a request means is the handler's
+affair (wire/parent.py). No thread waits for anything: long polls are futures, the ledger has one thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import Generic, TypeVar
+
+from aiohttp import web
+
+from fedagg_edge.errors import RemoteProtocolError, StorageFull
+from fedagg_edge.fleet.ends import Handler, Later, Peer
+from fedagg_edge.fleet.gateway_metrics import GatewayMetrics, endpoint
+from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.peers import Connections
+from fedagg_edge.fleet.problems import problem
+from fedagg_edge.fleet.rates import Meters
+from fedagg_edge.fleet.waiting import Waiters
+from fedagg_edge.fleet.writer import Store, Writer, WriterBusy, WriterStopped
+from fedagg_edge.wire.http import Request, Response
+
+__all__ = ["Gateway", "GatewayLimits", "Hook"]
+
+L = TypeVar("L", bound=Store)
+Hook = Callable[[Request, Peer | None], Awaitable[Response]]
+"""Answers one path by itself, before or without a certificate: enrol and renew."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLimits:
+    """What a peer may ask of the gateway. Sizes in bytes, times in seconds."""
+
+    body: int = 131_072  # of a message with what travels inside it
+    chunk: int = 1 << 20  # of a PUT
+    hook_body: int = 16_384  # of those who have no certificate yet
+    requests_per_minute: float = 1200
+    bytes_per_minute: float = 256 << 20
+    body_seconds: float = 30.0
+    hooks: int = 2  # at a time; each runs a process
+    hooks_per_minute: float = 30  # of one address
+    drain_seconds: float = 10.0
+
+
+class _Refused(Exception):
+    """Raised with what to answer."""
+
+    def __init__(self, status: HTTPStatus, code: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(code)
+        self.response = problem(status, code, message, retry_after)
+
+
+class Gateway(Generic[L]):
+    """Answers requests; give it to `Connections` as the handler.
+
+    `handler` is called in the writer's transaction. `is_allowed` is asked for every request and every other second
+    for each connection: it must be quick.
+    """
+
+    def __init__(
+        self,
+        handler: Handler[L],
+        writer: Writer[L],
+        *,
+        connections: Callable[[], Connections],
+        is_allowed: Callable[[Peer], bool],
+        hooks: Mapping[str, Hook],
+        limits: GatewayLimits,
+        metrics: GatewayMetrics,
+        log: Log,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._handler, self._writer, self._connections = handler, writer, connections
+        self.is_allowed, self._hooks, self._limits = is_allowed, hooks, limits
+        self._metrics, self._log, self._clock, self._monotonic = metrics, log, clock, monotonic
+        self.waiters = Waiters()
+        self._meters = Meters(limits.requests_per_minute, limits.bytes_per_minute)
+        self._hook_meters = Meters(limits.hooks_per_minute, limits.hooks_per_minute * limits.hook_body)
+        self._hooks_free = asyncio.Semaphore(limits.hooks)
+        self.in_flight = 0
+        self.draining = False
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one HTTP request."""
+        started = self._monotonic()
+        path = request.raw_path
+        self.in_flight += 1
+        try:
+            response = await self._answer(request, path)
+        except Exception as error:
+            self._log.failure("request_failed", error)
+            response = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the server failed; its log says where")
+        finally:
+            self.in_flight -= 1
+        self._metrics.answered(endpoint(path), response, self._monotonic() - started, request.content_length or 0)
+        return self._render(response)
+
+    async def _answer(self, request: web.BaseRequest, path: str) -> Response:
+        if path in ("/healthz", "/readyz"):
+            return self.health(path)
+        if self.draining:
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "draining", "the server is stopping, try again", 2.0)
+        connection = self._connections().of(request)
+        connection.requests += 1
+        hook = self._hooks.get(path)
+        try:
+            if hook is not None:
+                body = await self._admit(request, self._hook_meters, connection.address, self._limits.hook_body)
+                async with self._hooks_free:
+                    return await hook(Request(request.method, path, body), connection.peer)
+            peer = self._known(connection.peer)
+            most = self._limits.chunk if request.method == "PUT" else self._limits.body
+            body = await self._admit(request, self._meters, peer.node, most)
+        except _Refused as refused:
+            return refused.response
+        response = await self._ask(peer, Request(request.method, path, body))
+        self._meters.charge(peer.node, len(response.body))
+        return response
+
+    def _known(self, peer: Peer | None) -> Peer:
+        if peer is None:
+            raise _Refused(HTTPStatus.UNAUTHORIZED, "certificate", "got no client certificate, enrol first")
+        if not self.is_allowed(peer):
+            raise _Refused(HTTPStatus.FORBIDDEN, "revoked", "this certificate is revoked")
+        return peer
+
+    async def _admit(self, request: web.BaseRequest, meters: Meters, name: str, most: int) -> bytes:
+        """The body, if its declared size and the name's rate allow it; raises _Refused."""
+        size = _declared_size(request, most)
+        if wait := meters.admit(name, size, self._monotonic()):
+            raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, "rate", "over the rate for one node", wait)
+        try:
+            return await _read(request, size, self._limits.body_seconds)
+        except (TimeoutError, EOFError) as error:
+            raise _Refused(HTTPStatus.REQUEST_TIMEOUT, "slow", "the body did not arrive in time") from error
+
+    async def _ask(self, peer: Peer, request: Request) -> Response:
+        """The handler's answer, waiting for news where it says so."""
+        mark = self.waiters.mark
+        try:
+            answer = await self._writer.run(partial(self._handle, peer, request))
+            while not isinstance(answer, Response):
+                later = answer
+                if not self.draining:
+                    await self.waiters.wait(later.node, mark, later.until - self._clock())
+                mark = self.waiters.mark
+                answer = await self._writer.run(partial(self._resume, peer, later))
+                if not isinstance(answer, Response) and (self.draining or answer.until <= self._clock()):
+                    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "nothing", "nothing new, ask again", 0.0)
+            return answer
+        except StorageFull:
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "disk full", "the server's disk is full", 30.0)
+        except WriterBusy:
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many requests wait", 1.0)
+        except WriterStopped:
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "draining", "the server is stopping, try again", 2.0)
+        except RemoteProtocolError as error:
+            return problem(HTTPStatus.BAD_REQUEST, "malformed", str(error))
+
+    def _handle(self, peer: Peer, request: Request, ledger: L) -> Response | Later:
+        return self._handler.handle(ledger, peer, request, self._clock())
+
+    def _resume(self, peer: Peer, later: Later, ledger: L) -> Response | Later:
+        return self._handler.resume(ledger, peer, later, self._clock())
+
+    def health(self, path: str) -> Response:
+        """``/healthz``: the process answers. ``/readyz``: it takes requests, too."""
+        ready = not self.draining
+        status = HTTPStatus.OK if ready or path == "/healthz" else HTTPStatus.SERVICE_UNAVAILABLE
+        body = json.dumps({"ready": ready, "waiting": len(self.waiters), "queue": self._writer.waiting})
+        return Response(status, body.encode(), media="application/json")
+
+    def drain(self) -> None:
+        """Refuse what comes from now on and answer those that wait for news."""
+        self.draining = True
+        self.waiters.wake_all()
+
+    async def finished(self) -> bool:
+        """Wait until nothing is in flight, for as long as the limits say; return whether that was so."""
+        deadline = self._monotonic() + self._limits.drain_seconds
+        while self.in_flight and self._monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        return self.in_flight == 0
+
+    def _render(self, response: Response) -> web.Response:
+        headers = {"Content-Type": response.media, "Server": "fedagg"}
+        if response.retry_after is not None:
+            headers["Retry-After"] = f"{response.retry_after:.3f}".rstrip("0").rstrip(".")
+        answer = web.Response(status=response.status, body=response.body, headers=headers)
+        if self.draining:
+            answer.force_close()
+        return answer
+
+
+def _declared_size(request: web.BaseRequest, most: int) -> int:
+    """The size of the body, known before a byte of it is kept; raises _Refused."""
+    headers = request.headers
+    if headers.get("Content-Encoding", "identity") != "identity":
+        raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "compressed", "got a compressed body, send it as it is")
+    if "Transfer-Encoding" in headers:
+        raise _Refused(HTTPStatus.LENGTH_REQUIRED, "length", "got a chunked body, send Content-Length")
+    size = request.content_length or 0
+    if size > most:
+        raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large", f"got {size} bytes, expected at most {most}")
+    return size
+
+
+async def _read(request: web.BaseRequest, size: int, seconds: float) -> bytes:
+    """Exactly `size` bytes of body; raises TimeoutError, EOFError."""
+    if size == 0:
+        return b""
+    content = request.content
+    if content.is_eof():  # it came with the headers: nothing to wait for
+        return content.read_nowait()
+    async with asyncio.timeout(seconds):
+        return await content.readexactly(size)

@@ -1,0 +1,188 @@
+"""A node's talk with its parent: one thread that does what the protocol's child end says.
+
+The child end decides what to send, when, and how long to wait after a failure; this thread has the socket. Its ledger
+is opened in the thread, too.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from fedagg_edge.fleet.connection import CheckPeer, Cutter, NoAnswer, ParentConnection
+from fedagg_edge.fleet.endpoints import Endpoints, parse_endpoint
+from fedagg_edge.fleet.ends import Talker
+from fedagg_edge.fleet.logs import Log
+from fedagg_edge.wire.http import Request
+
+__all__ = ["Counts", "Uplink"]
+
+LONGEST_IDLE = 3600.0
+
+
+@dataclass(slots=True)
+class Counts:
+    """What went over the link so far; sizes are of bodies, in bytes."""
+
+    exchanges: int = 0
+    failures: int = 0
+    sent: int = 0
+    received: int = 0
+    last_contact: float = 0.0  # unix seconds, 0: never
+
+
+class Uplink:
+    """Runs a talker against a parent until `stop`.
+
+    `open_talker` is entered in the thread and left when it ends (it opens and closes the ledger). `context` makes the
+    TLS context, again after `renewed`. Called in the thread: `on_events` with the events of an answer, `on_move` with
+    the address that became current because the one before had not answered for `patience` seconds, `on_end` last.
+    An exception from the talker or a callback ends the thread and is kept in `error`: a broken ledger must stop the
+    node, not be retried for ever.
+    """
+
+    def __init__(
+        self,
+        open_talker: Callable[[], AbstractContextManager[Talker]],
+        endpoints: Sequence[str],
+        context: Callable[[], ssl.SSLContext],
+        check: CheckPeer,
+        *,
+        on_events: Callable[[Sequence[object]], None],
+        log: Log,
+        on_move: Callable[[str], None] = lambda url: None,
+        on_end: Callable[[], None] = lambda: None,
+        patience: float = 600.0,
+        connect_seconds: float = 10.0,
+        read_seconds: float = 75.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Raises ConfigError for a malformed address."""
+        self._open, self._context, self._check = open_talker, context, check
+        self._on_events, self._on_move, self._on_end, self._log, self._clock = on_events, on_move, on_end, log, clock
+        self._connect_seconds, self._read_seconds = connect_seconds, read_seconds
+        self._endpoints = Endpoints(endpoints, patience, time.monotonic())
+        self._changed = threading.Condition()
+        self._stopping = self._poked = False
+        self._new_urls: tuple[str, ...] | None = None
+        self._stale = True  # the connection, if there is one, must be made anew
+        self._cutter = Cutter()
+        self._connection: ParentConnection | None = None
+        self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
+        self.counts = Counts()
+        self.error: BaseException | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def poke(self) -> None:
+        """There is something new to send: do not wait until the time that the talker gave."""
+        with self._changed:
+            self._poked = True
+            self._changed.notify()
+
+    def renewed(self) -> None:
+        """The certificate changed: the next request goes over a new connection with a new context."""
+        with self._changed:
+            self._stale = True
+
+    def redirect(self, urls: Sequence[str]) -> None:
+        """Talk to other addresses from the next request on; raises ConfigError for a malformed one."""
+        Endpoints(urls, 0.0, 0.0)
+        with self._changed:
+            self._new_urls = tuple(urls)
+            self._poked = True
+            self._changed.notify()
+
+    def stop(self, seconds: float = 5.0) -> bool:
+        """End the thread, also in the middle of a long poll; return whether it ended in time. A request that was cut
+        off counts as failed: it is sent again under its own key."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._cutter.cut()
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            with self._open() as talker:
+                while not self._stopping:
+                    self._turn(talker)
+        except BaseException as error:
+            self.error = error
+            self._log.failure("uplink_failed", error)
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+            self._on_end()
+
+    def _turn(self, talker: Talker) -> None:
+        step = talker.next(self._clock())
+        if isinstance(step, Request):
+            self._exchange(talker, step)
+        else:
+            self._idle(step.until)
+
+    def _idle(self, until: float) -> None:
+        with self._changed:
+            # in short waits, as the wall clock may jump
+            while not (self._stopping or self._poked) and (left := until - self._clock()) > 0:
+                self._changed.wait(min(left, LONGEST_IDLE, 10.0))
+            self._poked = False
+
+    def _exchange(self, talker: Talker, request: Request) -> None:
+        try:
+            response = self._connected().send(request)
+        except (NoAnswer, OSError) as error:
+            self.counts.failures += 1
+            self._log.debug("no_answer", endpoint=self._endpoints.current, error=str(error) or type(error).__name__)
+            talker.failed(request, self._clock())
+            if self._endpoints.failed(time.monotonic()):
+                self._stale = True
+                self._log.warning("parent_changed", endpoint=self._endpoints.current, reason="no contact")
+                self._on_move(self._endpoints.current)
+            return
+        self._endpoints.contact(time.monotonic())
+        counts = self.counts
+        counts.exchanges += 1
+        counts.sent += len(request.body)
+        counts.received += len(response.body)
+        counts.last_contact = self._clock()
+        events = tuple(talker.receive(request, response, self._clock()))
+        if events:
+            self._on_events(events)
+
+    def _connected(self) -> ParentConnection:
+        """The connection to the current address; raises OSError if its TLS context cannot be made."""
+        with self._changed:
+            urls, self._new_urls = self._new_urls, None
+            stale, self._stale = self._stale or urls is not None, False
+        if urls is not None:
+            self._endpoints.replace(urls, time.monotonic())
+        if stale or self._connection is None:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+            try:
+                self._connection = ParentConnection(
+                    parse_endpoint(self._endpoints.current),
+                    self._context(),
+                    self._check,
+                    self._cutter,
+                    connect_seconds=self._connect_seconds,
+                    read_seconds=self._read_seconds,
+                    whole_seconds=2 * self._read_seconds,
+                )
+            except BaseException:
+                self._stale = True
+                raise
+        return self._connection

@@ -1,0 +1,186 @@
+"""One thread that owns a ledger: operations that arrive together share one transaction, so one synced commit.
+
+A synced commit costs milliseconds of waiting and 150 us of CPU; a savepoint costs a few us. An operation that fails is
+undone alone. Nobody is answered before the commit; if the commit fails, all in the group are told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Generic, Protocol, TypeVar
+
+from fedagg_edge.errors import StorageFull
+
+__all__ = ["Group", "Store", "Writer", "WriterBusy", "WriterStopped"]
+
+T = TypeVar("T")
+
+
+class Store(Protocol):
+    """What the writer needs of a ledger."""
+
+    def transaction(self) -> AbstractContextManager[object]: ...
+    def savepoint(self) -> AbstractContextManager[object]: ...
+    def close(self) -> None: ...
+
+
+L = TypeVar("L", bound=Store)
+
+
+class WriterBusy(Exception):
+    """Raised when too many operations wait already."""
+
+
+class WriterStopped(Exception):
+    """Raised when an operation comes after `stop`."""
+
+
+class Group(Protocol):
+    """Called after each transaction, in the writer's thread."""
+
+    def __call__(self, size: int, seconds: float, error: BaseException | None) -> None: ...
+
+
+class _Pending:
+    __slots__ = ("error", "future", "operation", "value")
+
+    def __init__(self, operation: Callable[[Any], Any], future: asyncio.Future[Any]) -> None:
+        self.operation, self.future = operation, future
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.future.done():
+            return  # who asked has gone
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.value)
+
+
+class Writer(Generic[L]):
+    """Runs operations on a ledger that only its thread ever touches.
+
+    `open_ledger` is called in the thread. A group is what arrives within `linger` seconds of its first operation and
+    while the group before it was committed, at most `group` operations. Operations must not wait for anything.
+    """
+
+    def __init__(
+        self,
+        open_ledger: Callable[[], L],
+        *,
+        group: int = 64,
+        linger: float = 0.002,
+        most_waiting: int = 8192,
+        on_group: Group | None = None,
+    ) -> None:
+        self._open, self._group, self._linger, self._most = open_ledger, group, linger, most_waiting
+        self._on_group = on_group
+        self._queue: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
+
+    @property
+    def waiting(self) -> int:
+        """How many operations wait, roughly."""
+        return self._queue.qsize()
+
+    async def start(self) -> None:
+        """Open the ledger in a new thread; raises what opening it raised."""
+        self._loop = asyncio.get_running_loop()
+        opened: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._run, args=(opened,), name="writer", daemon=True)
+        self._thread.start()
+        await opened
+
+    async def run(self, operation: Callable[[L], T]) -> T:
+        """Run ``operation(ledger)`` in the next group and return its value once that is committed.
+
+        Raises what the operation raised (it alone is then undone), StorageFull or the database's error if the group
+        could not be committed, WriterBusy, WriterStopped.
+        """
+        if self._stopping or self._loop is None:
+            raise WriterStopped("writer: it has stopped")
+        if self._queue.qsize() >= self._most:
+            raise WriterBusy(f"writer: {self._most} operations wait already")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put(_Pending(operation, future))
+        return await future
+
+    async def stop(self) -> None:
+        """Finish what waits, close the ledger, end the thread."""
+        if self._thread is not None and not self._stopping:
+            self._stopping = True
+            self._queue.put(None)
+            await asyncio.to_thread(self._thread.join)
+
+    def _run(self, opened: asyncio.Future[None]) -> None:
+        assert self._loop is not None
+        try:
+            ledger = self._open()
+        except BaseException as error:
+            self._loop.call_soon_threadsafe(opened.set_exception, error)
+            return
+        self._loop.call_soon_threadsafe(opened.set_result, None)
+        try:
+            more = True
+            while more:
+                group, more = self._gather()
+                if group:
+                    self._commit(ledger, group)
+                    self._loop.call_soon_threadsafe(_settle, group)
+        finally:
+            ledger.close()
+
+    def _gather(self) -> tuple[list[_Pending], bool]:
+        """The next group, and whether more may come."""
+        first = self._queue.get()
+        if first is None:
+            return [], False
+        if self._linger:
+            time.sleep(self._linger)  # not a timed get for each: every wake-up takes the GIL from the event loop
+        group = [first]
+        while len(group) < self._group:
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if item is None:
+                return group, False
+            group.append(item)
+        return group, True
+
+    def _commit(self, ledger: L, group: list[_Pending]) -> None:
+        started = time.perf_counter()
+        error: BaseException | None = None
+        try:
+            with ledger.transaction():
+                for pending in group:
+                    _attempt(ledger, pending)
+        except Exception as raised:
+            error = raised
+            for pending in group:
+                pending.error = raised
+        if self._on_group is not None:
+            self._on_group(len(group), time.perf_counter() - started, error)
+
+
+def _attempt(ledger: Store, pending: _Pending) -> None:
+    try:
+        with ledger.savepoint():
+            pending.value = pending.operation(ledger)
+    except StorageFull:
+        raise  # the database may have undone the whole transaction: nobody's work counts
+    except Exception as error:
+        pending.error = error
+
+
+def _settle(group: list[_Pending]) -> None:
+    for pending in group:
+        pending.settle()

@@ -1,0 +1,55 @@
+import threading
+from pathlib import Path
+
+import pytest
+from pki import require_parent
+from running import Running, running
+
+from fedagg_edge.fleet.connection import Cutter, NoAnswer, ParentConnection
+from fedagg_edge.wire.http import Request
+
+
+def connection(gateway: Running, **options: object) -> ParentConnection:
+    context = gateway.authority.client("device-1")
+    return ParentConnection(("127.0.0.1", gateway.port), context, require_parent, Cutter(), **options)  # type: ignore[arg-type]
+
+
+def test_answers_come_over_one_connection(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway:
+        parent = connection(gateway)
+        for key in range(3):
+            answer = parent.send(Request("POST", "/v1/append", b'{"key": %d, "text": "x"}' % key))
+            assert (answer.status, answer.body) == (200, b'{"rows": %d}' % (key + 1))
+        assert len(gateway.service.connections) == 1
+        assert parent.send(Request("GET", "/v1/nothing")).status == 404
+        parent.close()
+
+
+def test_an_answer_over_the_bound_is_not_read(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway:
+        parent = connection(gateway, most=10)
+        with pytest.raises(NoAnswer, match="size"):
+            parent.send(Request("POST", "/v1/append", b'{"key": 0, "text": "x"}'))
+        parent.close()
+
+
+def test_a_device_cannot_pose_as_a_parent(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway:
+        impostor = gateway.authority.server("device-9", "device")
+        gateway.service._listener._context = lambda: impostor
+        parent = connection(gateway)
+        with pytest.raises(NoAnswer):
+            parent.send(Request("GET", "/healthz"))
+        parent.close()
+
+
+def test_a_cut_ends_a_wait_and_all_that_follow(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway:
+        cutter = Cutter()
+        context = gateway.authority.client("device-1")
+        parent = ParentConnection(("127.0.0.1", gateway.port), context, require_parent, cutter)
+        threading.Timer(0.3, cutter.cut).start()
+        for _ in range(2):
+            with pytest.raises(NoAnswer):
+                parent.send(Request("POST", "/v1/exchange", b'{"have": 0, "wait": 60}'))
+        parent.close()

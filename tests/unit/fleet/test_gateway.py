@@ -1,0 +1,202 @@
+import json
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+from running import post, running
+from toy_ends import ToyLedger
+
+from fedagg_edge.errors import StorageFull
+from fedagg_edge.fleet.gateway import GatewayLimits
+from fedagg_edge.fleet.serve import ServiceSettings
+from fedagg_edge.wire.http import MEDIA_TYPE, Request, Response
+
+
+def append(key: int) -> bytes:
+    return json.dumps({"key": key, "text": "hello"}).encode()
+
+
+def settings(**limits: float) -> ServiceSettings:
+    return ServiceSettings("127.0.0.1", 0, gateway=GatewayLimits(**limits))  # type: ignore[arg-type]
+
+
+def code(body: bytes) -> str:
+    return str(msgspec.msgpack.decode(body)[0])
+
+
+def test_a_request_is_answered_after_its_commit(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway:
+        connection = gateway.connect()
+        for key in (0, 1, 1):
+            status, headers, body = post(connection, "/v1/append", append(key))
+        assert (status, json.loads(body)) == (200, {"rows": 2})
+        assert headers["Content-Type"] == MEDIA_TYPE
+        assert {name.lower() for name in headers} == {"content-type", "content-length", "date", "server"}
+        other = ToyLedger(tmp_path / "ledger")
+        assert [key for key, _ in other.rows("device-1")] == [0, 1]
+        other.close()
+
+
+def test_a_peer_is_its_certificate(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway:
+        post(gateway.connect("device-2"), "/v1/append", append(0))
+        assert json.loads(post(gateway.connect("device-3"), "/v1/append", append(5))[2]) == {"rows": 1}
+
+
+def test_no_certificate_gets_nothing_but_hooks_and_health(tmp_path: Path) -> None:
+    async def enrol(request: Request, peer: object) -> Response:
+        assert peer is None
+        return Response(200, request.body[::-1])
+
+    with running(tmp_path, hooks={"/v1/enrol": enrol}) as gateway:
+        stranger = gateway.connect(None)
+        status, _, body = post(stranger, "/v1/append", append(0))
+        assert (status, code(body)) == (401, "certificate")
+        assert post(stranger, "/v1/enrol", b"abc")[2] == b"cba"
+        assert post(stranger, "/healthz", method="GET")[0] == 200
+
+
+def test_strangers_are_few_and_small(tmp_path: Path) -> None:
+    async def enrol(request: Request, peer: object) -> Response:
+        return Response(200)
+
+    limits = settings(hooks_per_minute=2, hook_body=100)
+    with running(tmp_path, hooks={"/v1/enrol": enrol}, settings=limits) as gateway:
+        stranger = gateway.connect(None)
+        assert post(stranger, "/v1/enrol", b"x" * 101)[0] == 413
+        assert [post(gateway.connect(None), "/v1/enrol", b"x")[0] for _ in range(3)] == [200, 200, 429]
+
+
+@pytest.mark.parametrize(
+    ("method", "size", "headers", "expected"),
+    [
+        ("POST", 1001, {}, (413, "too large")),
+        ("PUT", 2001, {}, (413, "too large")),
+        ("POST", 10, {"Content_Encoding": "gzip"}, (415, "compressed")),
+    ],
+)
+def test_bodies_are_bounded_before_they_are_read(
+    tmp_path: Path, method: str, size: int, headers: dict[str, str], expected: tuple[int, str]
+) -> None:
+    with running(tmp_path, settings=settings(body=1000, chunk=2000)) as gateway:
+        status, _, body = post(gateway.connect(), "/v1/append", b"x" * size, method, **headers)
+        assert (status, code(body)) == expected
+
+
+def test_a_body_of_unknown_length_is_refused(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway:
+        connection = gateway.connect()
+        connection.request("POST", "/v1/append", iter([b"x"]), encode_chunked=True)
+        answer = connection.getresponse()
+        assert (answer.status, code(answer.read())) == (411, "length")
+
+
+def test_a_declared_size_is_not_believed_for_ever(tmp_path: Path) -> None:
+    with running(tmp_path, settings=settings(body_seconds=0.2)) as gateway:
+        connection = gateway.connect()
+        connection.putrequest("POST", "/v1/append")
+        connection.putheader("Content-Length", "50")
+        connection.endheaders(b"only this")
+        answer = connection.getresponse()
+        assert (answer.status, code(answer.read())) == (408, "slow")
+
+
+def test_the_rate_of_a_node_is_bounded_and_says_when_to_come_back(tmp_path: Path) -> None:
+    with running(tmp_path, settings=settings(requests_per_minute=3)) as gateway:
+        answers = [post(gateway.connect(), "/v1/append", append(k)) for k in range(4)]
+        assert [status for status, _, _ in answers] == [200, 200, 200, 429]
+        assert 0 < float(answers[3][1]["Retry-After"]) <= 20
+        assert post(gateway.connect("device-2"), "/v1/append", append(0))[0] == 200
+
+
+def test_one_that_is_no_longer_allowed_is_refused(tmp_path: Path) -> None:
+    refused: set[str] = set()
+    with running(tmp_path, is_allowed=lambda peer: peer.node not in refused) as gateway:
+        connection = gateway.connect()
+        assert post(connection, "/v1/append", append(0))[0] == 200
+        refused.add("device-1")
+        status, _, body = post(connection, "/v1/append", append(1))
+        assert (status, code(body)) == (403, "revoked")
+        assert post(gateway.connect("device-2"), "/v1/append", append(0))[0] == 200
+
+
+def test_a_failure_is_answered_and_logged_without_its_text(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway:
+        connection = gateway.connect()
+        status, _, body = post(connection, "/v1/chunks/00", b"x", "PUT")
+        assert (status, code(body)) == (500, "internal")
+        assert post(connection, "/v1/append", append(0))[0] == 200
+        assert "secret" not in gateway.log.getvalue()
+        assert "error=RuntimeError where=fleet/toy_ends.py:" in gateway.log.getvalue()
+
+
+def test_a_full_disk_refuses_and_the_gateway_goes_on(tmp_path: Path) -> None:
+    full = threading.Event()
+
+    class Ledger(ToyLedger):
+        def tell(self, node: str) -> None:
+            if full.is_set():
+                raise StorageFull("disk full")
+            super().tell(node)
+
+    class Handler:
+        def handle(self, ledger: Ledger, peer: object, request: Request, now: float) -> Response:
+            ledger.tell("x")
+            return Response(200)
+
+    with running(tmp_path, open_ledger=lambda: Ledger(tmp_path / "ledger"), handler=Handler()) as gateway:
+        connection = gateway.connect()
+        full.set()
+        status, headers, body = post(connection, "/v1/append", b"x")
+        assert (status, code(body), headers["Retry-After"]) == (503, "disk full", "30")
+        full.clear()
+        assert post(connection, "/v1/append", b"x")[0] == 200
+
+
+def waiting_poll(gateway: object, have: int, wait: float) -> tuple[threading.Thread, list[bytes]]:
+    answers: list[bytes] = []
+    body = json.dumps({"have": have, "wait": wait}).encode()
+    connection = gateway.connect()  # type: ignore[attr-defined]
+
+    def poll() -> None:
+        answers.append(post(connection, "/v1/exchange", body)[2])
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    while not gateway.call(lambda: len(gateway.service.gateway.waiters)):  # type: ignore[attr-defined]
+        pass
+    return thread, answers
+
+
+def test_a_long_poll_ends_when_its_topic_is_woken(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway:
+        thread, answers = waiting_poll(gateway, 0, 60)
+        gateway.call(lambda: gateway.service.gateway.waiters.wake(["device-1"]))  # nothing new: it waits on
+        while not gateway.call(lambda: len(gateway.service.gateway.waiters)):
+            pass
+        assert answers == []
+        gateway.ask(lambda ledger: ledger.tell("device-1"))
+        gateway.call(lambda: gateway.service.gateway.waiters.wake(["device-2", "device-1"]))
+        thread.join(10)
+        assert answers == [b'{"news": 1}']
+
+
+def test_a_long_poll_ends_at_its_time(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway:
+        thread, answers = waiting_poll(gateway, 0, 0.3)
+        thread.join(10)
+        assert answers == [b'{"news": 0}']
+
+
+def test_draining_answers_those_who_wait_and_refuses_the_rest(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway:
+        thread, answers = waiting_poll(gateway, 0, 60)
+        connection = gateway.connect("device-2")
+        assert post(connection, "/readyz", method="GET")[0] == 200
+        gateway.call(gateway.service.gateway.drain)
+        thread.join(10)
+        assert code(answers[0]) == "nothing"
+        assert post(connection, "/readyz", method="GET")[0] == 503
+        status, _, body = post(gateway.connect("device-3"), "/v1/append", append(0))
+        assert (status, code(body)) == (503, "draining")

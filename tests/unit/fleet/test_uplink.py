@@ -1,0 +1,82 @@
+import io
+import ssl
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pki import require_parent
+from running import Running, running
+from toy_ends import ToyTalker
+
+from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.uplink import Uplink
+
+
+@contextmanager
+def uplink(gateway: Running, talker: ToyTalker, urls: Sequence[str] = (), **options: object) -> Iterator[Uplink]:
+    contexts: list[ssl.SSLContext] = []
+
+    def context() -> ssl.SSLContext:
+        contexts.append(gateway.authority.client("device-1"))
+        return contexts[-1]
+
+    @contextmanager
+    def opened() -> Iterator[ToyTalker]:
+        yield talker
+
+    options.setdefault("on_events", lambda events: None)
+    urls = urls or [f"https://127.0.0.1:{gateway.port}"]
+    link = Uplink(opened, urls, context, require_parent, log=Log(io.StringIO()), **options)  # type: ignore[arg-type]
+    link.contexts = contexts  # type: ignore[attr-defined]
+    link.start()
+    try:
+        yield link
+    finally:
+        assert link.stop(5)
+
+
+def test_what_the_talker_says_is_sent_and_what_comes_back_is_told(tmp_path: Path) -> None:
+    done = threading.Event()
+    with running(tmp_path) as gateway:
+        talker = ToyTalker(5)
+        with uplink(gateway, talker, on_events=lambda e: done.set() if e == (5,) else None) as link:
+            assert done.wait(10)
+            assert (link.counts.exchanges, link.counts.failures) == (5, 0)
+            talker.total = 6
+            link.renewed()
+            done.clear()
+            link._on_events = lambda e: done.set() if e == (6,) else None
+            link.poke()
+            assert done.wait(10)
+            assert len(link.contexts) == 2  # type: ignore[attr-defined]
+
+
+def test_it_stops_inside_a_long_poll(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway, uplink(gateway, ToyTalker(0, wait=50.0)) as link:
+        while not gateway.call(lambda: len(gateway.service.gateway.waiters)):
+            pass
+        assert link.stop(5)
+        assert link.error is None
+
+
+def test_a_parent_that_is_gone_is_replaced_by_the_next(tmp_path: Path) -> None:
+    done, moved = threading.Event(), []
+    with running(tmp_path) as gateway:
+        good = f"https://127.0.0.1:{gateway.port}"
+        options = {"on_events": lambda e: done.set(), "on_move": moved.append, "patience": 0.05}
+        with uplink(gateway, ToyTalker(1), ["https://127.0.0.1:1", good], **options) as link:
+            assert done.wait(10)
+            assert moved[0] == good
+            assert link.counts.failures > 0
+
+
+def test_a_talker_that_breaks_ends_the_thread_and_is_kept(tmp_path: Path) -> None:
+    class Broken(ToyTalker):
+        def next(self, now: float) -> object:  # type: ignore[override]
+            raise OSError("the ledger is gone")
+
+    ended = threading.Event()
+    with running(tmp_path) as gateway, uplink(gateway, Broken(1), on_end=ended.set) as link:
+        assert ended.wait(10)
+        assert isinstance(link.error, OSError)

@@ -1,0 +1,88 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+from toy_ends import ToyLedger
+
+from fedagg_edge.errors import StorageFull
+from fedagg_edge.fleet.writer import Writer, WriterBusy, WriterStopped
+
+
+def test_operations_that_come_together_share_a_commit_and_fail_alone(tmp_path: Path) -> None:
+    groups: list[int] = []
+
+    def add(key: int) -> object:
+        def operation(ledger: ToyLedger) -> int:
+            ledger.db.execute("INSERT INTO log VALUES ('n', ?, 'x')", (key,))
+            if key % 3 == 0:
+                raise KeyError(key)
+            return key
+
+        return operation
+
+    async def main() -> list[object]:
+        writer = Writer(lambda: ToyLedger(tmp_path / "l"), on_group=lambda size, seconds, error: groups.append(size))
+        await writer.start()
+        found = await asyncio.gather(*(writer.run(add(k)) for k in range(100)), return_exceptions=True)  # type: ignore[arg-type]
+        await writer.stop()
+        with pytest.raises(WriterStopped):
+            await writer.run(lambda ledger: None)
+        return found
+
+    found = asyncio.run(main())
+    assert [k for k in range(100) if isinstance(found[k], KeyError)] == list(range(0, 100, 3))
+    assert sum(groups) == 100
+    assert max(groups) <= 64
+    assert len(groups) <= 10
+    ledger = ToyLedger(tmp_path / "l")
+    assert [k for k, _ in ledger.rows("n")] == [k for k in range(100) if k % 3]
+    ledger.close()
+
+
+def test_a_full_disk_undoes_the_group_and_the_writer_goes_on(tmp_path: Path) -> None:
+    def full(ledger: ToyLedger) -> None:
+        raise StorageFull("disk full")
+
+    async def main() -> None:
+        writer = Writer(lambda: ToyLedger(tmp_path / "l"), linger=0.05)
+        await writer.start()
+        found = await asyncio.gather(
+            writer.run(lambda ledger: ledger.tell("n")), writer.run(full), return_exceptions=True
+        )
+        assert [type(f) for f in found] == [StorageFull, StorageFull]
+        assert await writer.run(lambda ledger: ledger.news("n")) == 0
+        await writer.stop()
+
+    asyncio.run(main())
+
+
+def test_stopping_finishes_what_waits(tmp_path: Path) -> None:
+    async def main() -> None:
+        writer = Writer(lambda: ToyLedger(tmp_path / "l"), linger=0.05, most_waiting=5)
+        await writer.start()
+        tasks = [asyncio.ensure_future(writer.run(lambda ledger: ledger.tell("n"))) for _ in range(5)]
+        await asyncio.sleep(0)
+        await writer.stop()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    ledger = ToyLedger(tmp_path / "l")
+    assert ledger.news("n") == 5
+    ledger.close()
+
+
+def test_too_many_and_a_ledger_that_cannot_be_opened(tmp_path: Path) -> None:
+    async def main() -> None:
+        writer = Writer(lambda: ToyLedger(tmp_path / "l"), most_waiting=0)
+        await writer.start()
+        with pytest.raises(WriterBusy):
+            await writer.run(lambda ledger: None)
+        await writer.stop()
+
+        def broken() -> ToyLedger:
+            raise StorageFull("disk full")
+
+        with pytest.raises(StorageFull):
+            await Writer(broken).start()
+
+    asyncio.run(main())

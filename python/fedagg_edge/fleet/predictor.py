@@ -44,7 +44,8 @@ class Predictor:
 
         Raises DataError for samples of another shape, LearnerError before the node has weights to answer with.
         """
-        return np.argmax(self.logits(raw_N), axis=1).astype(np.int64, copy=False)
+        best_N: NDArray[np.int64] = np.argmax(self.logits(raw_N), axis=1)
+        return best_N
 
     def logits(self, raw_N: NDArray[Any]) -> NDArray[np.float32]:
         """Logits float32 [N, C] of raw samples [N, *sample_shape]; raises as `predict` does."""

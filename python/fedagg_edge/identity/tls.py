@@ -117,8 +117,9 @@ def peer_of(source: ssl.SSLSocket | ssl.SSLObject | Mapping[str, Any] | None) ->
 
     Raises PermissionDenied if there is no certificate, or one that the federation's rules do not allow.
     """
-    found: Mapping[str, Any] | None
-    found = source.getpeercert() if isinstance(source, ssl.SSLSocket | ssl.SSLObject) else source
+    found: Mapping[str, Any] | None = (
+        dict[str, Any](source.getpeercert() or {}) if isinstance(source, ssl.SSLSocket | ssl.SSLObject) else source
+    )
     if not found:
         raise PermissionDenied("no client certificate; enrol first: fedagg enroll")
     try:

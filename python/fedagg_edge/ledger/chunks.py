@@ -9,7 +9,7 @@ from fedagg_edge.errors import DataError, RemoteProtocolError, StorageFull
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.records import NodeId
 
-__all__ = ["drop", "missing", "stage", "sweep", "take"]
+__all__ = ["drop", "missing", "stage", "staged", "sweep", "take"]
 
 
 def stage(db: Database, node: NodeId, digest: bytes, content: bytes, quota: int, now: float) -> None:
@@ -21,10 +21,15 @@ def stage(db: Database, node: NodeId, digest: bytes, content: bytes, quota: int,
     with db.savepoint():
         if not missing(db, node, (digest,)):
             return
-        (held,) = db.one("SELECT coalesce(sum(size), 0) FROM chunks WHERE node = ?", (node,))
+        held = staged(db, node)
         if held + len(content) > quota:
             raise StorageFull(f"chunks of {node}: got {len(content)} bytes more, {held} of {quota} are staged already")
         db.execute("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", (node, digest, len(content), now, content))
+
+
+def staged(db: Database, node: NodeId) -> int:
+    """Bytes that are staged from `node`."""
+    return int(db.one("SELECT coalesce(sum(size), 0) FROM chunks WHERE node = ?", (node,))[0])
 
 
 def missing(db: Database, node: NodeId, digests: Iterable[bytes]) -> tuple[bytes, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from fedagg_edge.ledger import log, payloads
-from fedagg_edge.ledger._payload import OWN, dump_embeddings, dump_samples, load_embeddings
+from fedagg_edge.wire.tensors import OWN, dump_embeddings, dump_samples, load_embeddings
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import Fold, only, without

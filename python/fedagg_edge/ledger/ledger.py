@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fedagg_edge.errors import DataError, StorageError
 from fedagg_edge.ledger import chunks, erase, knowledge, log, moves, nodes, notices, outbox, relay
-from fedagg_edge.ledger._payload import OWN, load_samples
+from fedagg_edge.wire.tensors import OWN, load_samples
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.erase import Receipt
 from fedagg_edge.ledger.failpoints import reach
@@ -152,6 +152,11 @@ class Ledger:
         """See `log.entries`."""
         return log.entries(self.db, child, after, limit, inline)
 
+    def fence(self, child: NodeId) -> int:
+        """How often `child` has moved, as far as this parent knows."""
+        row = self.db.one("SELECT fence FROM links WHERE child = ?", (child,))
+        return 0 if row is None else int(row[0])
+
     def entry_bytes(self, child: NodeId, number: int, start: int = 0, size: int | None = None) -> bytes:
         """See `log.entry_bytes`."""
         return log.entry_bytes(self.db, child, number, start, size)
@@ -261,6 +266,10 @@ class Ledger:
     def stage(self, node: NodeId, digest: bytes, content: bytes) -> None:
         """See `chunks.stage`."""
         chunks.stage(self.db, node, digest, content, self.options.staged, self._now())
+
+    def staged(self, node: NodeId) -> int:
+        """See `chunks.staged`."""
+        return chunks.staged(self.db, node)
 
     def missing(self, node: NodeId, digests: Iterable[bytes]) -> tuple[bytes, ...]:
         """See `chunks.missing`."""

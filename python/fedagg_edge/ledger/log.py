@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fedagg_edge.errors import Conflict, DataError, RemoteProtocolError
 from fedagg_edge.ledger import payloads
-from fedagg_edge.ledger._payload import OWN, load_embeddings, load_samples
+from fedagg_edge.wire.tensors import OWN, load_embeddings, load_samples
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import EMPTY, Fold, only, without

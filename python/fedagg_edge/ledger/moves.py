@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fedagg_edge.errors import RemoteProtocolError
 from fedagg_edge.ledger import log
-from fedagg_edge.ledger._payload import OWN, load_embeddings
+from fedagg_edge.wire.tensors import OWN, load_embeddings
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.relay import forget_rows, give_rows, of_origins

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fedagg_edge.errors import OutboxFull, RemoteProtocolError
 from fedagg_edge.ledger import log, payloads
-from fedagg_edge.ledger._payload import OWN, dump_embeddings, dump_samples, load_embeddings, load_samples
+from fedagg_edge.wire.tensors import OWN, dump_embeddings, dump_samples, load_embeddings, load_samples
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import EMPTY, Fold, only, union, without

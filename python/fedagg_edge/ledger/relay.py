@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from fedagg_edge.ledger import log, outbox
-from fedagg_edge.ledger._payload import OWN, dump_embeddings, dump_samples, load_embeddings, load_samples
+from fedagg_edge.wire.tensors import OWN, dump_embeddings, dump_samples, load_embeddings, load_samples
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.fold import Fold, only, without
 from fedagg_edge.ledger.log import Kind, LogEntry

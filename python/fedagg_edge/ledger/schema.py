@@ -55,6 +55,11 @@ CREATE TABLE tokens (hash BLOB PRIMARY KEY, node TEXT, role TEXT NOT NULL, expir
     STRICT, WITHOUT ROWID;
 CREATE TABLE usage (node TEXT PRIMARY KEY, requests INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
+-- a device's own: parcels that were taken in (last: counters given so far), and the private samples it still has
+CREATE TABLE parcels (key TEXT PRIMARY KEY, last INTEGER NOT NULL, at REAL NOT NULL) STRICT;
+CREATE TABLE samples (counter INTEGER PRIMARY KEY, form TEXT NOT NULL, x BLOB NOT NULL, y INTEGER NOT NULL,
+    at REAL NOT NULL) STRICT;
+
 CREATE TABLE notices (number INTEGER PRIMARY KEY AUTOINCREMENT, child TEXT, kind TEXT NOT NULL, body BLOB NOT NULL,
     at REAL NOT NULL) STRICT;
 """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fedagg_edge.errors import DataError
 from fedagg_edge.ledger import log
-from fedagg_edge.ledger._payload import dump_embeddings
+from fedagg_edge.wire.tensors import dump_embeddings
 from fedagg_edge.ledger.fold import Fold, only, without
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.log import Kind
-from fedagg_edge.records import Embeddings, NodeId, Tier
+from fedagg_edge.records import Embeddings, NodeId, SampleSet, Tier
 
 __all__ = ["LedgerStore"]
 
@@ -35,6 +35,14 @@ class LedgerStore:
     def read(self, child: NodeId, digest: str | None = None) -> Embeddings:
         """See `EmbeddingStore.read`."""
         return self._ledger.embeddings(child, digest)
+
+    def named(self, child: NodeId | None, digest: str) -> tuple[SampleSet, Embeddings]:
+        """See `EmbeddingStore.named`."""
+        ledger = self._ledger
+        link = ledger.node if child is None else child
+        named = ledger.samples(link, digest)
+        held, _ = ledger.remaining(link, digest)
+        return named, held
 
     def read_all(self) -> Embeddings:
         """See `EmbeddingStore.read_all`; a node with a parent names what that parent has committed."""

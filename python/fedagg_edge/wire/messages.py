@@ -104,7 +104,7 @@ class Artefact(Message, frozen=True):
     name: Text
     digest: Digest
     size: Count
-    signature: Annotated[bytes, Meta(max_length=1024)]
+    signature: Annotated[bytes, Meta(max_length=8192)]  # with the signer's certificate chain in it
     media: Text
 
 
@@ -122,6 +122,7 @@ class Welcome(Message, frozen=True):
     digest: Digest
     version: Version
     mode: Name
+    target: Count  # versions after which the training is over, 0: nobody has said
     finished: bool
     limits: Limits
     artefacts: Annotated[tuple[Artefact, ...], Meta(max_length=32)] = ()

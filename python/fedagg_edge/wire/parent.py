@@ -31,7 +31,7 @@ from fedagg_edge.wire.problems import answer
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import ParentLedger, Peer
 from fedagg_edge.wire.tensors import dump_logits
-from fedagg_edge.wire.terms import Terms, admit, check_fence, draining, finished, refuse_while_draining
+from fedagg_edge.wire.terms import PRESENT, Terms, admit, check_fence, draining, finished, refuse_while_draining
 
 __all__ = ["Later", "ParentEnd", "ParentLedger", "Peer"]
 
@@ -114,6 +114,7 @@ class ParentEnd:
                 digest=bytes.fromhex(head.digest),
                 version=exchange.committed(self.terms, ledger, peer.node),
                 mode=self.terms.mode,
+                target=self.terms.target,
                 finished=finished(ledger),
                 limits=self.terms.limits,
                 artefacts=() if shelf is None else shelf.listing(),
@@ -142,6 +143,8 @@ class ParentEnd:
         asked = decode(Exchange, body, self.terms.limits)
         check_fence(ledger, peer, asked.fence)
         exchange.check_have(ledger, peer, asked)
+        if ledger.get(PRESENT + peer.node) is not True:
+            ledger.put(PRESENT + peer.node, True)
         exchange.take_receipts(ledger, peer, asked.receipts)
         if asked.knowledge is not None:
             exchange.take_knowledge(self.terms, ledger, peer, asked.knowledge, now)

@@ -11,16 +11,43 @@ Bytes a label: 0 (all held back), 1, 2 or 4; a label of -1 is held back.
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedagg_edge.errors import DataError, LocalProtocolError, RemoteProtocolError
 from fedagg_edge.records import Embeddings, LogitsFormat, NodeId, PackedLogits, SampleSet, node_id
-from fedagg_edge.wire.limits import Limits, check
+from fedagg_edge.wire.limits import check
 
-__all__ = ["dump_embeddings", "dump_logits", "dump_samples", "load_embeddings", "load_logits", "load_samples"]
+__all__ = [
+    "OWN",
+    "Sizes",
+    "dump_embeddings",
+    "dump_logits",
+    "dump_samples",
+    "load_embeddings",
+    "load_logits",
+    "load_samples",
+]
+
+
+class Sizes(Protocol):
+    """What is read is at most this long; `wire.limits.Limits` are such."""
+
+    @property
+    def entry_rows(self) -> int: ...
+    @property
+    def entry_bytes(self) -> int: ...
+
+
+class _Own(NamedTuple):
+    entry_rows: int = 1 << 31
+    entry_bytes: int = 1 << 30  # SQLite's own bound of a blob
+
+
+OWN: Final = _Own()
+"""For what this node wrote itself."""
 
 _EMBEDDINGS: Final = b"FAE1"
 _SAMPLES: Final = b"FAS1"
@@ -50,7 +77,7 @@ def dump_logits(logits: PackedLogits) -> bytes:
     return values if logits.scale_N is None else logits.scale_N.astype("<f4").tobytes() + values
 
 
-def load_embeddings(data: bytes, limits: Limits) -> Embeddings:
+def load_embeddings(data: bytes, limits: Sizes) -> Embeddings:
     """The embeddings in `data`; raise RemoteProtocolError if they are not whole, in order and within `limits`."""
     check("embeddings", len(data), limits.entry_bytes)
     names, count_O, at = _load_origins(data, _EMBEDDINGS, limits)
@@ -70,7 +97,7 @@ def load_embeddings(data: bytes, limits: Limits) -> Embeddings:
     return Embeddings(samples, code_NB.astype(np.uint8, copy=False), label_N)
 
 
-def load_samples(data: bytes, limits: Limits) -> SampleSet:
+def load_samples(data: bytes, limits: Sizes) -> SampleSet:
     """The set of sample ids in `data`; raise RemoteProtocolError as `load_embeddings` does."""
     check("samples", len(data), limits.entry_bytes)
     names, count_O, at = _load_origins(data, _SAMPLES, limits)
@@ -121,7 +148,7 @@ def _dump_counters(samples: SampleSet) -> bytes:
     return b"".join(counter_N.astype("<u8").tobytes() for counter_N in samples.counters)
 
 
-def _load_origins(data: bytes, magic: bytes, limits: Limits) -> tuple[list[NodeId], list[int], int]:
+def _load_origins(data: bytes, magic: bytes, limits: Sizes) -> tuple[list[NodeId], list[int], int]:
     """(origins, rows of each, where the rest begins); the sum of the rows is within the limits."""
     if data[:4] != magic:
         raise RemoteProtocolError(f"blob: got {data[:4]!r} in front, expected {magic!r}")

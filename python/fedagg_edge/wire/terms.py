@@ -9,12 +9,25 @@ from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import ParentLedger, Peer, Shelf
 
-__all__ = ["DRAINING", "FINISHED", "Terms", "admit", "check_fence", "draining", "finished", "refuse_while_draining"]
+__all__ = [
+    "DRAINING",
+    "FINISHED",
+    "PRESENT",
+    "Terms",
+    "admit",
+    "check_fence",
+    "draining",
+    "finished",
+    "refuse_while_draining",
+]
 
 DRAINING = "draining"
 """Fact in the ledger: seconds after which a child should ask again; absent or None while the parent serves."""
 FINISHED = "finished"
 """Fact in the ledger: true once the training is over."""
+
+PRESENT = "present/"
+"""Prefix of facts in the ledger: true for a child that has begun to exchange, so its log is here as far as it was."""
 
 _SOON = 1.0
 
@@ -29,6 +42,7 @@ class Terms:
     limits: Limits
     software: str
     mode: str = "sync"
+    target: int = 0
     formats: tuple[str, ...] = tuple(LogitsFormat)
     shelf: Shelf | None = None
 

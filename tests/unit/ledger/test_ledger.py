@@ -4,7 +4,7 @@ from exchange import commit, content, meet
 from toys import embeddings
 
 from fedagg_edge.errors import Conflict, DataError, OutboxFull, StorageError
-from fedagg_edge.ledger._payload import dump_samples
+from fedagg_edge.wire.tensors import dump_samples
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.ledger.log import Kind
 from fedagg_edge.ledger.outbox import Bounds

@@ -1,0 +1,73 @@
+"""The files that a federation pins, on disk: the autoencoder, the trained model; each with the cloud's signature.
+
+One writer (the node), many readers (the gateway): a file is there before the index names it, and stays for those who
+have begun to fetch it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from fedagg_edge.errors import ArtefactError
+from fedagg_edge.files import write_atomic
+from fedagg_edge.wire.messages import Artefact
+
+__all__ = ["DiskShelf"]
+
+_INDEX = "index.msgpack"
+
+
+class DiskShelf:
+    """Artefacts below `folder`; `wire.state.Shelf` for a parent's end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, name: str, content: bytes, signature: bytes, media: str) -> Artefact:
+        """Keep an artefact in place of one of the same name. Raises OSError."""
+        artefact = Artefact(name, hashlib.sha256(content).digest(), len(content), signature, media)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(self._path(artefact.digest), content)
+        kept = [a for a in self.listing() if a.name != name]
+        write_atomic(self._folder / _INDEX, msgspec.msgpack.encode([*kept, artefact]))
+        return artefact
+
+    def listing(self) -> tuple[Artefact, ...]:
+        """The artefacts there are. Raises ArtefactError for a damaged index."""
+        try:
+            return msgspec.msgpack.decode((self._folder / _INDEX).read_bytes(), type=tuple[Artefact, ...])
+        except FileNotFoundError:
+            return ()
+        except msgspec.DecodeError as e:
+            raise ArtefactError(f"{self._folder / _INDEX}: damaged: {e}; remove it, it is fetched again") from None
+
+    def find(self, name: str) -> Artefact | None:
+        """The artefact of this name."""
+        return next((a for a in self.listing() if a.name == name), None)
+
+    def content(self, artefact: Artefact) -> bytes:
+        """All its bytes. Raises ArtefactError if they are not what its digest names."""
+        try:
+            content = self._path(artefact.digest).read_bytes()
+        except OSError as e:
+            raise ArtefactError(f"artefact {artefact.name!r}: {e.strerror or e}") from None
+        if hashlib.sha256(content).digest() != artefact.digest:
+            raise ArtefactError(f"artefact {artefact.name!r}: damaged on disk; remove it, it is fetched again")
+        return content
+
+    def read(self, digest: bytes, start: int, size: int) -> bytes | None:
+        """Part of an artefact, None if there is none of this digest."""
+        if not any(a.digest == digest for a in self.listing()):
+            return None
+        try:
+            with self._path(digest).open("rb") as f:
+                f.seek(start)
+                return f.read(size) or None
+        except OSError:
+            return None
+
+    def _path(self, digest: bytes) -> Path:
+        return self._folder / digest.hex()

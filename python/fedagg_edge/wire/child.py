@@ -1,0 +1,497 @@
+"""The child's end of a link: says what to send next, and takes what came back. No socket, file or clock.
+
+A request may be lost, sent twice, answered late or not at all: everything it does is repeatable, and what must survive a
+restart is in the state, never here. The order is always the same:
+
+    hello     -> who are you, where does my log end at yours
+    sync      -> fetch the entries that this end lacks, then append the own batches, one at a time
+    exchange  -> give knowledge that the parent lacks; else wait for news; whatever comes may lead back to sync
+
+`_STEPS` draws it; docs/protocol.md shows the same picture.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from fedagg_edge.errors import RemoteProtocolError
+from fedagg_edge.records import Link, LogitsFormat, NodeId, Tier
+from fedagg_edge.wire.child_state import Batch, ChildState, TakenEntry
+from fedagg_edge.wire.chunks import digest_of, payload_of
+from fedagg_edge.wire.http import Request, Response
+from fedagg_edge.wire.knowledge import knowledge_of, wire_knowledge
+from fedagg_edge.wire.limits import Limits
+from fedagg_edge.wire.messages import (
+    NOT_COMPUTED,
+    PROTOCOL,
+    Append,
+    Appended,
+    Artefact,
+    Behind,
+    Entry,
+    Exchange,
+    Exchanged,
+    Hello,
+    Message,
+    Missing,
+    Notice,
+    Payload,
+    Problem,
+    Welcome,
+    WireKnowledge,
+    decode,
+    encode,
+)
+from fedagg_edge.wire.problems import of_response
+from fedagg_edge.wire.transfer import ArtefactDownload, Download
+
+__all__ = [
+    "ArtefactArrived",
+    "ChildEnd",
+    "EntriesTaken",
+    "EntryCommitted",
+    "Finished",
+    "Idle",
+    "KnowledgeAccepted",
+    "KnowledgeArrived",
+    "NoticeArrived",
+    "Refused",
+    "Step",
+    "Welcomed",
+]
+
+
+class Step(StrEnum):
+    """What the child end is about."""
+
+    HELLO = "hello"
+    SYNC = "sync"
+    EXCHANGE = "exchange"
+    REFUSED = "refused"
+
+
+_STEPS: dict[Step, frozenset[Step]] = {
+    Step.HELLO: frozenset({Step.HELLO, Step.SYNC, Step.REFUSED}),
+    Step.SYNC: frozenset({Step.SYNC, Step.EXCHANGE, Step.HELLO, Step.REFUSED}),
+    Step.EXCHANGE: frozenset({Step.EXCHANGE, Step.SYNC, Step.HELLO, Step.REFUSED}),
+    Step.REFUSED: frozenset({Step.HELLO}),
+}
+"""From which step to which: the state diagram."""
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds of the first and the longest backoff
+_REFUSED_WAIT = {401: 30.0, 403: 30.0, 426: 600.0}  # seconds before the next try; the rest: _LONGEST_WAIT
+_LARGEST_ARTEFACT = 1 << 30
+_OWED_WAIT = 15.0  # seconds between polls while this node owes its parent an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Nothing to ask before `until` (Unix time)."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """The parent answered hello."""
+
+    welcome: Welcome
+
+
+@dataclass(frozen=True, slots=True)
+class EntryCommitted:
+    """The parent has committed an own batch as entry `entry`."""
+
+    key: int
+    entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class EntriesTaken:
+    """Entries that the parent wrote are in the own log now."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeArrived:
+    """The parent's knowledge of this version is in the state."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeAccepted:
+    """The parent has committed this node's knowledge up to this version."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeArrived:
+    """News that is neither entry nor knowledge; told again until `ChildEnd.noticed` is raised past it."""
+
+    notice: Notice
+
+
+@dataclass(frozen=True, slots=True)
+class ArtefactArrived:
+    """An artefact that was asked for with `ChildEnd.fetch`; its signature is for the caller to check."""
+
+    artefact: Artefact
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The training is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The parent refused a request for good; what it was about waits for a person, or for another certificate."""
+
+    status: int
+    problem: Problem
+
+
+Event = (
+    Welcomed
+    | EntryCommitted
+    | EntriesTaken
+    | KnowledgeArrived
+    | KnowledgeAccepted
+    | NoticeArrived
+    | ArtefactArrived
+    | Finished
+    | Refused
+)
+
+
+@dataclass(slots=True)
+class ChildEnd:
+    """One child's end. `state` is durable; everything else may be lost.
+
+    `ready`: whether to exchange already; an inner node is, once its own children are there. `rng` spreads retries.
+    """
+
+    state: ChildState
+    node: NodeId
+    role: Tier
+    federation: str
+    software: str
+    rng: random.Random
+    limits: Limits = field(default_factory=Limits)
+    wait: float = 25.0
+    ready: bool = True
+    fence: int = 0
+    step: Step = Step.HELLO
+    parent: NodeId | None = None
+    _sent: Request | None = None
+    _about: object = None  # what the request that is out is about
+    _wake: float = 0.0
+    _failures: int = 0
+    _given: int = -1  # version of the own knowledge that the parent has
+    _unfit: int = -1  # version of the own knowledge that the parent refused
+    _needed: list[bytes] | None = None  # chunks to send before the next append or exchange; None: not asked
+    _download: Download | ArtefactDownload | None = None
+    _wanted: list[Artefact] = field(default_factory=list)
+    _known_finished: bool = False
+    _look: float = 0.0  # when to ask for news although this node owes an answer
+
+    def fetch(self, artefact: Artefact) -> None:
+        """Download an artefact that a welcome has listed, after what is under way."""
+        if artefact not in self._wanted:
+            self._wanted.append(artefact)
+
+    # what to send
+
+    def next(self, now: float) -> Request | Idle:
+        """The next request, or when to ask again."""
+        if now < self._wake:
+            return Idle(self._wake)
+        if self.step is Step.REFUSED:
+            self._go(Step.HELLO)
+        if self.step is Step.HELLO:
+            return self._post("hello", self._hello())
+        if self._download is None and self._wanted:
+            self._download = ArtefactDownload(self._wanted[0], self.limits.chunk, _LARGEST_ARTEFACT)
+        if self._download is not None:
+            return self._send(Request("GET", self._download.path))
+        if batch := self._next_batch():
+            return self._offer(batch)
+        if self.step is Step.SYNC:
+            self._go(Step.EXCHANGE)
+        return self._exchange(now)
+
+    def failed(self, request: Request, now: float) -> None:
+        """No answer came: try again later, at a random moment of a window that doubles."""
+        if request is not self._sent:
+            return
+        self._sent = None
+        window = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**self._failures)
+        self._failures = min(self._failures + 1, 16)
+        self._wake = now + window * self.rng.random()
+
+    def _hello(self) -> Hello:
+        last = self.state.acknowledged()
+        return Hello(
+            oldest=PROTOCOL,
+            newest=PROTOCOL,
+            software=self.software,
+            node=self.node,
+            role=self.role,
+            federation=self.federation,
+            formats=tuple(str(f) for f in LogitsFormat),
+            fence=self.fence,
+            head=last.entry,
+            digest=bytes.fromhex(last.digest),
+        )
+
+    def _next_batch(self) -> Batch | None:
+        found = self.state.pending(1)
+        return found[0] if found else None
+
+    def _offer(self, batch: Batch) -> Request:
+        """Append the batch; what is too long for a message goes ahead in chunks."""
+        data = self.state.batch_bytes(batch.key)
+        payload = payload_of(data, self.limits)
+        if (chunk := self._chunk_first(payload, data)) is not None:
+            return chunk
+        after = self.state.acknowledged().entry
+        asked = Append(batch.key, after, batch.kind, batch.rows, NOT_COMPUTED, payload, self.fence)
+        return self._post("append", asked)
+
+    def _chunk_first(self, payload: Payload, data: bytes) -> Request | None:
+        """What must go before a message with this payload: which chunks are missing, then each of them."""
+        if not payload.chunks:
+            return None
+        if self._needed is None:
+            return self._post("missing", Missing(payload.chunks))
+        if not self._needed:
+            return None
+        wanted = self._needed[0]
+        size = self.limits.chunk
+        for i, digest in enumerate(payload.chunks):
+            if digest == wanted:
+                return self._send(Request("PUT", f"/v1/chunks/{digest.hex()}", data[i * size : (i + 1) * size]))
+        self._needed = None  # they were another payload's
+        return self._post("missing", Missing(payload.chunks))
+
+    def _exchange(self, now: float) -> Request | Idle:
+        if not self.ready:
+            return Idle(now + _LONGEST_WAIT)
+        given = self._knowledge_to_give()
+        if given is not None and given.payload.chunks:
+            stored = self.state.newest(self._link(), self.node)
+            data = b"" if stored is None else self.state.logits_bytes(stored)
+            if (chunk := self._chunk_first(given.payload, data)) is not None:
+                return chunk
+        have = self._have()
+        owes = given is None and self._owes(have)
+        if owes and now < self._look:
+            return Idle(self._look)
+        self._look = now + _OWED_WAIT
+        asked = Exchange(
+            have=have,
+            head=self.state.acknowledged().entry,
+            noticed=self._noticed(),
+            wait=0.0 if owes else min(self.wait, self.limits.wait),
+            fence=self.fence,
+            knowledge=given,
+        )
+        return self._post("exchange", asked)
+
+    def _owes(self, have: int) -> bool:
+        """Whether the parent waits for this node: then a long poll would only keep the answer from going out."""
+        own = self.state.newest(self._link(), self.node)
+        return have >= 0 and (own is None or own.basis < have) and not self._known_finished
+
+    def _knowledge_to_give(self) -> WireKnowledge | None:
+        stored = self.state.newest(self._link(), self.node)
+        if stored is None or stored.knowledge.version <= max(self._given, self._unfit):
+            return None
+        return wire_knowledge(stored, self.limits)
+
+    def _have(self) -> int:
+        if self.parent is None:
+            return -1
+        stored = self.state.newest(self._link(), self.parent)
+        return -1 if stored is None else stored.knowledge.version
+
+    def _noticed(self) -> int:
+        known = self.state.get("noticed")
+        return known if isinstance(known, int) else 0
+
+    def _link(self) -> Link:
+        if self.parent is None:
+            raise RemoteProtocolError("the parent has not said who it is")
+        return Link(self.node, self.parent)
+
+    def _post(self, name: str, message: Message) -> Request:
+        return self._send(Request("POST", f"/v1/{name}", encode(message)), message)
+
+    def _send(self, request: Request, about: object = None) -> Request:
+        self._sent, self._about = request, about
+        return request
+
+    def _go(self, step: Step) -> None:
+        if step not in _STEPS[self.step]:
+            raise AssertionError(f"from {self.step} to {step}")
+        self.step = step
+
+    # what came back
+
+    def receive(self, request: Request, response: Response, now: float) -> tuple[Event, ...]:
+        """Take an answer; an answer to a request that was given up changes nothing. What cannot be read counts as no
+        answer."""
+        if request is not self._sent:
+            return ()
+        about, self._sent = self._about, None
+        try:
+            with self.state.transaction():
+                events = self._take(request, about, response, now)
+        except RemoteProtocolError as error:
+            self._sent = request
+            self.failed(request, now)
+            self._download = None
+            return (Refused(0, Problem("malformed", str(error)[:1024], None)),)
+        return events
+
+    def _take(self, request: Request, about: object, response: Response, now: float) -> tuple[Event, ...]:
+        if response.status >= 400:
+            return self._refused(about, response, now)
+        self._failures, self._wake = 0, 0.0
+        if self._download is not None and request.method == "GET":
+            return self._piece(response.body)
+        match about:
+            case Hello():
+                return self._welcomed(decode(Welcome, response.body, self.limits))
+            case Append():
+                return self._appended(about, decode(Appended, response.body, self.limits))
+            case Missing():
+                self._needed = list(decode(Missing, response.body, self.limits).chunks)
+            case Exchange():
+                return self._exchanged(about, decode(Exchanged, response.body, self.limits), now)
+            case _:  # a chunk arrived
+                self._needed = (self._needed or [])[1:]
+        return ()
+
+    def _welcomed(self, welcome: Welcome) -> tuple[Event, ...]:
+        if welcome.federation != self.federation:
+            raise RemoteProtocolError(f"welcome.federation: got {welcome.federation!r}, expected {self.federation!r}")
+        self.limits = Limits().narrowed(welcome.limits)
+        self.parent = NodeId(welcome.node)
+        self._given = welcome.version
+        self._go(Step.SYNC)
+        finished = (Finished(),) if welcome.finished and not self._known_finished else ()
+        self._known_finished = welcome.finished
+        return (Welcomed(welcome), *finished)
+
+    def _appended(self, asked: Append, done: Appended) -> tuple[Event, ...]:
+        self._needed = None
+        if done.entry > self.state.acknowledged().entry + 1:
+            return ()  # committed before, with entries between that this end has not seen: the next exchange tells
+        self.state.set_acknowledged(asked.key, done.entry, done.digest.hex())
+        return (EntryCommitted(asked.key, done.entry),)
+
+    def _exchanged(self, asked: Exchange, news: Exchanged, now: float) -> tuple[Event, ...]:
+        events: list[Event] = []
+        if asked.knowledge is not None and news.version >= asked.knowledge.version:
+            self._needed = None
+            events.append(KnowledgeAccepted(news.version))
+        self._given = max(self._given, news.version)
+        events += self._entries(news.entries)
+        if news.knowledge is not None:
+            events += self._knowledge(news.knowledge)
+        events += [NoticeArrived(n) for n in news.notices]
+        if news.finished and not self._known_finished:
+            events.append(Finished())
+        self._known_finished = news.finished
+        if news.retry_after > 0 or news.finished:
+            self._wake = now + news.retry_after + 2.0 * self.rng.random()
+        return tuple(events)
+
+    def _entries(self, entries: Sequence[Entry]) -> list[Event]:
+        """Take over entries in order; a long one is downloaded first, and those behind it come again."""
+        events: list[Event] = []
+        for entry in entries:
+            last = self.state.acknowledged().entry
+            if entry.number <= last:
+                continue
+            if entry.key >= 0:  # an own batch whose answer was lost
+                self.state.set_acknowledged(entry.key, entry.number, entry.digest.hex())
+                events.append(EntryCommitted(entry.key, entry.number))
+                continue
+            if entry.payload.chunks:
+                self._fetch(Download(f"/v1/entries/{entry.number}", entry.payload, entry, self.limits.entry_bytes))
+                break
+            events += self._follow(entry, entry.payload.inline)
+        return events
+
+    def _follow(self, entry: Entry, data: bytes) -> list[Event]:
+        if digest_of(data) != entry.payload.digest:
+            raise RemoteProtocolError(f"entry {entry.number}: got {len(data)} bytes of another digest")
+        self.state.follow([TakenEntry(entry.number, entry.kind, entry.rows, entry.digest.hex(), data)])
+        return [EntriesTaken(1)]
+
+    def _knowledge(self, given: WireKnowledge) -> list[Event]:
+        if given.payload.chunks:
+            self._fetch(Download(f"/v1/knowledge/{given.version}", given.payload, given, self.limits.staged))
+            return []
+        return self._keep(given, given.payload.inline)
+
+    def _keep(self, given: WireKnowledge, data: bytes) -> list[Event]:
+        if digest_of(data) != given.payload.digest or self.parent is None:
+            raise RemoteProtocolError(f"knowledge {given.version}: got {len(data)} bytes of another digest")
+        knowledge = knowledge_of(given, data, self.federation, self._link(), self.parent)
+        self.state.put_knowledge(knowledge, given.basis)
+        return [KnowledgeArrived(given.version)]
+
+    def _fetch(self, download: Download) -> None:
+        if self._download is None:
+            self._download = download
+
+    def _piece(self, body: bytes) -> tuple[Event, ...]:
+        download = self._download
+        if download is None or not download.add(body):
+            return ()
+        self._download = None
+        subject, data = download.subject, download.whole()
+        if isinstance(subject, Artefact):
+            self._wanted.remove(subject)
+            return (ArtefactArrived(subject, data),)
+        return tuple(self._follow(subject, data) if isinstance(subject, Entry) else self._keep(subject, data))
+
+    def _refused(self, about: object, response: Response, now: float) -> tuple[Event, ...]:
+        self._download = None
+        if isinstance(about, Append) and response.status == 409:
+            try:
+                behind = decode(Behind, response.body, self.limits)
+            except RemoteProtocolError:
+                pass
+            else:
+                self._failures = 0
+                return tuple(self._entries(behind.entries))
+        problem = of_response(response, self.limits)
+        if problem.code == "missing":  # swept in between: ask again which
+            self._needed = None
+            return ()
+        if isinstance(about, Exchange) and about.knowledge is not None and problem.code in _KNOWLEDGE_CODES:
+            self._unfit = about.knowledge.version
+            return (Refused(response.status, problem),)
+        if problem.retry_after is not None or response.status >= 500 or response.status == 429:
+            self._failures = min(self._failures + 1, 16)
+            window = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**self._failures)
+            self._wake = now + (problem.retry_after or 0.0) + window * self.rng.random()
+            return ()
+        self._wake = now + _REFUSED_WAIT.get(response.status, _LONGEST_WAIT) * (0.5 + self.rng.random())
+        self.step = Step.REFUSED
+        return (Refused(response.status, problem),)
+
+
+_KNOWLEDGE_CODES = ("unfit", "unknown_digest", "conflict", "too_large")
+"""The parent will never take this version: the next one may do better."""

@@ -16,16 +16,20 @@ ROOT = Path(__file__).parents[2] / "python" / PACKAGE
 # stands apart from it. The simulator's package is `simulation`, as `fedagg_edge.simulate` is the function.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "records"),
+    ("wire",),
     ("_core", "kernels", "reference", "config", "tree", "seeds", "plugins", "npz", "holdout"),
     ("datasets", "partition", "samples", "store", "checkpoint", "packing", "learners", "export", "autoencoder"),
     ("bridge", "distill", "passes", "autoencoder.train"),  # training measures itself through the bridge
     ("node",),
+    ("fleet",),
     ("simulation", "cli", "__main__"),
 )
 
 # What a module may import beside the standard library and the package itself, by its top-level name.
 EVERYWHERE = {"numpy", "msgspec", "safetensors"}
 CORNERS = {
+    "aiohttp": {"fleet"},
+    "urllib3": {"fleet"},
     "torch": {"learners", "export", "autoencoder"},
     "flatbuffers": {"export"},
     "ai_edge_litert": {"learners", "export"},

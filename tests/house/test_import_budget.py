@@ -46,6 +46,8 @@ LIGHT = [
     "identity.revocation",
     "identity.offload",
     "cli.main",
+    "fleet.supervisor",
+    "fleet.writer",
 ]
 PROGRAM = """
 import json, sys
@@ -70,6 +72,11 @@ def test_the_package_itself_loads_nothing_else() -> None:
 @pytest.mark.parametrize("module", LIGHT)
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     assert loaded_by(f"import fedagg_edge.{module}") & HEAVY == set()
+
+
+def test_the_uplink_loads_its_client_and_the_gateway_its_server_alone() -> None:
+    assert loaded_by("import fedagg_edge.fleet.uplink") & HEAVY == {"urllib3"}
+    assert loaded_by("import fedagg_edge.fleet.serve") & HEAVY == {"aiohttp"}
 
 
 def test_the_count_can_fail() -> None:

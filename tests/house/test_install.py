@@ -23,6 +23,7 @@ ON_A_BOARD = {
     "safetensors",
     "tqdm",
     "typing-extensions",
+    "urllib3",
 }
 
 

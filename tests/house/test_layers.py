@@ -41,6 +41,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # What a module may import beside the standard library and the package itself, by its top-level name.
 EVERYWHERE = {"numpy", "msgspec", "safetensors"}
 CORNERS = {
+    "aiohttp": {"fleet"},
+    "urllib3": {"fleet"},
     "torch": {"learners", "export", "autoencoder"},
     "flatbuffers": {"export"},
     "ai_edge_litert": {"learners", "export"},

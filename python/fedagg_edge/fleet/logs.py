@@ -95,7 +95,7 @@ FIELDS: Final[dict[str, Callable[[object], bool]]] = {
     "kind": _WORD,
     "name": _WORD,
     # what went wrong, and where in the code
-    "error": _text(r"[A-Za-z_][A-Za-z0-9_.]{0,63}"),
+    "error": _text(r"[A-Z][A-Za-z]{1,39}"),  # a class name; no digits, so that no key passes for one
     "where": _text(r"[A-Za-z0-9_./<>-]{1,80}:\d+"),
     "errno": _integer,
     "logger": _text(r"[a-z_]{1,24}(\.[a-z_]{1,24}){0,4}"),

@@ -32,10 +32,10 @@ L = TypeVar("L", bound=Store)
 
 
 class Doorbell(Protocol):
-    """Wake-ups from other processes (ledger/signal.py)."""
+    """Wake-ups from other processes (ledger/signal.py: Listener)."""
 
     def fileno(self) -> int: ...
-    def receive(self) -> Collection[str]:
+    def topics(self) -> Collection[str]:
         """The topics that came in, without waiting."""
 
 
@@ -177,7 +177,7 @@ class Service(Generic[L]):
 
     def _ring(self) -> None:
         assert self._doorbell is not None
-        self.gateway.waiters.wake(self._doorbell.receive())
+        self.gateway.waiters.wake(self._doorbell.topics())
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:

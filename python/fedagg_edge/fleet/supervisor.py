@@ -87,7 +87,7 @@ class Supervisor:
         self._log, self._grace, self._clock, self._tell = log, grace, clock, tell
         self._lock = StateLock(folder)
         self._specs = specs
-        self._make_backoff = lambda: Backoff(base=base, cap=cap, rng=rng)
+        self._base, self._cap, self._rng = base, cap, rng
         self._children: list[_Child] = []
         self._state = _State()
         self._asked: list[int] = []
@@ -149,7 +149,7 @@ class Supervisor:
         address = f"{self._bells}/{spec.name}"
         bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         bell.bind(address)
-        return _Child(spec, bell, address, self._make_backoff())
+        return _Child(spec, bell, address, Backoff(base=self._base, cap=self._cap, rng=self._rng))
 
     def _start(self, child: _Child) -> None:
         spec = child.spec
@@ -235,12 +235,12 @@ class Supervisor:
                 child.process.wait()
 
 
-def _die_with(parent: int) -> Callable[[], None]:
+def _die_with(parent: int) -> Callable[[], object]:
     """Run between fork and exec: the kernel sends SIGTERM when the supervisor is killed, so no child is orphaned."""
-    libc = ctypes.CDLL(None, use_errno=True)  # before the fork: after it nothing may be loaded
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork: after it nothing may be loaded
 
     def arrange() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(int(Exit.TEMPORARY))
 

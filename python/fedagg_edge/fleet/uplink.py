@@ -144,7 +144,9 @@ class Uplink:
             response = self._connected().send(request)
         except (NoAnswer, OSError) as error:
             self.counts.failures += 1
-            self._log.debug("no_answer", endpoint=self._endpoints.current, error=str(error) or type(error).__name__)
+            self._log.debug(
+                "no_answer", endpoint=self._endpoints.current, error=type(error.__cause__ or error).__name__
+            )
             talker.failed(request, self._clock())
             if self._endpoints.failed(time.monotonic()):
                 self._stale = True

@@ -21,20 +21,23 @@ def child(name: str, program: str, **options: object) -> ChildSpec:
 def run(folder: Path, *specs: ChildSpec, told: list[str] | None = None) -> tuple[int, str]:
     log = io.StringIO()
     heard: list[str] = [] if told is None else told
+    terminator = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
 
     def tell(*lines: str) -> bool:
         heard.extend(lines)
         if "READY=1" in lines:
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            terminator.start()
         return True
 
-    code = Supervisor(folder, specs, Log(log), rng=Random(0), base=0.01, cap=0.05, tell=tell).run()
+    try:
+        code = Supervisor(folder, specs, Log(log), rng=Random(0), base=0.01, cap=0.05, tell=tell).run()
+    finally:
+        terminator.cancel()  # it may have ended by itself: the signal must not reach the next test
     return code, log.getvalue()
 
 
 def test_ready_when_all_are_and_a_signal_is_passed_on(tmp_path: Path) -> None:
     told: list[str] = []
-    polite = READY + "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(0)); time.sleep(60)"
     # the handler is in place before it says that it is ready
     polite = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(0)); " + READY + "time.sleep(60)"
     code, _ = run(tmp_path, child("gateway", polite), child("node_loop", polite), told=told)
@@ -62,7 +65,8 @@ def test_the_last_one_to_finish_ends_the_whole(tmp_path: Path) -> None:
 
 def test_a_silent_one_is_killed_and_started_again(tmp_path: Path) -> None:
     once = f"import os, time; p = {str(tmp_path / 'seen')!r}; new = not os.path.exists(p); open(p, 'w').close(); "
-    program = once + "time.sleep(60) if new else None; " + STAYS
-    _, log = run(tmp_path, child("gateway", program, silence=30.0, start_seconds=0.5))
-    assert "child_silent" in log
-    assert "exit=-9" in log
+    silent = once + "time.sleep(60) if new else None; "
+    # the second start takes a fraction of a second, the first never says that it is ready
+    _, log = run(tmp_path, child("gateway", silent + STAYS, silence=30.0, start_seconds=3.0))
+    assert log.count("child_silent") == 1
+    assert "child_ended child=gateway exit=-9" in log

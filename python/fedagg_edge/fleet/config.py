@@ -71,10 +71,11 @@ class ParentConfig(Table, frozen=True, kw_only=True):
 
 
 class ListenConfig(Table, frozen=True, kw_only=True):
-    """Where children connect. `port` 0: any free one, written to ``<state>/port``."""
+    """Where children connect, and on loopback, if given, where /metrics, /healthz and /readyz are served in clear."""
 
     host: str = "0.0.0.0"
     port: Port = 9443
+    admin_port: Port | None = None
 
 
 class RoundsConfig(Table, frozen=True, kw_only=True):

@@ -41,7 +41,7 @@ class KnowledgeStore(Protocol):
     def newest(self, link: Link, publisher: NodeId) -> Arrived | None:
         """The newest knowledge that `publisher` gave on `link`."""
 
-    def put_knowledge(self, knowledge: Knowledge, basis: int, at: float) -> None:
+    def put_knowledge(self, known: Knowledge, basis: int, at: float, /) -> object:
         """Keep it; what is there already stays as it is."""
 
 
@@ -81,6 +81,12 @@ class Conductor:
         """
         program = distill.round_snapshot if self.rounds.mode == "sync" else distill.round_async
         return self.drive(program(self.node.place, version), RoundReport(version))
+
+    def repeat(self, knowledge: Knowledge, version: int) -> RoundReport:
+        """Train once more on knowledge that is here: what a device does while it cannot reach its parent."""
+        report = RoundReport(version)
+        self._train(Train((Received(knowledge),), phase=f"offline-{self.clock():.0f}"), report)
+        return report
 
     def drive(self, program: Program, report: RoundReport) -> RoundReport:
         """Answer a program to its end."""

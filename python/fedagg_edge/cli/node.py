@@ -1,0 +1,54 @@
+"""`fedagg device`, `fedagg edge`, `fedagg cloud`: run one node of a fleet in the foreground until SIGTERM.
+
+Exit codes: 0 stopped or finished, 64 configuration, 73 state folder in use, 74 disk, 75 passing, 77 identity, 78 state of
+another node; docs/fleet.md says what each means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from fedagg_edge.records import Tier
+
+__all__ = ["register", "run"]
+
+_HELP = {
+    Tier.DEVICE: "train beside private data and talk to a parent",
+    Tier.EDGE: "serve devices and train a mid-size model",
+    Tier.CLOUD: "serve edges and train the model that is the product",
+}
+
+
+def register(verbs: Any) -> None:
+    """Add the three verbs."""
+    for tier, text in _HELP.items():
+        parser = verbs.add_parser(tier.value, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        parser.add_argument("--config", metavar="FILE.toml", type=Path, required=True)
+        parser.set_defaults(run=run, tier=tier)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the node."""
+    from fedagg_edge.fleet.config import load_fleet_config  # noqa: PLC0415
+
+    config = load_fleet_config(args.config, args.tier)
+    if args.tier is Tier.DEVICE:
+        from fedagg_edge.fleet.lock import StateLock  # noqa: PLC0415
+        from fedagg_edge.fleet.run import train  # noqa: PLC0415
+
+        config.state.mkdir(parents=True, exist_ok=True)
+        with StateLock(config.state):
+            return int(train(config, args.tier))
+    from fedagg_edge.fleet import parts  # noqa: PLC0415
+    from fedagg_edge.fleet.supervisor import ChildSpec, supervise  # noqa: PLC0415
+
+    config.state.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "fedagg_edge.fleet.run"]
+    children = [
+        ChildSpec("gateway", [*command, "gateway", args.tier.value, str(args.config)]),
+        ChildSpec("node_loop", [*command, "train", args.tier.value, str(args.config)]),
+    ]
+    return supervise(config.state, children, parts.make_log(config, args.tier))

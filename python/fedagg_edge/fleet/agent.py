@@ -1,0 +1,165 @@
+"""The device agent: takes in private samples as they come, trains beside them, answers the application.
+
+    agent = Agent("device.toml")
+    agent.start()
+    agent.predict(x)          # always with the last good weights
+    agent.stop()
+
+`fedagg device --config device.toml` runs the same in the foreground.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedagg_edge.bridge import Bridge
+from fedagg_edge.errors import ConfigError, DataError, LearnerError, OutboxFull
+from fedagg_edge.fleet import parts
+from fedagg_edge.fleet.config import FleetConfig, load_fleet_config
+from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.member import run_member
+from fedagg_edge.fleet.node_loop import NodeLoop
+from fedagg_edge.fleet.predictor import Predictor
+from fedagg_edge.fleet.source import Parcel, Source, open_source
+from fedagg_edge.ledger import private
+from fedagg_edge.ledger.ledger import Ledger
+from fedagg_edge.records import Embeddings, SampleSet, Tier
+from fedagg_edge.samples import PrivateSamples
+
+__all__ = ["Agent", "Intake"]
+
+_DAY = 86_400.0
+
+
+class Intake:
+    """A device's private samples: from the source into the ledger, and from there to training. One thread."""
+
+    def __init__(self, config: FleetConfig, ledger: Ledger, log: Log) -> None:
+        self._config, self._ledger, self._log = config, ledger, log
+        self._source: Source | None = None
+        self._due = 0.0
+        self._cached: PrivateSamples | None = None
+
+    def look(self, bridge: Bridge) -> None:
+        """Take in what is new, let go what retention says; at most every `poll` seconds."""
+        now = time.monotonic()
+        if now < self._due:
+            return
+        self._due = now + self._config.poll
+        for found in self._open(bridge).poll(lambda key: private.is_taken(self._ledger.db, key)):
+            if isinstance(found, DataError):
+                self._log.failure("parcel_refused", found)
+                continue
+            try:
+                self._take(found, bridge)
+            except OutboxFull as error:
+                self._log.failure("outbox_full", error)
+                break
+            except DataError as error:
+                self._log.failure("parcel_refused", error)
+        self._retire()
+
+    def samples(self, bridge: Bridge) -> PrivateSamples | None:
+        """All private samples on the model's scale; None while there are none."""
+        if self._cached is None:
+            kept = private.load(self._ledger.db, bridge.sample_shape)
+            classes = int((self._ledger.get("terms") or {})["classes"])
+            if kept is not None:
+                x_N = bridge.scale(kept.x_N)
+                self._cached = PrivateSamples(self._ledger.node, classes, x_N, kept.y_N, kept.counter_N)
+        return self._cached
+
+    def _open(self, bridge: Bridge) -> Source:
+        if self._source is None:
+            data = self._config.data
+            if data is None:
+                raise ConfigError("data: this key is missing; a device needs it")
+            self._source = open_source(data, len(bridge.sample_shape), str(self._config.base_dir))
+        return self._source
+
+    def _take(self, parcel: Parcel, bridge: Bridge) -> None:
+        """One commit: samples, counters and the batch for the parent."""
+        classes = int((self._ledger.get("terms") or {})["classes"])
+        if len(parcel.y_N) and not 0 <= parcel.y_N.min() <= parcel.y_N.max() < classes:
+            raise DataError(f"parcel: got labels {parcel.y_N.min()} to {parcel.y_N.max()}, expected 0 to {classes - 1}")
+        code_NB = bridge.encode(bridge.scale(parcel.x_N))
+        with self._ledger.transaction():
+            counter_N = private.take_in(self._ledger.db, parcel.key, parcel.x_N, parcel.y_N, time.time())
+            if len(counter_N):
+                samples = SampleSet.of(self._ledger.node, counter_N)
+                self._ledger.send(Embeddings(samples, code_NB, parcel.y_N))
+        self._cached = None
+        self._log.info("parcel_taken", rows=len(parcel.y_N))
+
+    def _retire(self) -> None:
+        keep = self._config.retention
+        if not (keep.samples or keep.days):
+            return
+        since = time.time() - keep.days * _DAY if keep.days else 0.0
+        gone = private.expired(self._ledger.db, self._ledger.node, keep.samples, since)
+        if gone is not None:
+            with self._ledger.transaction():
+                private.drop(self._ledger.db, gone)
+            self._ledger.retire(gone)
+            self._cached = None
+            self._log.info("samples_retired", rows=len(gone))
+
+
+class Agent:
+    """A device inside an application's process: `start` runs it in a thread of its own.
+
+    Raises ConfigError for a wrong file; what stops the thread later is in `error`.
+    """
+
+    def __init__(self, config: str | Path | FleetConfig) -> None:
+        self.config = config if isinstance(config, FleetConfig) else load_fleet_config(config, Tier.DEVICE)
+        self.error: BaseException | None = None
+        self._stop = threading.Event()
+        self._loop: NodeLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="fedagg-agent", daemon=True)
+        self._predictor: Predictor | None = None
+
+    def start(self) -> None:
+        """Begin to take in samples, to train and to talk to the parent."""
+        self._thread.start()
+
+    def stop(self, seconds: float = 30.0) -> None:
+        """Stop after the batch under way; the round is run again at the next start."""
+        self._stop.set()
+        self._thread.join(seconds)
+
+    def predict(self, raw_N: NDArray[Any]) -> NDArray[np.int64]:
+        """The class of each raw sample [N, ...], by the last good weights. Raises LearnerError before there are any."""
+        if self._predictor is None:
+            self._predictor = open_predictor(self.config)
+        return self._predictor.predict(raw_N)
+
+    def _run(self) -> None:
+        try:
+            run_member(self.config, Tier.DEVICE, parts.make_log(self.config, Tier.DEVICE), self._stop)
+        except BaseException as error:
+            self.error = error
+
+
+def open_predictor(config: FleetConfig) -> Predictor:
+    """A predictor on a node's state folder; raise LearnerError while the node knows neither classes nor autoencoder."""
+    from fedagg_edge.bridge import open_bridge  # noqa: PLC0415
+    from fedagg_edge.fleet.shelf import DiskShelf  # noqa: PLC0415
+
+    ledger = parts.open_ledger(config, Tier.DEVICE, read_only=True)
+    try:
+        terms = ledger.get("terms")
+    finally:
+        ledger.close()
+    found = DiskShelf(config.state / "artefacts").find("autoencoder")
+    if terms is None or found is None:
+        raise LearnerError(f"{config.state}: not connected to its parent yet; start the agent and wait for a round")
+    bridge = open_bridge(config.state / "artefacts" / found.digest.hex(), found.digest.hex())
+    classes = int(terms["classes"])
+    return Predictor(config.state / "weights", bridge, lambda: parts.make_learner(config, bridge.sample_shape, classes))

@@ -1,0 +1,126 @@
+"""A training process of the fleet from start to stop: a device, or an edge's or the cloud's node loop."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from fedagg_edge.autoencoder import artefact as autoencoders
+from fedagg_edge.errors import ConfigError, IdentityError
+from fedagg_edge.fleet import parts
+from fedagg_edge.fleet.config import FleetConfig
+from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.node_loop import NodeLoop, Stopped
+from fedagg_edge.fleet.notify import notify
+from fedagg_edge.fleet.parent_link import ParentLink
+from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.identity import offload, requests
+from fedagg_edge.ledger.ledger import Ledger
+from fedagg_edge.records import Tier
+
+__all__ = ["enrol_if_needed", "publish_autoencoder", "run_member"]
+
+MEDIA = "application/x-safetensors"
+
+
+def run_member(config: FleetConfig, tier: Tier, log: Log, stop: threading.Event) -> None:
+    """Train until `stop` is set. Raises FedaggError for what a person has to mend."""
+    _limit_threads(config)
+    ledger = parts.open_ledger(config, tier)
+    link: ParentLink | None = None
+    try:
+        loop = NodeLoop(config, tier, ledger, log, stop=stop)
+        if config.parent is not None:
+            enrol_if_needed(config, tier)
+            link = loop.link = ParentLink(config, config.parent, tier, log, loop.wake)
+            link.start()
+        else:
+            publish_autoencoder(config, ledger)
+        if tier is Tier.DEVICE:
+            from fedagg_edge.fleet.agent import Intake  # noqa: PLC0415  agent.py imports this module
+
+            intake = Intake(config, ledger, log)
+            loop.before_turn, loop.private = intake.look, intake.samples
+        notify("READY=1")
+        loop.run()
+    except Stopped:
+        log.info("stopped")
+    finally:
+        if link is not None:
+            link.stop()
+        ledger.close()
+
+
+def enrol_if_needed(config: FleetConfig, tier: Tier) -> None:
+    """Buy the first certificate with the configured token, in a short-lived process. Raises IdentityError."""
+    identity = config.state / "identity"
+    if (identity / "certificate.pem").exists() or config.parent is None:
+        return
+    if config.parent.token_file is None:
+        raise IdentityError(
+            f"{identity}: this node has no certificate; run `fedagg enroll`, or name a token in parent.token_file"
+        )
+    path = config.path(config.parent.token_file)
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{path}: cannot be read; parent.token_file names a file with the enrolment token") from None
+    command = [sys.executable, "-m", "fedagg_edge", "enroll", config.parent.url, "--token", "-"]
+    command += ["--state", str(config.state), "--node", config.node.id, "--role", tier.value]
+    for _ in range(60):  # the parent may still be starting
+        done = subprocess.run(command, input=token + "\n", capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode == 0:
+            return
+        if "no connection" not in done.stderr:
+            break
+        time.sleep(0.5)
+    said = done.stderr.strip().splitlines() or ["no message"]
+    raise IdentityError(f"enrolment at {config.parent.url}: {said[-1].removeprefix('fedagg: ')}")
+
+
+def publish_autoencoder(config: FleetConfig, ledger: Ledger) -> None:
+    """The cloud's part at its start: pin the autoencoder, sign it, and say what the federation agreed on."""
+    if config.autoencoder is None or config.autoencoder.path is None:
+        raise ConfigError("autoencoder.path: this key is missing; a cloud needs it")
+    content = autoencoders.dumps(autoencoders.load(config.path(config.autoencoder.path), config.autoencoder.digest))
+    shelf = DiskShelf(config.state / "artefacts")
+    known = shelf.find("autoencoder")
+    if known is None or shelf.content(known) != content:
+        put_signed(config.state, shelf, "autoencoder", content, version=0)
+    found = shelf.find("autoencoder")
+    ledger.put(
+        "terms",
+        {
+            "parent": None,
+            "classes": config.classes,
+            "mode": config.rounds.mode,
+            "target": config.rounds.target if config.rounds.mode == "sync" else 0,
+            "autoencoder": None if found is None else found.digest.hex(),
+        },
+    )
+
+
+def put_signed(state: Path, shelf: DiskShelf, name: str, content: bytes, *, version: int) -> None:
+    """Sign an artefact with the cloud's key, in a short-lived process, and put it on the shelf."""
+    import hashlib  # noqa: PLC0415
+
+    asked = requests.Sign(
+        folder=str(state / "identity"),
+        name=name,
+        media=MEDIA,
+        size=len(content),
+        digest=hashlib.sha256(content).digest(),
+        version=version,
+        now=time.time(),
+    )
+    shelf.put(name, content, offload.ask(asked, requests.Signed).signature, MEDIA)
+
+
+def _limit_threads(config: FleetConfig) -> None:
+    if config.training.engine == "torch":
+        from fedagg_edge.learners.torch import set_threads  # noqa: PLC0415  torch, only where it trains
+
+        set_threads(config.node.threads)

@@ -1,0 +1,304 @@
+"""The loop that trains a node of any tier: wait for a turn, take it, keep the weights, say how it went.
+
+One thread that owns learner and ledger. A stop may come at any moment: a turn that was cut off is run again from the
+weights it began with, and publishes nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedagg_edge.bridge import Bridge, open_bridge
+from fedagg_edge.errors import ArtefactError, DataError
+from fedagg_edge.fleet import parts, weights
+from fedagg_edge.fleet.config import FleetConfig
+from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.parent_link import ParentLink
+from fedagg_edge.fleet.rounds import Conductor, RoundReport
+from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.fleet.turns import Situation, next_turn, offline_pass_due
+from fedagg_edge.ledger.ledger import Ledger
+from fedagg_edge.ledger.signal import Signal
+from fedagg_edge.ledger.store import LedgerStore
+from fedagg_edge.node import Node
+from fedagg_edge.records import Link, NodeId, Tier
+from fedagg_edge.samples import PrivateSamples
+from fedagg_edge.tree import Place
+from fedagg_edge.wire.terms import FINISHED, PRESENT
+
+__all__ = ["NodeLoop", "Stopped"]
+
+_LOOK = 0.05  # seconds between looks at the ledger for what another process has committed
+
+
+class Stopped(BaseException):
+    """Raised in the loop's thread when the process was asked to stop."""
+
+
+@dataclass(slots=True)
+class NodeLoop:
+    """One node at work. `before_turn` is called between turns: a device takes in new samples there.
+
+    `link` is None for the cloud. `stop` ends the loop with `Stopped`; `wake` cuts a wait short.
+    """
+
+    config: FleetConfig
+    tier: Tier
+    ledger: Ledger
+    log: Log
+    link: ParentLink | None = None
+    before_turn: Callable[[Bridge], None] | None = None
+    private: Callable[[Bridge], PrivateSamples | None] | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    _awake: threading.Event = field(default_factory=threading.Event)
+    _bridge: Bridge | None = None
+    _ended: float = 0.0
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where weights are kept."""
+        return self.config.state / "weights"
+
+    def wake(self) -> None:
+        """Something may have arrived."""
+        self._awake.set()
+
+    def wait(self, seconds: float) -> None:
+        """Return when something may have arrived, or after `seconds`; raise Stopped when the node is to stop."""
+        deadline = time.monotonic() + seconds
+        mark = self._mark()
+        while True:
+            if self.stop.is_set():
+                raise Stopped
+            left = deadline - time.monotonic()
+            if left <= 0 or self._awake.wait(min(left, _LOOK)) or self._mark() != mark:
+                self._awake.clear()
+                self._hurry()
+                return
+
+    def _hurry(self) -> None:
+        """Have the link send what waits for the parent: own samples, or what the gateway took from children."""
+        if self.link is not None and self.ledger.pending(1, inline=0):
+            self.link.uplink.poke()
+
+    def _mark(self) -> int:
+        """A number that changes when another connection commits."""
+        return int(self.ledger.db.one("PRAGMA data_version")[0])
+
+    def run(self) -> None:
+        """Work until `Stopped`."""
+        bridge, classes = self._parts_of_federation()
+        learner = parts.make_learner(self.config, bridge.sample_shape, classes)
+        saved, problems = weights.load_newest(self.checkpoints)
+        if problems:
+            self.log.warning("checkpoint_damaged", count=len(problems))
+        if saved is not None:
+            learner.load_state(saved.state)
+        done, trained = (-1, {}) if saved is None else (saved.version, dict(saved.trained))
+        node = Node(
+            place=self._place(()),
+            federation=self.config.federation,
+            classes=classes,
+            seed=self.config.node.seed,
+            learner=learner,
+            bridge=bridge,
+            store=LedgerStore(self.ledger),
+            hyperparameters=self.config.training,
+            knowledge_format=self.config.knowledge,
+        )
+        signal = Signal(self.config.state / "gateway.sock")
+        conductor = Conductor(
+            node,
+            self.ledger,
+            self.config.rounds,
+            time.time,
+            self.wait,
+            published=lambda link: self._published(link, signal),
+            trained=trained,
+        )
+        self._ended = time.monotonic()
+        while True:
+            if self.before_turn is not None:
+                self.before_turn(bridge)
+                self._hurry()
+            done = self._turn(node, conductor, done)
+
+    def _turn(self, node: Node, conductor: Conductor, done: int) -> int:
+        """Take the turn that is due, if any; the last version that was finished."""
+        children = self._children()
+        node.place = self._place(children)
+        now = self._situation(node, conductor, children, done)
+        self._open_link(now)
+        version = next_turn(now, self.config.rounds)
+        if version is None:
+            if offline_pass_due(now, self.config.rounds):
+                self._offline_pass(node, conductor, done)
+            self.wait(min(self.config.poll, self.config.rounds.idle) if self.tier is Tier.DEVICE else 1.0)
+            return done
+        if self.private is not None and self._bridge is not None:
+            node.samples = self.private(self._bridge)
+        began = time.monotonic()
+        report = conductor.run(version)
+        self._finish(node, conductor, report, time.monotonic() - began)
+        return version
+
+    def _open_link(self, now: Situation) -> None:
+        """Begin to exchange with the parent: a device once it has samples there, an edge once its children are here."""
+        if self.link is None or now.shared == 0:
+            return
+        if self.tier is Tier.DEVICE or now.done >= 0 or now.present >= self.config.rounds.children:
+            self.link.open()
+
+    def _situation(self, node: Node, conductor: Conductor, children: tuple[NodeId, ...], done: int) -> Situation:
+        terms = self.ledger.get("terms") or {}
+        link = node.place.link
+        parent = None if link is None else self.ledger.newest(link, link.parent)
+        links = [node.place.link_to(c) for c in children] + ([] if link is None else [link])
+        news = any(
+            (k := self.ledger.newest(x, x.other(node.place.id))) is not None
+            and k.knowledge.version > conductor.trained.get(str(x), -1)
+            for x in links
+        )
+        return Situation(
+            tier=self.tier,
+            done=done,
+            target=self.config.rounds.target if self.tier is Tier.CLOUD else int(terms.get("target", 0)),
+            parent=-1 if parent is None else parent.knowledge.version,
+            shared=self._shared(children),
+            present=len(children),
+            news=news,
+            idle=time.monotonic() - self._ended,
+            offline=self.link is not None and self.link.offline,
+            finished=bool(self.ledger.get("finished")),
+        )
+
+    def _shared(self, children: tuple[NodeId, ...]) -> int:
+        if self.tier is Tier.CLOUD:
+            return sum(len(self.ledger.samples(c)) for c in children)
+        return len(self.ledger.samples(self.ledger.node))
+
+    def _children(self) -> tuple[NodeId, ...]:
+        """Children that have samples here and have begun to exchange, in the order of their ids."""
+        if self.tier is Tier.DEVICE:
+            return ()
+        return tuple(
+            c
+            for c in sorted(self.ledger.children())
+            if self.ledger.get(PRESENT + c) is True and self.ledger.head(c).entry > 0 and len(self.ledger.samples(c))
+        )
+
+    def _place(self, children: tuple[NodeId, ...]) -> Place:
+        terms = self.ledger.get("terms") or {}
+        parent = None if self.tier is Tier.CLOUD else NodeId(terms["parent"])
+        return Place(parts.node_of(self.config), self.tier, self.config.node.model, parent, children)
+
+    def _parts_of_federation(self) -> tuple[Bridge, int]:
+        """The autoencoder and the number of classes, as soon as the parent has told them."""
+        shelf = DiskShelf(self.config.state / "artefacts")
+        while True:
+            terms = self.ledger.get("terms")
+            found = shelf.find("autoencoder")
+            if terms is not None and found is not None and terms["autoencoder"] in (None, found.digest.hex()):
+                shelf.content(found)  # damaged: says so
+                path = self.config.state / "artefacts" / found.digest.hex()
+                self._bridge = open_bridge(path, found.digest.hex())
+                return self._bridge, int(terms["classes"])
+            self.wait(1.0)
+
+    def _published(self, link: Link, signal: Signal) -> None:
+        if link.child == self.ledger.node:
+            if self.link is not None:
+                self.link.uplink.poke()
+        else:
+            signal.notify(link.child)
+
+    def _offline_pass(self, node: Node, conductor: Conductor, done: int) -> None:
+        """Train once more on what the parent said last."""
+        link = node.place.link
+        heard = None if link is None else self.ledger.newest(link, link.parent)
+        if heard is None or done < 0:
+            return
+        if self.private is not None and self._bridge is not None:
+            node.samples = self.private(self._bridge)
+        report = conductor.repeat(heard.knowledge, done)
+        self._finish(node, conductor, report, 0.0, keep_version=done)
+
+    def _finish(
+        self,
+        node: Node,
+        conductor: Conductor,
+        report: RoundReport,
+        seconds: float,
+        keep_version: int | None = None,
+    ) -> None:
+        version = report.version if keep_version is None else keep_version
+        weights.save(self.checkpoints, weights.Saved(version, node.learner.state(), conductor.trained))
+        self._ended = time.monotonic()
+        row: dict[str, Any] = {
+            "schema": 1,
+            "version": report.version,
+            "seconds": round(seconds, 3),
+            "rows": sum(r.rows for r in report.trained),
+            "loss": float(np.mean([r.loss for r in report.trained])) if report.trained else None,
+            "late": len(report.late),
+            "silent": len(report.silent),
+            "refused": len(report.refused),
+            "accuracy": self._evaluate(node),
+            "at": time.time(),
+        }
+        if self.tier is Tier.CLOUD:
+            shared = max(1, self._shared(node.place.children))
+            self.ledger.put("passes", float(self.ledger.get("passes") or 0.0) + row["rows"] / shared)
+            row["finished"] = self._maybe_finish(report.version)
+        with (self.config.state / "metrics.jsonl").open("a", encoding="utf-8") as f:
+            f.write(json.dumps(row) + "\n")
+        self.log.info(
+            "round",
+            version=report.version,
+            rows=row["rows"],
+            seconds=row["seconds"],
+            **({} if row["accuracy"] is None else {"accuracy": round(row["accuracy"], 4)}),
+        )
+        for _ in report.refused:
+            self.log.warning("pass_refused", version=report.version)
+
+    def _maybe_finish(self, version: int) -> bool:
+        """The cloud ends the training: in sync after `target` rounds, in async after that many passes over all rows."""
+        rounds = self.config.rounds
+        if rounds.target == 0:
+            return False
+        if rounds.mode == "async":
+            passes = float(self.ledger.get("passes") or 0.0)
+            over = passes >= rounds.target
+        else:
+            over = version + 1 >= rounds.target
+        if over:
+            with self.ledger.transaction():
+                self.ledger.put(FINISHED, True)
+            signal = Signal(self.config.state / "gateway.sock")
+            for child in self.ledger.children():
+                signal.notify(child)
+            signal.close()
+            self.log.info("finished", version=version)
+        return over
+
+    def _evaluate(self, node: Node) -> float | None:
+        """Accuracy on the configured test samples."""
+        if self.config.evaluation is None:
+            return None
+        path = self.config.path(self.config.evaluation)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                x_N, y_N = node.bridge.scale(arrays["x"]), arrays["y"]
+        except (OSError, ValueError, KeyError, DataError, ArtefactError) as error:
+            self.log.failure("evaluation_failed", error)
+            return None
+        return float((node.learner.logits(x_N).argmax(1) == y_N).mean())

@@ -1,0 +1,153 @@
+"""A node's link to its parent: the protocol's child end in the uplink's thread, and what its events set in motion."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from fedagg_edge import __version__
+from fedagg_edge.errors import FedaggError
+from fedagg_edge.fleet import parts
+from fedagg_edge.fleet.config import FleetConfig, ParentConfig
+from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.fleet.uplink import Uplink
+from fedagg_edge.fleet.views import ChildView
+from fedagg_edge.identity import offload, requests, tls
+from fedagg_edge.ledger.ledger import Ledger
+from fedagg_edge.records import Tier
+from fedagg_edge.wire import child as events
+from fedagg_edge.wire.messages import Welcome
+
+__all__ = ["ParentLink"]
+
+
+class ParentLink:
+    """Runs until `stop`. `wake` is called, in the link's thread, whenever the ledger has something new."""
+
+    def __init__(
+        self, config: FleetConfig, parent: ParentConfig, tier: Tier, log: Log, wake: Callable[[], None]
+    ) -> None:
+        self._config, self._tier, self._log, self._wake = config, tier, log, wake
+        self._identity = config.state / "identity"
+        self._shelf = DiskShelf(config.state / "artefacts")
+        self._end: events.ChildEnd | None = None
+        self._ledger: Ledger | None = None
+        self._ready = threading.Event()
+        self._patience = parent.lost_after
+        self.uplink = Uplink(
+            self._open,
+            (parent.url, *parent.fallback),
+            lambda: tls.client_context(self._identity),
+            parts.check_parent,
+            on_events=self._on_events,
+            log=log,
+            on_end=wake,
+            patience=parent.lost_after,
+        )
+
+    def start(self) -> None:
+        """Begin to talk."""
+        self.uplink.start()
+
+    def stop(self) -> None:
+        """End the thread, also in the middle of a long poll."""
+        self.uplink.stop()
+
+    def open(self) -> None:
+        """This node is ready to exchange knowledge: its own children, or its own samples, are there."""
+        if not self._ready.is_set():
+            self._ready.set()
+            if self._end is not None:
+                self._end.ready = True
+            self.uplink.poke()
+
+    @property
+    def offline(self) -> bool:
+        """Whether the parent has not answered for as long as makes it count as lost."""
+        return time.time() - self.uplink.counts.last_contact > self._patience
+
+    @contextmanager
+    def _open(self) -> Iterator[events.ChildEnd]:
+        ledger = parts.open_ledger(self._config, self._tier)
+        try:
+            self._ledger = ledger
+            self._end = events.ChildEnd(
+                ChildView(ledger),
+                parts.node_of(self._config),
+                self._tier,
+                self._config.federation,
+                f"fedagg-edge {__version__}",
+                random.Random(),
+                ready=self._ready.is_set(),
+            )
+            yield self._end
+        finally:
+            ledger.close()
+
+    def _on_events(self, found: Sequence[object]) -> None:
+        for event in found:
+            self._on_event(event)
+        self._wake()
+
+    def _on_event(self, event: object) -> None:
+        ledger, end = self._ledger, self._end
+        if ledger is None or end is None:
+            return
+        match event:
+            case events.Welcomed(welcome):
+                self._welcomed(ledger, end, welcome)
+            case events.ArtefactArrived(artefact, content):
+                self._keep(ledger, artefact, content)
+            case events.Finished():
+                ledger.put("finished", True)
+                self._log.info("finished")
+            case events.NoticeArrived(notice):
+                ledger.put("noticed", notice.number)
+                self._log.info("notice", kind=notice.kind, number=notice.number)
+            case events.Refused(status, problem):
+                self._log.warning("refused", status=status, reason=problem.code.replace("_", " "))
+            case events.KnowledgeArrived(version):
+                self._log.debug("knowledge_arrived", version=version)
+            case events.EntryCommitted(_, entry):
+                self._log.debug("entry_committed", entry=entry)
+
+    def _welcomed(self, ledger: Ledger, end: events.ChildEnd, welcome: Welcome) -> None:
+        pinned = next((a for a in welcome.artefacts if a.name == "autoencoder"), None)
+        terms: dict[str, Any] = {
+            "parent": welcome.node,
+            "classes": welcome.classes,
+            "mode": welcome.mode,
+            "target": welcome.target,
+            "autoencoder": None if pinned is None else pinned.digest.hex(),
+        }
+        ledger.put("terms", terms)
+        ledger.put("finished", welcome.finished)
+        self._log.info("welcomed", peer=welcome.node, mode=welcome.mode, entry=welcome.head)
+        here = {a.digest for a in self._shelf.listing()}
+        for artefact in welcome.artefacts:
+            if artefact.name == "autoencoder" and artefact.digest not in here:
+                end.fetch(artefact)
+
+    def _keep(self, ledger: Ledger, artefact: Any, content: bytes) -> None:
+        """Put an artefact on the shelf once the cloud's signature holds."""
+        check = requests.Check(
+            folder=str(self._identity),
+            name=artefact.name,
+            media=artefact.media,
+            size=artefact.size,
+            digest=artefact.digest,
+            signature=artefact.signature,
+            now=time.time(),
+        )
+        try:
+            offload.ask(check, requests.Verified)
+        except FedaggError as error:
+            self._log.failure("artefact_refused", error, digest=artefact.digest.hex()[:12])
+            return
+        self._shelf.put(artefact.name, content, artefact.signature, artefact.media)
+        self._log.info("artefact_kept", bytes=artefact.size, digest=artefact.digest.hex()[:12])

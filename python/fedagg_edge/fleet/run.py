@@ -1,0 +1,93 @@
+"""One process of a node: ``python -m fedagg_edge.fleet.run gateway|train device|edge|cloud CONFIG``.
+
+The supervisor starts an edge's and the cloud's two so; `fedagg device` calls `train` in its own process.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+from fedagg_edge.errors import (
+    ConfigError,
+    FedaggError,
+    IdentityError,
+    StateInUse,
+    StorageError,
+    StorageFull,
+)
+from fedagg_edge.fleet.config import FleetConfig, load_fleet_config
+from fedagg_edge.fleet.exits import Exit
+from fedagg_edge.fleet.node_loop import Stopped
+from fedagg_edge.records import Tier
+
+__all__ = ["exit_of", "gateway", "main", "train"]
+
+
+def train(config: FleetConfig, tier: Tier) -> Exit:
+    """Train until SIGTERM or SIGINT; a batch under way is cut off, its round is run again at the next start."""
+    from fedagg_edge.fleet import parts  # noqa: PLC0415
+    from fedagg_edge.fleet.member import run_member  # noqa: PLC0415
+
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        raise Stopped
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask)
+    try:
+        run_member(config, tier, parts.make_log(config, tier), stop)
+    except Stopped:
+        pass
+    except FedaggError as error:
+        return _told(error)
+    return Exit.DONE
+
+
+def gateway(config: FleetConfig, tier: Tier) -> Exit:
+    """Serve until SIGTERM or SIGINT."""
+    from fedagg_edge.fleet import parts  # noqa: PLC0415
+    from fedagg_edge.fleet.member import enrol_if_needed  # noqa: PLC0415
+    from fedagg_edge.fleet.server import run_gateway  # noqa: PLC0415
+
+    try:
+        enrol_if_needed(config, tier)
+        return run_gateway(config, tier, parts.make_log(config, tier))
+    except FedaggError as error:
+        return _told(error)
+
+
+def exit_of(error: FedaggError) -> Exit:
+    """The exit code for what ended a process."""
+    kinds: tuple[tuple[type[FedaggError], Exit], ...] = (
+        (ConfigError, Exit.CONFIG),
+        (IdentityError, Exit.IDENTITY),
+        (StateInUse, Exit.IN_USE),
+        (StorageFull, Exit.STORAGE),
+        (StorageError, Exit.STATE),
+    )
+    return next((code for kind, code in kinds if isinstance(error, kind)), Exit.USER)
+
+
+def _told(error: FedaggError) -> Exit:
+    sys.stderr.write(f"fedagg: {error}\n")
+    return exit_of(error)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one process; its exit code."""
+    what, tier, path = argv
+    try:
+        config = load_fleet_config(path, Tier(tier))
+    except FedaggError as error:
+        return _told(error)
+    return int({"gateway": gateway, "train": train}[what](config, Tier(tier)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,215 @@
+"""The gateway's process of an edge or the cloud: the protocol's parent end behind TLS, with enrolment and renewal."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedagg_edge import __version__
+from fedagg_edge.errors import DataError, FedaggError, IdentityError, PermissionDenied, RemoteProtocolError
+from fedagg_edge.fleet import parts
+from fedagg_edge.fleet.config import FleetConfig, ListenConfig
+from fedagg_edge.fleet.ends import Peer as AnyPeer
+from fedagg_edge.fleet.exits import Exit
+from fedagg_edge.fleet.gateway import GatewayLimits
+from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.serve import Service, ServiceSettings, serve
+from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.fleet.views import ParentView
+from fedagg_edge.identity import offload, requests, revocation, tls, tokens
+from fedagg_edge.identity.facts import Facts
+from fedagg_edge.ledger.signal import Listener
+from fedagg_edge.records import NodeId, Tier
+from fedagg_edge.wire.http import Request, Response
+from fedagg_edge.wire.limits import Limits
+from fedagg_edge.wire.messages import Enrol, Enrolled, Renew, decode, encode
+from fedagg_edge.wire.parent import Later, ParentEnd
+from fedagg_edge.wire.problems import answer
+from fedagg_edge.wire.refusal import Refusal
+from fedagg_edge.wire.state import Peer
+from fedagg_edge.wire.terms import Terms
+
+__all__ = ["run_gateway"]
+
+_REVOKED_EVERY = 5.0  # seconds between looks at the revocation list
+
+
+def run_gateway(config: FleetConfig, tier: Tier, log: Log) -> Exit:
+    """Serve until SIGTERM; the exit code. Raises FedaggError before it listens."""
+    return serve(lambda: _Gateway(config, tier, log).service(), log)
+
+
+class _Handler:
+    """The parent's end; its terms are read from the ledger, where the node loop keeps them."""
+
+    def __init__(self, config: FleetConfig) -> None:
+        self._config = config
+        self._shelf = DiskShelf(config.state / "artefacts")
+
+    def handle(self, ledger: ParentView, peer: AnyPeer, request: Request, now: float) -> Response | Later:
+        end = self._end(ledger)
+        if end is None:
+            return answer(Refusal(503, "starting", "this parent does not know its own terms yet", 1.0))
+        known = _peer(peer)
+        if known.role is Tier.EDGE and ledger.node(known.node) is None:
+            ledger.ledger.enrol(known.node, known.role, known.serial)  # the operator made its identity
+        return end.handle(ledger, known, request, now)
+
+    def resume(self, ledger: ParentView, peer: AnyPeer, later: Any, now: float) -> Response | Later:
+        end = self._end(ledger)
+        return later if end is None else end.resume(ledger, _peer(peer), later, now)
+
+    def _end(self, ledger: ParentView) -> ParentEnd | None:
+        terms = ledger.get("terms")
+        if terms is None or self._shelf.find("autoencoder") is None:
+            return None
+        return ParentEnd(
+            Terms(
+                federation=self._config.federation,
+                node=parts.node_of(self._config),
+                classes=int(terms["classes"]),
+                limits=Limits(),
+                software=f"fedagg-edge {__version__}",
+                mode=str(terms["mode"]),
+                target=int(terms["target"]),
+                shelf=self._shelf,
+            )
+        )
+
+
+def _peer(peer: AnyPeer) -> Peer:
+    return Peer(NodeId(peer.node), Tier(peer.role), peer.serial)
+
+
+@dataclass(slots=True)
+class _Gateway:
+    """What the service is made of."""
+
+    config: FleetConfig
+    tier: Tier
+    log: Log
+    revoked: revocation.Revocations | None = None
+    _looked: float = 0.0
+    _facts: dict[str, Facts] = field(default_factory=dict)
+    _service: Service[ParentView] | None = None
+
+    @property
+    def identity(self) -> Path:
+        return self.config.state / "identity"
+
+    def service(self) -> Service[ParentView]:
+        listen = self.config.listen or ListenConfig()
+        state = self.config.state
+        service: Service[ParentView] = Service(
+            ServiceSettings(listen.host, listen.port, admin_port=listen.admin_port, gateway=GatewayLimits()),
+            _Handler(self.config),
+            lambda: ParentView(parts.open_ledger(self.config, self.tier)),
+            lambda: tls.server_context(self.identity),
+            self._identify,
+            log=self.log,
+            is_allowed=self._is_allowed,
+            hooks={"/v1/enrol": self._enrol, "/v1/renew": self._renew},
+            doorbell=Listener(state / "gateway.sock"),
+            poll=lambda ledger, topics: topics,  # a look a second: a wake-up that was lost costs no more
+        )
+        self._service = service
+        return service
+
+    def _identify(self, connection: Any) -> Peer | None:
+        try:
+            facts = tls.peer_of(connection)
+        except PermissionDenied:
+            return None
+        if facts.federation != self.config.federation:
+            return None
+        self._facts[facts.serial] = facts
+        return Peer(facts.node, facts.role, facts.serial)
+
+    def _is_allowed(self, peer: AnyPeer) -> bool:
+        now = time.monotonic()
+        if self.revoked is None or now - self._looked > _REVOKED_EVERY:
+            self.revoked, self._looked = revocation.load(self.identity), now
+        facts = self._facts.get(peer.serial)
+        try:
+            if facts is not None:
+                revocation.check(self.revoked, facts)
+        except PermissionDenied:
+            return False
+        return facts is not None
+
+    async def _enrol(self, request: Request, peer: AnyPeer | None) -> Response:
+        try:
+            asked = decode(Enrol, request.body, Limits())
+            grant = tokens.find_grant(self.identity, asked.token, time.time())
+            if (grant.node, grant.role.value) != (asked.node, asked.role):
+                raise PermissionDenied(f"enrolment: the token is not for {asked.role} {asked.node!r}")
+            key = hashlib.sha256(asked.public_key).hexdigest()
+            await self._in_ledger(lambda ledger: _spend(ledger, grant.digest, key))
+            wanted = requests.Enrol(
+                folder=str(self.identity),
+                node=grant.node,
+                role=grant.role,
+                token_digest=bytes.fromhex(grant.digest),
+                public_key=asked.public_key,
+                proof=asked.proof,
+                time=asked.time,
+                now=time.time(),
+                hosts=grant.hosts,
+            )
+            issued = await offload.ask_async(wanted, requests.Issued)
+            node = NodeId(grant.node)
+            await self._in_ledger(lambda ledger: ledger.ledger.enrol(node, grant.role, issued.serial))
+        except (FedaggError, RemoteProtocolError) as error:
+            return _denied(error)
+        self.log.info("enrolled", peer=node, serial=issued.serial)
+        return self._certified(issued)
+
+    async def _renew(self, request: Request, peer: AnyPeer | None) -> Response:
+        try:
+            asked = decode(Renew, request.body, Limits())
+            wanted = requests.Renew(
+                folder=str(self.identity),
+                certificate=asked.certificate,
+                public_key=asked.public_key,
+                proof=asked.proof,
+                time=asked.time,
+                now=time.time(),
+            )
+            issued = await offload.ask_async(wanted, requests.Issued)
+            node, role = NodeId(issued.node), issued.role
+            await self._in_ledger(lambda ledger: ledger.ledger.enrol(node, role, issued.serial))
+        except (FedaggError, RemoteProtocolError) as error:
+            return _denied(error)
+        self.log.info("renewed", peer=node, serial=issued.serial)
+        return self._certified(issued)
+
+    async def _in_ledger(self, operation: Any) -> Any:
+        if self._service is None:
+            raise IdentityError("the gateway is not up yet")
+        return await self._service.writer.run(operation)
+
+    def _certified(self, issued: requests.Issued) -> Response:
+        done = Enrolled(issued.certificate, issued.authority, self.config.node.id, self.config.federation)
+        return Response(200, encode(done))
+
+
+def _spend(ledger: ParentView, digest: str, key: str) -> None:
+    """A token is spent by the first key that comes with it; the same key again is a retry."""
+    fact = f"token/{digest}"
+    known = ledger.get(fact)
+    if known is None:
+        ledger.put(fact, key)
+    elif known != key:
+        raise PermissionDenied("enrolment token: it was used already; make another: fedagg pki token")
+
+
+def _denied(error: FedaggError) -> Response:
+    """A refusal that tells a stranger no more than it must."""
+    if isinstance(error, Refusal):
+        return answer(error)
+    if isinstance(error, PermissionDenied | IdentityError | DataError):
+        return answer(Refusal(403, "role", str(error)))
+    return answer(error if isinstance(error, RemoteProtocolError) else Refusal(503, "busy", type(error).__name__, 5.0))

@@ -35,14 +35,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("node",),
     ("fleet",),
     ("simulation",),
-    ("fleet.plan", "fleet.up", "cli", "__main__"),
+    ("fleet.plan", "fleet.up", "cli"),
+    ("__main__", "cloud"),
 )
 
 # What a module may import beside the standard library and the package itself, by its top-level name.
 EVERYWHERE = {"numpy", "msgspec", "safetensors"}
 CORNERS = {
     "aiohttp": {"fleet"},
-    "urllib3": {"fleet"},
     "torch": {"learners", "export", "autoencoder"},
     "flatbuffers": {"export"},
     "ai_edge_litert": {"learners", "export"},
@@ -52,7 +52,8 @@ CORNERS = {
     "matplotlib": {"simulation", "cli"},
     "rich": {"simulation", "cli"},
     "cryptography": {"identity"},
-    "urllib3": {"cli"},
+    "urllib3": {"fleet", "cli"},
+    "tomli_w": {"fleet"},
 }
 UNPICKLING = {"pickle", "shelve", "marshal", "dill", "cloudpickle", "joblib"}
 

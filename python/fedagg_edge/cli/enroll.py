@@ -59,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
     text = sys.stdin.readline(1024).strip() if args.token == "-" else args.token
     where = address(args.url)
     try:
-        enrol(where, tokens.parse(text), args.state / "identity", node_id(args.node), Tier(args.role), post)
+        enrol(
+            where, tokens.parse(text), args.state / "identity", node=node_id(args.node), role=Tier(args.role), send=post
+        )
     except ModuleNotFoundError as error:
         raise needing_extra(error) from error
     sys.stdout.write(
@@ -80,7 +82,7 @@ def address(url: str) -> Address:
     return Address(host, port)
 
 
-def enrol(where: Address, token: tokens.Token, place: Path, node: str, role: Tier, send: Post) -> None:
+def enrol(where: Address, token: tokens.Token, place: Path, *, node: str, role: Tier, send: Post) -> None:
     """Pin the authority, make the key, send the request, put the certificate in place. Raises FedaggError, OSError."""
     from fedagg_edge.identity import enrolment  # noqa: PLC0415  cryptography: only when it is used
 

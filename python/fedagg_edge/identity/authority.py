@@ -61,7 +61,9 @@ def make_root(key: ec.EllipticCurvePrivateKey, federation: str, now: float) -> x
     federation = federation_name(federation)
     serial = x509.random_serial_number()
     name = _issuer_name(federation, IssuerKind.ROOT, federation, serial)
-    builder = _builder(name, name, key.public_key(), key.public_key(), serial, now, now + ROOT_LIFETIME)
+    builder = _builder(
+        name, name, key.public_key(), key.public_key(), serial=serial, now=now, until=now + ROOT_LIFETIME
+    )
     return _signing(builder, path_length=1).sign(key, hashes.SHA256())
 
 
@@ -77,7 +79,9 @@ def certify_issuer(
     serial = x509.random_serial_number()
     name = _issuer_name(root.federation, kind, node_id(node), serial)
     until = _until(root, now, ISSUER_LIFETIME)
-    builder = _builder(name, root.certificate.subject, public_key, root.key.public_key(), serial, now, until)
+    builder = _builder(
+        name, root.certificate.subject, public_key, root.key.public_key(), serial=serial, now=now, until=until
+    )
     builder = _signing(builder, path_length=0)
     inside: list[x509.GeneralName] = [x509.UniformResourceIdentifier(root.federation)]  # the host part of fedagg://
     usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -117,7 +121,7 @@ def certify(
     own = signer.key.public_key()
     above = signer.certificate.subject
     return (
-        _builder(name, above, public_key, own, x509.random_serial_number(), now, until)
+        _builder(name, above, public_key, own, serial=x509.random_serial_number(), now=now, until=until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signing=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -157,6 +161,7 @@ def _builder(
     issuer: x509.Name,
     public_key: ec.EllipticCurvePublicKey,
     issuer_key: ec.EllipticCurvePublicKey,
+    *,
     serial: int,
     now: float,
     until: float,

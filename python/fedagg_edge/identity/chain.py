@@ -6,6 +6,7 @@ caller's affair: renewal wants an expired certificate, a board may have no clock
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -55,7 +56,7 @@ def check(chain: bytes, authority: bytes) -> Checked:
         raise PermissionDenied(f"certificate chain: got {len(given)} certificates below the root, expected 1 or 2")
     try:
         found = [x509.load_der_x509_certificate(der) for der in [*given, roots[0]]]
-        for below, above in zip(found, found[1:], strict=False):
+        for below, above in itertools.pairwise(found):
             below.verify_directly_issued_by(above)
         for depth, issuer in enumerate(found[1:]):
             _require_signing(issuer, depth)

@@ -117,20 +117,18 @@ def peer_of(source: ssl.SSLSocket | ssl.SSLObject | Mapping[str, Any] | None) ->
 
     Raises PermissionDenied if there is no certificate, or one that the federation's rules do not allow.
     """
-    found: Mapping[str, Any] | None = (
-        dict[str, Any](source.getpeercert() or {}) if isinstance(source, ssl.SSLSocket | ssl.SSLObject) else source
-    )
-    if not found:
+    shown: Any = source.getpeercert() if isinstance(source, ssl.SSLSocket | ssl.SSLObject) else source
+    if not shown:
         raise PermissionDenied("no client certificate; enrol first: fedagg enroll")
     try:
-        names = found.get("subjectAltName", ())
+        names = shown.get("subjectAltName", ())
         return facts_of(
-            subject=_flat(found["subject"]),
-            issuer=_flat(found["issuer"]),
+            subject=_flat(shown["subject"]),
+            issuer=_flat(shown["issuer"]),
             uris=[value for kind, value in names if kind == "URI"],
-            serial=f"{int(found['serialNumber'], 16):x}",
-            not_before=float(ssl.cert_time_to_seconds(found["notBefore"])),
-            not_after=float(ssl.cert_time_to_seconds(found["notAfter"])),
+            serial=f"{int(shown['serialNumber'], 16):x}",
+            not_before=float(ssl.cert_time_to_seconds(shown["notBefore"])),
+            not_after=float(ssl.cert_time_to_seconds(shown["notAfter"])),
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, PermissionDenied):
@@ -144,12 +142,17 @@ def clock_is_behind(error: BaseException | None) -> bool:
     The federation's root has signed that the present is later than the clock says, so a caller may go on with
     `client_context(..., check_time=False)`. Looks through the exceptions that led to this one.
     """
-    return any(isinstance(e, ssl.SSLCertVerificationError) and e.verify_code == _NOT_YET_VALID for e in _causes(error))
+    return any(
+        isinstance(e, ssl.SSLCertVerificationError) and getattr(e, "verify_code", None) == _NOT_YET_VALID
+        for e in _causes(error)
+    )
 
 
 def refused_as_expired(error: BaseException | None) -> bool:
     """Whether the server refused this node's certificate as expired, whatever the local clock says: renew it."""
-    return any(isinstance(e, ssl.SSLError) and "CERTIFICATE_EXPIRED" in (e.reason or "") for e in _causes(error))
+    return any(
+        isinstance(e, ssl.SSLError) and "CERTIFICATE_EXPIRED" in str(getattr(e, "reason", "")) for e in _causes(error)
+    )
 
 
 def _context(protocol: ssl._SSLMethod, authority: bytes, *, check_time: bool) -> ssl.SSLContext:

@@ -1,7 +1,7 @@
 """`fedagg device`, `fedagg edge`, `fedagg cloud`: run one node of a fleet in the foreground until SIGTERM.
 
-Exit codes: 0 stopped or finished, 64 configuration, 73 state folder in use, 74 disk, 75 passing, 77 identity, 78 state of
-another node; docs/fleet.md says what each means.
+Exit codes: 0 stopped or finished, 64 configuration, 73 state folder in use, 74 disk, 75 passing, 77 identity, 78 state
+of another node; docs/fleet.md says what each means.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ import sys
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.logs import Form, Level, Log, redirect_logging
 from fedagg_edge.identity import tls
-from fedagg_edge.ledger.ledger import Ledger, Options
-from fedagg_edge.ledger.outbox import Bounds
 from fedagg_edge.learners import learner_factory
 from fedagg_edge.learners.base import Learner
+from fedagg_edge.ledger.ledger import Ledger, Options
+from fedagg_edge.ledger.outbox import Bounds
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.seeds import derive
 

@@ -14,8 +14,8 @@ from fedagg_edge.ledger.nodes import NodeFacts
 from fedagg_edge.ledger.notices import Notice
 from fedagg_edge.ledger.outbox import Batch
 from fedagg_edge.records import Knowledge, Link, NodeId, SampleSet
-from fedagg_edge.wire.chunks import digest_of
 from fedagg_edge.wire.child_state import TakenEntry
+from fedagg_edge.wire.chunks import digest_of
 from fedagg_edge.wire.messages import Payload
 from fedagg_edge.wire.state import Stored as WireStored
 from fedagg_edge.wire.tensors import dump_logits

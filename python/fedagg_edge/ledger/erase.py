@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from fedagg_edge.ledger import log, payloads
-from fedagg_edge.wire.tensors import OWN, dump_embeddings, dump_samples, load_embeddings
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import Fold, only, without
 from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import NodeId, SampleSet
+from fedagg_edge.wire.tensors import OWN, dump_embeddings, dump_samples, load_embeddings
 
 __all__ = ["Receipt", "compact", "erase_everywhere", "erase_knowledge", "erase_rows", "erase_waiting", "of_origin"]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedagg_edge.errors import Conflict
-from fedagg_edge.wire.tensors import dump_logits, load_logits
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.records import Knowledge, Link, NodeId
+from fedagg_edge.wire.tensors import dump_logits, load_logits
 
 __all__ = ["Stored", "get", "newest", "put"]
 

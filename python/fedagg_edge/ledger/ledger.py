@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from fedagg_edge.errors import DataError, StorageError
 from fedagg_edge.ledger import chunks, erase, knowledge, log, moves, nodes, notices, outbox, relay
-from fedagg_edge.wire.tensors import OWN, load_samples
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.erase import Receipt
 from fedagg_edge.ledger.failpoints import reach
@@ -26,6 +25,7 @@ from fedagg_edge.ledger.knowledge import Stored
 from fedagg_edge.ledger.log import By, Kind, LogEntry, Position
 from fedagg_edge.ledger.outbox import Batch, Bounds
 from fedagg_edge.records import Embeddings, Knowledge, Link, NodeId, SampleSet, Tier
+from fedagg_edge.wire.tensors import OWN, load_samples
 
 __all__ = ["Ledger", "Options"]
 

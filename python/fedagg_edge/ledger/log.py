@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from fedagg_edge.errors import Conflict, DataError, RemoteProtocolError
 from fedagg_edge.ledger import payloads
-from fedagg_edge.wire.tensors import OWN, load_embeddings, load_samples
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import EMPTY, Fold, only, without
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
+from fedagg_edge.wire.tensors import OWN, load_embeddings, load_samples
 
 __all__ = ["By", "Kind", "LogEntry", "Position", "append", "at_digest", "embeddings", "entries", "entry_bytes", "fold",
            "head", "insert", "links", "open_link", "refuse_gap", "remaining", "samples"]  # fmt: skip

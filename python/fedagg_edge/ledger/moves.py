@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from fedagg_edge.errors import RemoteProtocolError
 from fedagg_edge.ledger import log
-from fedagg_edge.wire.tensors import OWN, load_embeddings
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.relay import forget_rows, give_rows, of_origins
 from fedagg_edge.records import Embeddings, NodeId
+from fedagg_edge.wire.tensors import OWN, load_embeddings
 
 __all__ = ["Owner", "claim", "move_in", "owner", "redirect"]
 

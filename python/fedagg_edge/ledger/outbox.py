@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from fedagg_edge.errors import OutboxFull, RemoteProtocolError
 from fedagg_edge.ledger import log, payloads
-from fedagg_edge.wire.tensors import OWN, dump_embeddings, dump_samples, load_embeddings, load_samples
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import EMPTY, Fold, only, union, without
 from fedagg_edge.ledger.log import Kind, LogEntry, Position
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
+from fedagg_edge.wire.tensors import OWN, dump_embeddings, dump_samples, load_embeddings, load_samples
 
 __all__ = [
     "Batch",

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 
 from fedagg_edge.ledger import log, outbox
-from fedagg_edge.wire.tensors import OWN, dump_embeddings, dump_samples, load_embeddings, load_samples
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.fold import Fold, only, without
 from fedagg_edge.ledger.log import Kind, LogEntry
 from fedagg_edge.ledger.outbox import Bounds
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
+from fedagg_edge.wire.tensors import OWN, dump_embeddings, dump_samples, load_embeddings, load_samples
 
 __all__ = ["down", "forget_rows", "give_rows", "held_back", "nowhere", "of_origins", "up", "with_labels"]
 

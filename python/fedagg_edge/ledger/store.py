@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fedagg_edge.errors import DataError
 from fedagg_edge.ledger import log
-from fedagg_edge.wire.tensors import dump_embeddings
 from fedagg_edge.ledger.fold import Fold, only, without
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import Embeddings, NodeId, SampleSet, Tier
+from fedagg_edge.wire.tensors import dump_embeddings
 
 __all__ = ["LedgerStore"]
 

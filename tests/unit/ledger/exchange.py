@@ -1,7 +1,7 @@
 """The two ends of a link without a wire: what the protocol would carry, carried by hand."""
 
-from fedagg_edge.wire.tensors import OWN, dump_embeddings, load_embeddings
 from fedagg_edge.ledger.log import Kind
+from fedagg_edge.wire.tensors import OWN, dump_embeddings, load_embeddings
 
 
 def rows(embeddings):

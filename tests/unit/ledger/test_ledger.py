@@ -4,11 +4,11 @@ from exchange import commit, content, meet
 from toys import embeddings
 
 from fedagg_edge.errors import Conflict, DataError, OutboxFull, StorageError
-from fedagg_edge.wire.tensors import dump_samples
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.ledger.log import Kind
 from fedagg_edge.ledger.outbox import Bounds
 from fedagg_edge.records import Embeddings, Knowledge, Link, LogitsFormat, NodeId, PackedLogits, SampleSet, Tier
+from fedagg_edge.wire.tensors import dump_samples
 
 
 def ids(origin, *counters):

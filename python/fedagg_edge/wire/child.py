@@ -427,7 +427,7 @@ class ChildEnd:
                 events.append(EntryCommitted(entry.key, entry.number))
                 continue
             if entry.payload.chunks:
-                self._fetch(Download(f"/v1/entries/{entry.number}", entry.payload, entry, self.limits.entry_bytes))
+                self._fetch(self._download_of(f"/v1/entries/{entry.number}", entry))
                 break
             events += self._follow(entry, entry.payload.inline)
         return events
@@ -440,7 +440,7 @@ class ChildEnd:
 
     def _knowledge(self, given: WireKnowledge) -> list[Event]:
         if given.payload.chunks:
-            self._fetch(Download(f"/v1/knowledge/{given.version}", given.payload, given, self.limits.staged))
+            self._fetch(self._download_of(f"/v1/knowledge/{given.version}", given))
             return []
         return self._keep(given, given.payload.inline)
 
@@ -450,6 +450,10 @@ class ChildEnd:
         knowledge = knowledge_of(given, data, self.federation, self._link(), self.parent)
         self.state.put_knowledge(knowledge, given.basis)
         return [KnowledgeArrived(given.version)]
+
+    def _download_of(self, base: str, subject: Entry | WireKnowledge) -> Download:
+        most = self.limits.entry_bytes if isinstance(subject, Entry) else self.limits.staged
+        return Download(base, subject.payload, subject, most, self.limits)
 
     def _fetch(self, download: Download) -> None:
         if self._download is None:

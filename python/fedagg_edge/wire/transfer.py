@@ -23,10 +23,11 @@ class Download:
     payload: Payload
     subject: Entry | WireKnowledge
     most: int
+    limits: Limits
     _parts: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        check_payload(self.base, self.payload, Limits(), self.most)
+        check_payload(self.base, self.payload, self.limits, self.most)
 
     @property
     def path(self) -> str:

@@ -49,7 +49,7 @@ _VALUES = {LogitsFormat.F32: "<f4", LogitsFormat.F16: "<f2", LogitsFormat.INT8: 
 
 
 def dump_embeddings(embeddings: Embeddings) -> bytes:
-    """Bytes of `embeddings`, labels as narrow as they allow; raise LocalProtocolError if a label is below -1 or wide."""
+    """Bytes of `embeddings`, labels as narrow as they allow; LocalProtocolError for a label below -1."""
     label_N, samples = embeddings.label_N, embeddings.samples
     low, high = (int(label_N.min()), int(label_N.max())) if len(label_N) else (-1, -1)
     if low < -1 or high >= 1 << 31:

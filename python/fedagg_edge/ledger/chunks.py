@@ -12,7 +12,7 @@ from fedagg_edge.records import NodeId
 __all__ = ["drop", "missing", "stage", "staged", "sweep", "take"]
 
 
-def stage(db: Database, node: NodeId, digest: bytes, content: bytes, quota: int, now: float) -> None:
+def stage(db: Database, node: NodeId, digest: bytes, content: bytes, *, quota: int, now: float) -> None:
     """Keep a chunk; again changes nothing. Raises RemoteProtocolError for a wrong digest, StorageFull over `quota`."""
     if hashlib.sha256(content).digest() != digest:
         raise RemoteProtocolError(

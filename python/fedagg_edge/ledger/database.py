@@ -221,7 +221,7 @@ class Database:
     # room
 
     def scrub(self) -> bool:
-        """Give freed pages back and empty the WAL, so that erased bytes are in no file; False if a reader holds it up."""
+        """Give freed pages back and empty the WAL: erased bytes are then in no file. False if a reader holds it up."""
         self.execute("PRAGMA incremental_vacuum").fetchall()
         reach("database.scrub.before-checkpoint")
         return bool(self.one("PRAGMA wal_checkpoint(TRUNCATE)")[0] == 0)

@@ -59,7 +59,7 @@ class Ledger:
         options: Options | None = None,
         read_only: bool = False,
     ) -> Ledger:
-        """Open the file at `path`, making it if it is not there; raise StorageError if it cannot be used as `node`'s."""
+        """Open the file at `path`, making it if it is not there; StorageError if it cannot be `node`'s."""
         options = options or Options()
         db = Database(path, busy_seconds=options.busy_seconds, read_only=read_only)
         ledger = cls(db, node, federation, options)
@@ -216,7 +216,7 @@ class Ledger:
             return outbox.rebase(self.db, self.node, news, fence, self._now())
 
     def retire(self, samples: SampleSet) -> bool:
-        """Retention on a device: erase own samples here and have every ancestor forget them; whether all is scrubbed."""
+        """Retention on a device: erase own samples here and have every ancestor forget them; whether it is scrubbed."""
         with self.db.transaction():
             outbox.put_forget(self.db, self.node, samples, self._now())
             erase.erase_everywhere(self.db, samples)
@@ -265,7 +265,7 @@ class Ledger:
 
     def stage(self, node: NodeId, digest: bytes, content: bytes) -> None:
         """See `chunks.stage`."""
-        chunks.stage(self.db, node, digest, content, self.options.staged, self._now())
+        chunks.stage(self.db, node, digest, content, quota=self.options.staged, now=self._now())
 
     def staged(self, node: NodeId) -> int:
         """See `chunks.staged`."""

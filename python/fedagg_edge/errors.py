@@ -7,9 +7,11 @@
     |-- CheckpointError      a checkpoint is missing, corrupt or foreign
     |-- LearnerError         a model cannot do what was asked of it
     |-- ExportError          a model cannot be compiled for a device's runtime
+    |-- IdentityError        a key, certificate, token or authority is missing, damaged or does not fit
     `-- ProtocolError
         |-- LocalProtocolError    this node broke the protocol: our bug
         `-- RemoteProtocolError   the neighbour broke it: their bug, or an attack
+            `-- PermissionDenied      it is not who it says, is revoked, or may not do that
 
 A message is lower-case and has no full stop; it says what was got, what was expected and, where the reader can
 act, what to do. Kernels raise plain ValueError and TypeError: they are array functions.
@@ -27,8 +29,10 @@ __all__ = [
     "DataError",
     "ExportError",
     "FedaggError",
+    "IdentityError",
     "LearnerError",
     "LocalProtocolError",
+    "PermissionDenied",
     "ProtocolError",
     "RemoteProtocolError",
     "nearest",
@@ -63,6 +67,12 @@ class ExportError(FedaggError):
     """Raised when a model cannot be compiled for a device's runtime, or what was compiled is not right."""
 
 
+class IdentityError(FedaggError):
+    """Raised when a key, certificate, token or authority is missing, damaged or does not fit; never repeats a
+    secret.
+    """
+
+
 class ProtocolError(FedaggError):
     """Base class of broken exchanges between neighbours."""
 
@@ -73,6 +83,10 @@ class LocalProtocolError(ProtocolError):
 
 class RemoteProtocolError(ProtocolError):
     """Raised when a neighbour's message does not fit what the link agreed on."""
+
+
+class PermissionDenied(RemoteProtocolError):
+    """Raised when a neighbour is not who it says, is revoked, or may not do what it asked for."""
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:

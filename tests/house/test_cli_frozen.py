@@ -23,6 +23,12 @@ FROZEN = {
         "--base-dir", "--classes", "--help", "--json", "--options", "--out", "--sample-shape", "--seed", "--to",
         "MODEL",
     ],
+    "pki": ["--help"],
+    "pki init": ["--federation", "--help", "FOLDER"],
+    "pki server": ["--help", "--host", "--lifetime", "--node", "--role", "FOLDER", "OUT"],
+    "pki token": ["--expires", "--help", "--host", "--node", "--role", "FOLDER"],
+    "pki revoke": ["--help", "--node", "--serial", "FOLDER"],
+    "enroll": ["--help", "--node", "--role", "--state", "--token", "URL"],
     "doctor": ["--help"],
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ HEAVY = {
     "PIL",
     "aiohttp",
     "ai_edge_litert",
+    "cryptography",
     "matplotlib",
     "pandas",
     "rich",
@@ -37,6 +38,11 @@ LIGHT = [
     "node",
     "store",
     "checkpoint",
+    "identity.tls",
+    "identity.tokens",
+    "identity.renewal",
+    "identity.revocation",
+    "identity.offload",
     "cli.main",
 ]
 PROGRAM = """

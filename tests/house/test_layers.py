@@ -17,7 +17,18 @@ ROOT = Path(__file__).parents[2] / "python" / PACKAGE
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "records"),
     ("_core", "kernels", "reference", "config", "tree", "seeds", "plugins", "npz", "holdout"),
-    ("datasets", "partition", "samples", "store", "checkpoint", "packing", "learners", "export", "autoencoder"),
+    (
+        "datasets",
+        "partition",
+        "samples",
+        "store",
+        "checkpoint",
+        "packing",
+        "learners",
+        "export",
+        "autoencoder",
+        "identity",
+    ),
     ("bridge", "distill", "passes", "autoencoder.train"),  # training measures itself through the bridge
     ("node",),
     ("simulation", "cli", "__main__"),
@@ -34,6 +45,8 @@ CORNERS = {
     "sklearn": {"datasets"},
     "matplotlib": {"simulation", "cli"},
     "rich": {"simulation", "cli"},
+    "cryptography": {"identity"},
+    "urllib3": {"cli"},
 }
 UNPICKLING = {"pickle", "shelve", "marshal", "dill", "cloudpickle", "joblib"}
 

@@ -1,0 +1,159 @@
+"""`fedagg enroll` against a real HTTPS server of the standard library, which enrols with the short-lived process."""
+
+import http.server
+import logging
+import threading
+import time
+
+import msgspec
+import pytest
+from identity.worlds import make_world, mode
+
+from fedagg_edge.cli import enroll
+from fedagg_edge.errors import ConfigError, FedaggError
+from fedagg_edge.identity import folder, offload, operator, requests, tls, tokens
+from fedagg_edge.records import Tier
+
+
+class Parent(http.server.BaseHTTPRequestHandler):
+    """POST /v1/enrol of one edge; tokens are spent in a set."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        token, node, role, public_key, proof, at = msgspec.msgpack.decode(
+            self.rfile.read(int(self.headers["Content-Length"]))
+        )
+        self.server.seen.append(token)
+        if self.server.canned is not None:
+            return self.reply(*self.server.canned)
+        try:
+            grant = tokens.find_grant(self.server.place, token, time.time())
+            if (grant.node, grant.role) != (node, role) or grant.digest in self.server.spent:
+                return self.reply(403, msgspec.msgpack.encode(("denied", "token is spent or another's", None)))
+            done = offload.ask(
+                requests.Enrol(
+                    folder=str(self.server.place), node=grant.node, role=grant.role,
+                    token_digest=bytes.fromhex(grant.digest), public_key=public_key, proof=proof, time=at,
+                    now=time.time(),
+                ),
+                requests.Issued,
+            )  # fmt: skip
+        except FedaggError as error:
+            return self.reply(403, msgspec.msgpack.encode(("denied", str(error), None)))
+        self.server.spent.add(grant.digest)
+        return self.reply(200, msgspec.msgpack.encode((done.certificate, done.authority, {})))
+
+    def reply(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+
+class Quiet(http.server.ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        """A client that left during the handshake is no news."""
+
+
+@pytest.fixture
+def world(tmp_path):
+    return make_world(tmp_path)
+
+
+@pytest.fixture
+def parent(world):
+    server = Quiet(("127.0.0.1", 0), Parent)
+    server.place, server.spent, server.seen, server.canned = world.edge, set(), [], None
+    server.socket = tls.server_context(world.edge).wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    server.url = f"https://127.0.0.1:{server.server_port}"
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def grant(world, node="n"):
+    return operator.grant(world.edge, node=node, role=Tier.DEVICE, expires=time.time() + 600).text
+
+
+def test_a_token_buys_an_identity_once(fedagg, world, parent, tmp_path):
+    token, state = grant(world), tmp_path / "state"
+    words = ("enroll", parent.url, "--token", token, "--node", "n")
+    code, out, err = fedagg(*words, "--state", state)
+    assert (code, err) == (0, "")
+    assert out.startswith("enrolled device n")
+    assert mode(state / "identity" / folder.KEY) == 0o600
+    tls.client_context(state / "identity")
+    code, _, err = fedagg(*words, "--state", tmp_path / "again")
+    assert code == 1
+    assert "spent" in err
+
+
+def test_the_token_of_another_federation_is_not_sent(fedagg, world, parent, tmp_path):
+    other = make_world(tmp_path / "other")
+    code, _, err = fedagg("enroll", parent.url, "--token", grant(other), "--node", "n", "--state", tmp_path / "state")
+    assert code == 1
+    assert "authority that the token names" in err
+    assert parent.seen == []
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    "canned",
+    [(200, b"x"), (200, msgspec.msgpack.encode([b"no pem"])), (500, b"<html>"), (200, b"\0" * 70_000), (302, b"")],
+)
+def test_odd_answers_leave_nothing_installed(fedagg, world, parent, tmp_path, canned):
+    parent.canned = canned
+    code, _, err = fedagg("enroll", parent.url, "--token", grant(world), "--node", "n", "--state", tmp_path / "state")
+    assert code == 1
+    assert err.startswith("fedagg: ")
+    assert not (tmp_path / "state" / "identity" / folder.CERTIFICATE).exists()
+
+
+def test_no_server(fedagg, world, tmp_path):
+    code, _, err = fedagg(
+        "enroll", "https://127.0.0.1:9", "--token", grant(world), "--node", "n", "--state", tmp_path / "state"
+    )
+    assert code == 1
+    assert "no connection" in err
+
+
+def test_addresses():
+    assert enroll.address("https://a.example:8443/") == ("a.example", 8443)
+    assert enroll.address("https://[::1]") == ("::1", 443)
+    for wrong in ("http://a", "a:1", "https://", "https://a/path", "https://u:p@a", "https://a:99999"):
+        with pytest.raises(ConfigError):
+            enroll.address(wrong)
+
+
+def test_no_secret_is_printed_or_logged(fedagg, world, parent, tmp_path, caplog):
+    """Plants a token and keys, goes through success and failures with every log on, and searches what came out."""
+    caplog.set_level(logging.DEBUG)
+    token, heard = grant(world), []
+    for url, given in (
+        (parent.url, token),
+        (parent.url, token),
+        (parent.url, token + "x"),
+        ("https://127.0.0.1:9", token),
+    ):
+        heard += [
+            str(part) for part in fedagg("enroll", url, "--token", given, "--node", "n", "--state", tmp_path / "s")
+        ]
+    assert "127.0.0.1" in "".join([*heard, caplog.text])  # something was heard
+    heard.append(caplog.text)
+    heard.append(repr(tokens.parse(token)))
+    said = "".join(heard)
+    assert token.split(".")[2] not in said
+    for path in tmp_path.rglob("*key*.pem"):
+        for line in path.read_text().splitlines():
+            assert line.startswith("-----") or line not in said
+    for path in (p for p in tmp_path.rglob("*") if p.is_file()):
+        assert token.split(".")[2].encode() not in path.read_bytes()

@@ -17,6 +17,7 @@ _OPTIONAL = {
     "torch": "edges, the cloud and simulate: pip install 'fedagg-edge[torch]'",
     "ai-edge-litert": "devices without torch: pip install 'fedagg-edge[litert]'",
     "tflite-runtime": "the same with numpy < 2: pip install 'fedagg-edge[tflite]'",
+    "cryptography": "certificates of a fleet: pip install 'fedagg-edge[enroll]'",
     "scikit-learn": "the digits data set: pip install 'fedagg-edge[sim]'",
     "matplotlib": "pictures of a run: pip install 'fedagg-edge[sim]'",
     "rich": "progress bars: pip install 'fedagg-edge[sim]'",

@@ -86,6 +86,9 @@ def enrol(where: Address, token: tokens.Token, place: Path, *, node: str, role: 
     """Pin the authority, make the key, send the request, put the certificate in place. Raises FedaggError, OSError."""
     from fedagg_edge.identity import enrolment  # noqa: PLC0415  cryptography: only when it is used
 
+    ended = enrolment.finish(place)
+    if ended is not None and (ended.node, ended.role) == (node, role):
+        return
     try:
         contact = tls.first_contact(where.host, where.port, token.authority)
     except OSError as error:

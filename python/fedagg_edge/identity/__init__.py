@@ -4,5 +4,5 @@ Two halves. `facts`, `folder`, `pem`, `tokens`, `renewal`, `revocation`, `tls`, 
 standard
 library and msgspec only: long-lived processes use these. `keys`, `authority`, `chain`, `issue`, `enrolment`,
 `signing` and
-`process` import `cryptography`, 10 MB of it, and run in processes that end within a second.
+`process` import `cryptography` and run in processes that end within a second.
 """

@@ -21,7 +21,7 @@ from fedagg_edge.identity.issue import issued
 from fedagg_edge.identity.requests import Issued, Prepared
 from fedagg_edge.records import Tier, node_id
 
-__all__ = ["EnrolmentRequest", "install", "install_first", "prepare", "request_enrolment"]
+__all__ = ["EnrolmentRequest", "finish", "install", "install_first", "prepare", "request_enrolment"]
 
 _NEXT = "key.next.pem"
 
@@ -80,10 +80,25 @@ def install_first(place: Path, certificate: bytes, authority: bytes, request: En
             f"expected {request.role.value} {request.node!r} with the key that was sent"
         )
     folder.write(place / folder.AUTHORITY, authority)
-    folder.write(place / folder.CERTIFICATE, certificate)
+    folder.write(place / folder.CERTIFICATE, certificate)  # from here on `finish` can end what a kill interrupts
     (place / _NEXT).replace(place / folder.KEY)
     sync_folder(place)
     return issued(certificate, authority)
+
+
+def finish(place: Path) -> Issued | None:
+    """End an `install_first` that was killed before its last step: the new key replaces the old one.
+
+    None if there is nothing to end. Call it before asking again: the token was spent.
+    """
+    if not (place / _NEXT).exists() or not (place / folder.CERTIFICATE).exists():
+        return None
+    certificate, root = folder.read(place / folder.CERTIFICATE), folder.read(place / folder.AUTHORITY)
+    if chain.check(certificate, root).public_key != keys.public_der(keys.load_key(place / _NEXT)):
+        return None
+    (place / _NEXT).replace(place / folder.KEY)
+    sync_folder(place)
+    return issued(certificate, root)
 
 
 def prepare(place: Path, time: float) -> Prepared:

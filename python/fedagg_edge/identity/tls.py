@@ -3,7 +3,7 @@
 Both ends trust the federation's root and nothing else. A server asks for a client certificate but does not insist:
 enrolment and
 renewal come without one. Whoever presents one must pass. Sessions are not resumed: a resumed session would not look at
-the client's certificate again, and its tickets, which hold that certificate, cost 1 KB each on the wire.
+the client's certificate again, and its tickets, which hold that certificate, add 1.7 KB to a handshake of 3.5 KB.
 """
 
 from __future__ import annotations

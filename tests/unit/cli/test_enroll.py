@@ -34,7 +34,8 @@ class Parent(http.server.BaseHTTPRequestHandler):
             done = offload.ask(
                 requests.Enrol(
                     folder=str(self.server.place), node=grant.node, role=grant.role,
-                    token_digest=bytes.fromhex(grant.digest), public_key=public_key, proof=proof, time=at, now=time.time(),
+                    token_digest=bytes.fromhex(grant.digest), public_key=public_key, proof=proof, time=at,
+                    now=time.time(),
                 ),
                 requests.Issued,
             )  # fmt: skip

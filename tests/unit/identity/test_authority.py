@@ -31,8 +31,9 @@ def test_a_leaf_ends_with_its_issuer(world):
 @pytest.mark.parametrize(
     "words",
     [
-        {"hosts": ["a"]}, {"role": Tier.EDGE}, {"role": Tier.EDGE, "hosts": ["a b"]}, {"role": Tier.EDGE, "hosts": [""]},
-        {"role": Tier.EDGE, "hosts": ["a"] * 33}, {"lifetime": 0}, {"lifetime": LONGEST + 1}, {"role": Tier.EDGE, "hosts": ["é"]},
+        {"hosts": ["a"]}, {"role": Tier.EDGE}, {"lifetime": 0}, {"lifetime": LONGEST + 1},
+        {"role": Tier.EDGE, "hosts": ["a"] * 33}, {"role": Tier.EDGE, "hosts": ["a b"]},
+        {"role": Tier.EDGE, "hosts": [""]}, {"role": Tier.EDGE, "hosts": ["é"]},
         {"role": Tier.EDGE, "hosts": ["*.example"]},
     ],
 )  # fmt: skip

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 from identity.worlds import NOW, make_device, mode
 
 from fedagg_edge.errors import IdentityError, PermissionDenied
-from fedagg_edge.identity import enrolment, folder, issue, keys, operator, requests, tls, tokens
+from fedagg_edge.identity import authority, enrolment, folder, issue, keys, operator, requests, tls, tokens
 from fedagg_edge.records import Tier
 
 
@@ -54,3 +56,36 @@ def test_renewal_from_end_to_end(world):
     keys.make_key(world.device / folder.KEY)
     with pytest.raises(IdentityError, match="is not the key of"):
         enrolment.prepare(world.device, NOW)
+
+
+def test_a_kill_at_any_write_of_an_installation_is_mended(world, tmp_path, monkeypatch):
+    """Killed before each of the three renames: what was there works, or `finish` ends it."""
+    for place in (world.device, tmp_path / "fresh"):
+        for step in range(3):
+            asked, root = ask(world, place)
+            certificate = make_certificate(world, asked)
+            with monkeypatch.context() as patch:
+                original, left = Path.replace, [step]
+
+                def killed(self, target, original=original, left=left):
+                    if left[0] == 0:
+                        raise KeyboardInterrupt
+                    left[0] -= 1
+                    return original(self, target)
+
+                patch.setattr(Path, "replace", killed)
+                with pytest.raises(KeyboardInterrupt):
+                    enrolment.install_first(place, certificate, root, asked)
+            ended = enrolment.finish(place)
+            assert (ended is not None) == (step == 2)
+            if ended is not None or place == world.device:
+                tls.client_context(place)
+            assert enrolment.finish(place) is None
+
+
+def make_certificate(world, asked):
+    signer = authority.load_signer(world.edge)
+    public = keys.load_public(asked.public_key)
+    leaf = authority.certify(signer, node=asked.node, role=asked.role, public_key=public, now=NOW)
+    root = (world.root / folder.AUTHORITY).read_bytes()
+    return issue.certificate_chain(signer, authority.to_pem(leaf), asked.role, root)

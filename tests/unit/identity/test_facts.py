@@ -6,13 +6,13 @@ from fedagg_edge.errors import IdentityError, PermissionDenied
 from fedagg_edge.identity.facts import IssuerKind, facts_of, federation_name, may_issue, uri_of
 from fedagg_edge.records import Tier
 
-O, OU, CN, S = "organizationName", "organizationalUnitName", "commonName", "serialNumber"
+ORG, OU, CN, S = "organizationName", "organizationalUnitName", "commonName", "serialNumber"
 
 
 def read(role="device", kind="edge-issuer", node="d", above="fed", **words):
     given = {
-        "subject": [(O, "fed"), (OU, role), (CN, node)],
-        "issuer": [(O, above), (OU, kind), (CN, "e"), (S, "1f")],
+        "subject": [(ORG, "fed"), (OU, role), (CN, node)],
+        "issuer": [(ORG, above), (OU, kind), (CN, "e"), (S, "1f")],
         "uris": [f"fedagg://fed/{role}/{node}"],
         "serial": "ab",
         "not_before": 1.0,
@@ -43,7 +43,7 @@ def test_an_edge_signs_for_devices_only(kind, role):
     [
         {"role": "king"}, {"role": "Device"}, {"kind": "device"}, {"node": "A b"}, {"above": "other"}, {"uris": []},
         {"uris": ["fedagg://fed/device/x"]}, {"uris": ["fedagg://fed/device/d"] * 2}, {"serial": "AB"}, {"serial": ""},
-        {"subject": [(O, "fed"), (CN, "d"), (OU, "device")]}, {"issuer": [(O, "fed"), (OU, "root"), (CN, "fed")]},
+        {"subject": [(ORG, "fed"), (CN, "d"), (OU, "device")]}, {"issuer": [(ORG, "fed"), (OU, "root"), (CN, "fed")]},
     ],
 )  # fmt: skip
 def test_anything_else_is_refused(words):
@@ -51,9 +51,9 @@ def test_anything_else_is_refused(words):
         read(**words)
 
 
-@given(st.text(max_size=80), st.sampled_from([O, OU, CN]))
+@given(st.text(max_size=80), st.sampled_from([ORG, OU, CN]))
 def test_no_text_in_a_subject_does_more_than_be_refused(text, where):
-    subject = [(name, text if name == where else value) for name, value in [(O, "fed"), (OU, "device"), (CN, "d")]]
+    subject = [(name, text if name == where else value) for name, value in [(ORG, "fed"), (OU, "device"), (CN, "d")]]
     try:
         found = read(subject=subject)
     except PermissionDenied:

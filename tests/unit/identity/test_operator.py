@@ -8,7 +8,7 @@ from fedagg_edge.records import Tier
 
 
 def test_every_key_is_its_owners_alone(world):
-    keys = [p for p in world.root.parent.rglob("*key*.pem")]
+    keys = list(world.root.parent.rglob("*key*.pem"))
     assert len(keys) == 6
     assert {mode(p) for p in keys} == {0o600}
 

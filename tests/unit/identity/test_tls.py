@@ -92,6 +92,10 @@ def test_the_roles_rule_holds_without_name_constraints(world, tmp_path, monkeypa
     server, _ = handshake(tls.server_context(world.cloud), tls.client_context(tmp_path / "evil"))
     assert isinstance(server, PermissionDenied)
     assert "signed by edge-issuer" in str(server)
+    # the third lock: as a server it is refused for the usage that its issuer has
+    _, client = handshake(tls.server_context(tmp_path / "evil"), tls.client_context(world.device))
+    assert isinstance(client, ssl.SSLCertVerificationError)
+    assert "purpose" in client.verify_message
 
 
 def _without_constraints(original):

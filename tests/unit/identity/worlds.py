@@ -27,7 +27,7 @@ class World:
         return authority.load_signer(place)
 
 
-def make_device(parent: Path, place: Path, node="dev.1", role=Tier.DEVICE, now=NOW, lifetime=LIFETIME, hosts=()):
+def make_device(parent: Path, place: Path, *, node="dev.1", role=Tier.DEVICE, now=NOW, lifetime=LIFETIME, hosts=()):
     """Enrol as `fedagg enroll` does, with the server's side called in this process."""
     token = operator.grant(parent, node=node, role=role, expires=now + 3600, hosts=hosts)
     root = (parent / folder.AUTHORITY).read_bytes()
@@ -47,8 +47,8 @@ def make_world(place: Path, federation="fed", now=NOW) -> World:
     operator.found(world.root, federation, now)
     for role in (Tier.CLOUD, Tier.EDGE):
         operator.make_server(
-            world.root, place / role.value, node=f"{role.value}.1", role=role, hosts=["localhost", "127.0.0.1"], now=now,
-            lifetime=LIFETIME,
+            world.root, place / role.value, node=f"{role.value}.1", role=role, hosts=["localhost", "127.0.0.1"],
+            now=now, lifetime=LIFETIME,
         )  # fmt: skip
     make_device(world.edge, world.device, now=now)
     return world
@@ -82,10 +82,12 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name="localhost"):
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            with socket.create_connection(listening.getsockname(), timeout=10) as plain:
-                with client.wrap_socket(plain, server_hostname=name) as secured:
-                    results["client"] = tls.peer_of(secured)
-                    secured.recv(1)  # in TLS 1.3 a refused client certificate shows here
+            with (
+                socket.create_connection(listening.getsockname(), timeout=10) as plain,
+                client.wrap_socket(plain, server_hostname=name) as secured,
+            ):
+                results["client"] = tls.peer_of(secured)
+                secured.recv(1)  # in TLS 1.3 a refused client certificate shows here
         except Exception as error:
             results["client"] = error
         thread.join()

@@ -20,7 +20,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("datasets", "partition", "samples", "store", "checkpoint", "packing", "learners", "export", "autoencoder"),
     ("bridge", "distill", "passes", "autoencoder.train"),  # training measures itself through the bridge
     ("node",),
-    ("simulation", "cli", "__main__"),
+    ("simulation",),
+    ("baselines",),  # methods of the simulator beside FedAgg; what runs them by name is above them
+    ("simulation.run", "cli", "__main__"),
 )
 
 # What a module may import beside the standard library and the package itself, by its top-level name.
@@ -32,6 +34,7 @@ CORNERS = {
     "tflite_runtime": {"learners"},
     "executorch": {"export"},  # learners load its compiled binding by name
     "sklearn": {"datasets"},
+    "scipy": {"baselines"},
     "matplotlib": {"simulation", "cli"},
     "rich": {"simulation", "cli"},
 }

@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fedagg_edge.errors import CheckpointError
-from fedagg_edge.learners.base import Entry, LearnerState
-from fedagg_edge.node import Node
+from fedagg_edge.learners.base import Entry, Learner, LearnerState
 from fedagg_edge.records import Link, NodeId
 from fedagg_edge.simulation.driver import Traffic
 
-__all__ = ["restore_nodes", "restore_traffic", "snapshot_nodes", "snapshot_traffic"]
+__all__ = ["restore_learners", "restore_traffic", "snapshot_learners", "snapshot_traffic"]
 
 
-def snapshot_nodes(nodes: Mapping[NodeId, Node]) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+def snapshot_learners(learners: Mapping[NodeId, Learner]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """All learners' states: arrays ``<node>/weights`` and ``<node>/slot/<name>``, and their name tables."""
-    tensors: dict[str, NDArray[np.float32]] = {}
+    tensors: dict[str, NDArray[Any]] = {}
     meta: dict[str, Any] = {}
-    for name, node in nodes.items():
-        state = node.learner.state()
+    for name, learner in learners.items():
+        state = learner.state()
         tensors[f"{name}/weights"] = state.weights
         for slot, values in state.slots.items():
             tensors[f"{name}/slot/{slot}"] = values
@@ -31,16 +29,16 @@ def snapshot_nodes(nodes: Mapping[NodeId, Node]) -> tuple[dict[str, NDArray[np.f
     return tensors, meta
 
 
-def restore_nodes(nodes: Mapping[NodeId, Node], tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+def restore_learners(learners: Mapping[NodeId, Learner], tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
     """Load every learner's state; raise CheckpointError if the checkpoint is another tree's, LearnerError if another
     model's."""
-    if set(meta) != set(nodes):
-        raise CheckpointError(f"the checkpoint holds {len(meta)} nodes that are not this tree's {len(nodes)}")
-    for name, node in nodes.items():
+    if set(meta) != set(learners):
+        raise CheckpointError(f"the checkpoint holds {len(meta)} nodes that are not this tree's {len(learners)}")
+    for name, learner in learners.items():
         facts = meta[name]
         table = tuple(Entry(n, tuple(shape), trained) for n, shape, trained in facts["table"])
         slots = {slot: tensors[f"{name}/slot/{slot}"] for slot in facts["slots"]}
-        node.learner.load_state(LearnerState(table, tensors[f"{name}/weights"], slots, facts["steps"]))
+        learner.load_state(LearnerState(table, tensors[f"{name}/weights"], slots, facts["steps"]))
 
 
 def snapshot_traffic(traffic: Traffic) -> list[list[Any]]:

@@ -151,12 +151,17 @@ class EvaluationConfig(Table, frozen=True, kw_only=True):
 
 
 class SimulationConfig(Table, frozen=True, kw_only=True):
-    """A whole experiment. See docs/config.md and examples/."""
+    """A whole experiment. See docs/config.md and examples/.
+
+    `method`: ``fedagg`` or a baseline (docs/baselines.md); `methods`: keyword arguments of a method by its name.
+    """
 
     schema: int = SCHEMA
     name: Name
     seed: Annotated[int, Meta(ge=0)] = 0
     rounds: Count = 10
+    method: str = "fedagg"
+    methods: dict[str, dict[str, Any]] = {}
     schedule: Literal["sequential", "snapshot"] = "sequential"
     threads: Count = 1
     knowledge: LogitsFormat = LogitsFormat.F32

@@ -10,7 +10,7 @@ from fedagg_edge.cli.main import make_parser
 FROZEN = {
     "": ["--help", "--version"],
     "simulate": [
-        "--data", "--help", "--json", "--out", "--overwrite", "--quiet", "--resume", "--rounds", "--seed",
+        "--data", "--help", "--json", "--method", "--out", "--overwrite", "--quiet", "--resume", "--rounds", "--seed",
         "CONFIG.toml",
     ],
     "new": ["--help", "NAME"],

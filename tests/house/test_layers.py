@@ -35,7 +35,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("node",),
     ("fleet",),
     ("simulation",),
-    ("fleet.plan", "fleet.up", "cli"),
+    ("baselines",),  # methods of the simulator beside FedAgg; what runs them by name is above them
+    ("simulation.run", "fleet.plan", "fleet.up", "cli"),
     ("__main__", "cloud"),
 )
 
@@ -49,6 +50,7 @@ CORNERS = {
     "tflite_runtime": {"learners"},
     "executorch": {"export"},  # learners load its compiled binding by name
     "sklearn": {"datasets"},
+    "scipy": {"baselines"},
     "matplotlib": {"simulation", "cli"},
     "rich": {"simulation", "cli"},
     "cryptography": {"identity"},

@@ -36,6 +36,7 @@ def register(verbs: Any) -> None:
     )
     again.add_argument("--overwrite", action="store_true", help="replace a run that is there already")
     parser.add_argument("--data", metavar="FILE.npz", type=Path, help="instead of the configuration's data file")
+    parser.add_argument("--method", metavar="NAME", help="fedagg or a baseline, instead of the configuration's method")
     parser.add_argument("--rounds", type=int, help="instead of the configuration's rounds")
     parser.add_argument("--seed", type=int, help="instead of the configuration's seed")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -71,7 +72,7 @@ def _simulate(config: SimulationConfig, args: argparse.Namespace) -> SimulationR
 def _override(config: SimulationConfig, args: argparse.Namespace) -> SimulationConfig:
     """Put the command line's values over the file's, under the same checks."""
     raw = msgspec.to_builtins(config)
-    changes = {k: getattr(args, k) for k in ("rounds", "seed") if getattr(args, k) is not None}
+    changes = {k: getattr(args, k) for k in ("method", "rounds", "seed") if getattr(args, k) is not None}
     if args.data is not None:
         source, options = raw["data"]["source"], raw["data"]["options"]
         kept = (
@@ -87,7 +88,7 @@ def _override(config: SimulationConfig, args: argparse.Namespace) -> SimulationC
 def _resume_command(args: argparse.Namespace) -> str:
     """The command that goes on with this run: all that decides where it is and what it computes, said again."""
     words = ["fedagg", "simulate", str(args.config), "--resume"]
-    for flag in ("out", "data", "rounds", "seed"):
+    for flag in ("out", "data", "method", "rounds", "seed"):
         if getattr(args, flag) is not None:
             words += [f"--{flag}", str(getattr(args, flag))]
     return shlex.join(words)

@@ -40,6 +40,11 @@ class TorchLearner:
         self._gradient_P = self._flat.gradient.numpy()
         self._module = module.train()
 
+    @property
+    def module(self) -> torch.nn.Module:
+        """The module, whose weights this learner trains in place."""
+        return self._module
+
     def logits(self, x_N: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Learner.logits`."""
         self._module.eval()

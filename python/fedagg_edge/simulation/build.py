@@ -55,7 +55,7 @@ class Arrays:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything that a run trains and measures."""
+    """Everything that a run trains and measures; `nodes` is empty for a method that has no use for them."""
 
     config: SimulationConfig
     tree: Tree
@@ -116,10 +116,13 @@ def build_world(
     autoencoder: Artefact,
     factories: Mapping[str, LearnerFactory] | None = None,
     rule: PartitionRule | None = None,
+    *,
+    with_nodes: bool = True,
 ) -> World:
     """Plant the tree, deal out the data and give every node its own model.
 
     `factories` build the learners of models by their names in the tree, `rule` takes the configured partition's place.
+    Without `with_nodes` the world has no nodes: a method that trains none of them does not pay for their models.
 
     Raises ConfigError, DataError, ArtefactError or LearnerError, each naming what does not fit.
     """
@@ -133,7 +136,8 @@ def build_world(
     arrays = _arrays(config, dataset, bridge, tree, rule)
     factories = factories or {}
     _check_factories(factories, tree)
-    nodes = {p.id: _node(config, p, dataset.classes, bridge, arrays, factories=factories) for p in tree.places.values()}
+    places = tree.places.values() if with_nodes else ()
+    nodes = {p.id: _node(config, p, dataset.classes, bridge, arrays, factories=factories) for p in places}
     return World(config, tree, nodes, bridge, arrays, dataset.classes)
 
 

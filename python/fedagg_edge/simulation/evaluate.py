@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedagg_edge.learners.base import Learner
-from fedagg_edge.node import Node
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.tree import Tree
 
@@ -30,7 +29,7 @@ def evaluated_nodes(tree: Tree, devices: int) -> tuple[NodeId, ...]:
 
 
 def evaluate(
-    nodes: Mapping[NodeId, Node], which: Sequence[NodeId], x_N: NDArray[np.float32], y_N: NDArray[np.int64]
+    learners: Mapping[NodeId, Learner], which: Sequence[NodeId], x_N: NDArray[np.float32], y_N: NDArray[np.int64]
 ) -> dict[NodeId, float]:
     """Accuracy of each node in `which`."""
-    return {n: accuracy(nodes[n].learner, x_N, y_N) for n in which}
+    return {n: accuracy(learners[n], x_N, y_N) for n in which}

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save as to_safetensors
 
-from fedagg_edge import checkpoint, distill
+from fedagg_edge import checkpoint
 from fedagg_edge.files import write_atomic
 from fedagg_edge.learners.base import LearnerFactory
-from fedagg_edge.passes import TrainReport
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.simulation import references, report, state
 from fedagg_edge.simulation.build import World
-from fedagg_edge.simulation.driver import Traffic, drive
-from fedagg_edge.simulation.evaluate import evaluate, evaluated_nodes
+from fedagg_edge.simulation.driver import Traffic
+from fedagg_edge.simulation.evaluate import evaluated_nodes
 from fedagg_edge.simulation.folder import RunFolder
+from fedagg_edge.simulation.method import Method
 from fedagg_edge.simulation.progress import Progress
 from fedagg_edge.simulation.results import SimulationResults
 
@@ -30,10 +30,14 @@ __all__ = ["Experiment"]
 
 @dataclass(slots=True)
 class Experiment:
-    """A world, where its run stands, and where it is written. `pinned`: digests of data and autoencoder."""
+    """A world and the method that trains it, where the run stands, and where it is written.
+
+    `pinned`: digests of data and autoencoder.
+    """
 
     folder: RunFolder
     world: World
+    method: Method
     factories: Mapping[str, LearnerFactory]
     pinned: dict[str, str]
     next_round: int = 0
@@ -44,21 +48,20 @@ class Experiment:
     @property
     def watched(self) -> tuple[NodeId, ...]:
         """The nodes that are evaluated."""
-        return evaluated_nodes(self.world.tree, self.world.config.evaluation.devices)
+        trained = self.method.trained
+        return tuple(n for n in evaluated_nodes(self.world.tree, self.world.config.evaluation.devices) if n in trained)
 
     def init(self) -> None:
-        """Algorithm 2, init. Encoding is deterministic, so a resumed run does it again rather than storing it."""
-        tree = self.world.tree
-        programs = {n: distill.init(tree.places[n]) for n in tree.post_order()}
+        """What comes before round 0; a resumed run does it again, its traffic already counted."""
         traffic = Traffic()
-        drive(programs, self.world.nodes, version=0, traffic=traffic)
+        self.method.init(traffic)
         if self.next_round == 0:
             self.traffic = traffic
 
     def rounds(self, progress: Progress) -> None:
         """Run what is left of the configured rounds."""
         config = self.world.config
-        progress.start(self.next_round, config.rounds, self._passes())
+        progress.start(self.next_round, config.rounds, self.method.passes())
         for number in range(self.next_round, config.rounds):
             began = time.monotonic()
             losses = self._round(number, progress)
@@ -71,29 +74,19 @@ class Experiment:
             progress.finished(number, _summary(row, self.world))
 
     def _round(self, number: int, progress: Progress) -> dict[NodeId, float]:
-        tree, schedule = self.world.tree, distill.SCHEDULES[self.world.config.schedule]
-        programs = {n: schedule(tree.places[n], number) for n in tree.post_order()}
         losses: dict[NodeId, list[float]] = {}
 
-        def on_train(node: NodeId, done: TrainReport) -> None:
-            losses.setdefault(node, []).append(done.loss)
+        def on_train(node: NodeId, loss: float) -> None:
+            losses.setdefault(node, []).append(loss)
             progress.trained(node)
 
-        drive(programs, self.world.nodes, version=number, traffic=self.traffic, on_train=on_train)
+        self.method.round(number, self.traffic, on_train)
         return {n: float(np.mean(v)) for n, v in losses.items()}
 
-    def _passes(self) -> int:
-        """Training passes of one round."""
-        places = self.world.tree.places.values()
-        from_children = sum(len(p.children) for p in places)
-        if self.world.config.schedule == "snapshot":
-            from_children = sum(1 for p in places if p.children)
-        return from_children + len(places) - 1
-
     def _row(self, number: int, losses: Mapping[NodeId, float], seconds: float) -> dict[str, Any]:
-        config, arrays = self.world.config, self.world.arrays
+        config = self.world.config
         due = (number + 1) % config.evaluation.every == 0 or number + 1 == config.rounds
-        scores = evaluate(self.world.nodes, self.watched, arrays.test_x_N, arrays.test_y_N) if due else None
+        scores = self._scores() if due else None
         return {
             "schema": 1,
             "round": number,
@@ -103,8 +96,12 @@ class Experiment:
             "seconds": round(seconds, 3),
         }
 
+    def _scores(self) -> dict[NodeId, float]:
+        arrays = self.world.arrays
+        return self.method.scores(self.watched, arrays.test_x_N, arrays.test_y_N)
+
     def _checkpoint(self, number: int) -> None:
-        tensors, nodes = state.snapshot_nodes(self.world.nodes)
+        tensors, nodes = self.method.snapshot()
         meta = {
             "nodes": nodes,
             "traffic": state.snapshot_traffic(self.traffic),
@@ -117,9 +114,9 @@ class Experiment:
         """Train the references, then write results, pictures and the cloud's model."""
         world, alone, bound = self.world, None, None
         if self.rows[-1]["accuracy"] is None:  # resumed with fewer rounds than were planned
-            scores = evaluate(world.nodes, self.watched, world.arrays.test_x_N, world.arrays.test_y_N)
-            self.rows[-1] = {**self.rows[-1], "accuracy": scores}
-        devices = [n for n in self.watched if world.tree.places[n].tier is Tier.DEVICE]
+            self.rows[-1] = {**self.rows[-1], "accuracy": self._scores()}
+        some = evaluated_nodes(world.tree, world.config.evaluation.devices)
+        devices = [n for n in some if world.tree.places[n].tier is Tier.DEVICE]
         if world.config.evaluation.references:
             progress.stage(f"references: {len(devices)} devices alone, the cloud's model on all private data")
             passes = itertools.count(1)
@@ -142,6 +139,8 @@ class Experiment:
         moved = [self.traffic.of(d) for d in self.world.tree.tier(Tier.DEVICE)]
         return SimulationResults(
             folder=self.folder.root,
+            method=self.method.name,
+            title=self.method.title,
             round_R=np.array([r["round"] for r in scored], np.int64),
             nodes=self.watched,
             tiers=tuple(places[n].tier for n in self.watched),
@@ -154,7 +153,9 @@ class Experiment:
         )
 
     def _write_cloud(self) -> None:
-        arrays = self.world.nodes[self.world.tree.root.id].learner.state().arrays()
+        arrays = self.method.product()
+        if arrays is None:
+            return
         write_atomic(self.folder.cloud, to_safetensors({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
 
     def _draw(self, results: SimulationResults, progress: Progress) -> None:
@@ -162,10 +163,9 @@ class Experiment:
             from fedagg_edge.simulation.pictures import draw_bridge, draw_curves  # noqa: PLC0415
 
             draw_curves(results, self.folder.curves)
-            device = self.world.nodes[self.world.tree.tier(Tier.DEVICE)[0]]
-            if device.samples is not None:
-                private_x_N = device.samples.x_N[:8]
-                draw_bridge(private_x_N, device.bridge.decode(device.bridge.encode(private_x_N)), self.folder.bridge)
+            world = self.world
+            private_x_N = world.arrays.train_x_N[world.arrays.rows_of[world.tree.tier(Tier.DEVICE)[0]][:8]]
+            draw_bridge(private_x_N, world.bridge.decode(world.bridge.encode(private_x_N)), self.folder.bridge)
         except ImportError:
             progress.stage("no pictures: matplotlib is missing; pip install 'fedagg-edge[sim]'")
 

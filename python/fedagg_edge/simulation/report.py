@@ -19,7 +19,7 @@ def table(results: SimulationResults) -> str:
         rows.append(("  average device, trained alone", _percent(results.alone)))
     for tier, label in ((Tier.DEVICE, "average device"), (Tier.EDGE, "average edge"), (Tier.CLOUD, "cloud")):
         if tier in results.tiers:
-            rows.append((f"  {label}, FedAgg", _percent(results.final(tier))))
+            rows.append((f"  {label}, {results.title}", _percent(results.final(tier))))
     if results.centralised is not None:
         rows.append(("  cloud's model on all private data (bound)", _percent(results.centralised)))
     if results.gap_closed is not None:
@@ -37,6 +37,7 @@ def as_json(results: SimulationResults) -> dict[str, Any]:
     return {
         "schema": 1,
         "folder": str(results.folder),
+        "method": results.method,
         "rounds": results.round_R.tolist(),
         "nodes": list(results.nodes),
         "tiers": [t.value for t in results.tiers],

@@ -17,6 +17,7 @@ __all__ = ["SimulationResults"]
 class SimulationResults:
     """Results of one run; shape letters: R evaluated rounds, V evaluated nodes.
 
+    `method` is the name in the configuration, `title` the one in tables. Only nodes that the method trains are among V.
     `round_R` int64, the rounds after which nodes were evaluated, from 0 as in the paper; `nodes` names the V columns of
     `accuracy_RV` float64, accuracy on the common test set; `tiers` gives each node's tier. `alone` and
     `centralised` are the references (None where the configuration left them out). Bytes are payload, both
@@ -24,6 +25,8 @@ class SimulationResults:
     """
 
     folder: Path
+    method: str
+    title: str
     round_R: NDArray[np.int64]
     nodes: tuple[NodeId, ...]
     tiers: tuple[Tier, ...]
@@ -50,8 +53,10 @@ class SimulationResults:
     def gap_closed(self) -> float | None:
         """How much of the way from the average device alone to the centralised bound the cloud came: 1 is all of it.
 
-        None without references, or if there is no gap to close.
+        None without references, without a cloud's model, or if there is no gap to close.
         """
+        if Tier.CLOUD not in self.tiers:
+            return None
         if self.alone is None or self.centralised is None or self.centralised <= self.alone:
             return None
         return (self.final(Tier.CLOUD) - self.alone) / (self.centralised - self.alone)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedagg_edge import checkpoint
+from fedagg_edge import baselines, checkpoint
 from fedagg_edge.autoencoder import artefact as artefacts
 from fedagg_edge.config import SimulationConfig, load_config, parse_config
 from fedagg_edge.errors import CheckpointError, ConfigError
@@ -45,11 +45,12 @@ def simulate(
     learners: Mapping[str, LearnerFactory] | None = None,
     progress: Progress | None = None,
 ) -> SimulationResults:
-    """Train the configured tree with FedAgg and return its results; everything is also written to `out`.
+    """Train the configured tree by the configured method and return its results; all is also written to `out`.
 
     `config`: a path to TOML, a mapping in its shape, or a `SimulationConfig`. `out`: the run's folder (default
-    ``runs/<name>``). Parts given from Python take the place of configured ones: `dataset`, the `partition` rule,
-    `models` (name in the tree -> function building a torch module), `learners` (name -> `LearnerFactory`).
+    ``runs/<name>``, for a baseline ``runs/<name>-<method>``). Parts given from Python take the place of configured
+    ones: `dataset`, the `partition` rule, `models` (name in the tree -> function building a torch module), `learners`
+    (name -> `LearnerFactory`).
 
     Raises ConfigError, DataError, ArtefactError, LearnerError or CheckpointError, each saying what to do. A
     KeyboardInterrupt leaves the last checkpoint whole.
@@ -58,7 +59,7 @@ def simulate(
     _limit_threads(settings.threads)
     setup = _Setup(
         config=settings,
-        folder=RunFolder(Path(out) if out is not None else Path("runs") / settings.name),
+        folder=RunFolder(Path(out) if out is not None else Path("runs") / _run_name(settings)),
         data=build.read_data(settings) if dataset is None else dataset,
         factories=_factories(models, learners),
         rule=partition,
@@ -86,6 +87,10 @@ class _Setup:
     factories: Mapping[str, LearnerFactory]
     rule: PartitionRule | None
     progress: Progress
+
+
+def _run_name(settings: SimulationConfig) -> str:
+    return settings.name if settings.method == "fedagg" else f"{settings.name}-{settings.method}"
 
 
 def _as_config(config: SimulationConfig | Mapping[str, Any] | str | Path) -> SimulationConfig:
@@ -143,7 +148,7 @@ def _resume(setup: _Setup, wanted: int | None) -> Experiment:
         )
     autoencoder = artefacts.load(folder.autoencoder, pinned["autoencoder"])
     experiment = _assemble(setup, autoencoder, pinned, next_round=saved.round + 1)
-    state.restore_nodes(experiment.world.nodes, saved.tensors, saved.meta["nodes"])
+    experiment.method.restore(saved.tensors, saved.meta["nodes"])
     experiment.traffic = state.restore_traffic(saved.meta["traffic"])
     experiment.metrics_length = saved.meta["metrics_length"]
     checkpoint.drop_after(folder.checkpoints, saved.round)  # they count on metrics that are cut off next
@@ -153,7 +158,11 @@ def _resume(setup: _Setup, wanted: int | None) -> Experiment:
 
 
 def _assemble(setup: _Setup, autoencoder: Artefact, pinned: dict[str, str], *, next_round: int) -> Experiment:
-    world = build.build_world(setup.config, setup.data, autoencoder, setup.factories, setup.rule)
-    experiment = Experiment(setup.folder, world, setup.factories, pinned, next_round)
+    kind = baselines.find_method(setup.config.method)
+    world = build.build_world(
+        setup.config, setup.data, autoencoder, setup.factories, setup.rule, with_nodes=kind.needs_nodes
+    )
+    method = baselines.make_method(kind, world, setup.factories)
+    experiment = Experiment(setup.folder, world, method, setup.factories, pinned, next_round)
     experiment.init()
     return experiment

@@ -5,35 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fedagg_edge.errors import CheckpointError
+from fedagg_edge.learners.base import Learner
 from fedagg_edge.learners.saved import from_arrays, to_arrays
-from fedagg_edge.node import Node
 from fedagg_edge.records import Link, NodeId
 from fedagg_edge.simulation.driver import Traffic
 
-__all__ = ["restore_nodes", "restore_traffic", "snapshot_nodes", "snapshot_traffic"]
+__all__ = ["restore_learners", "restore_traffic", "snapshot_learners", "snapshot_traffic"]
 
 
-def snapshot_nodes(nodes: Mapping[NodeId, Node]) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+def snapshot_learners(learners: Mapping[NodeId, Learner]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """All learners' states: arrays ``<node>/weights`` and ``<node>/slot/<name>``, and their name tables."""
-    tensors: dict[str, NDArray[np.float32]] = {}
+    tensors: dict[str, NDArray[Any]] = {}
     meta: dict[str, Any] = {}
-    for name, node in nodes.items():
-        arrays, meta[name] = to_arrays(node.learner.state(), name)
+    for name, learner in learners.items():
+        arrays, meta[name] = to_arrays(learner.state(), name)
         tensors |= arrays
     return tensors, meta
 
 
-def restore_nodes(nodes: Mapping[NodeId, Node], tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+def restore_learners(learners: Mapping[NodeId, Learner], tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
     """Load every learner's state; raise CheckpointError if the checkpoint is another tree's, LearnerError if another
     model's."""
-    if set(meta) != set(nodes):
-        raise CheckpointError(f"the checkpoint holds {len(meta)} nodes that are not this tree's {len(nodes)}")
-    for name, node in nodes.items():
-        node.learner.load_state(from_arrays(tensors, meta[name], name))
+    if set(meta) != set(learners):
+        raise CheckpointError(f"the checkpoint holds {len(meta)} nodes that are not this tree's {len(learners)}")
+    for name, learner in learners.items():
+        learner.load_state(from_arrays(tensors, meta[name], name))
 
 
 def snapshot_traffic(traffic: Traffic) -> list[list[Any]]:

@@ -194,3 +194,27 @@ def test_float_labels_are_refused(fedagg, project):
     code, _, err = fedagg("simulate", project / "toy.toml")
     assert (code, err.count("\n")) == (1, 1)
     assert "got float64" in err
+
+
+def test_another_method_goes_to_its_own_folder_and_says_how_to_go_on(fedagg, project, tmp_path):
+    code, out, err = fedagg("simulate", project / "toy.toml", "--method", "hierfavg", "--quiet")
+    assert code == 0, err
+    assert "average device, HierFAVG" in out
+    assert out.endswith("everything is in runs/toy-hierfavg/\n")
+    written = json.loads((tmp_path / "runs/toy-hierfavg/config.json").read_text())
+    assert written["method"] == "hierfavg"
+    again = fedagg("simulate", project / "toy.toml", "--method", "hierfavg", "--resume")
+    assert again[0] == 0
+    code, _, err = fedagg("simulate", project / "toy.toml", "--out", tmp_path / "runs/toy-hierfavg", "--resume")
+    assert (code, "made with another method" in err) == (1, True)
+
+
+def test_a_wrong_method_or_option_is_answered_with_the_nearest(fedagg, project):
+    code, _, err = fedagg("simulate", project / "toy.toml", "--method", "fedgtk", "--quiet")
+    assert code == 1
+    assert "method: got 'fedgtk' (did you mean 'fedgkt'?)" in err
+    config = project / "options.toml"
+    config.write_text((project / "toy.toml").read_text() + "\n[methods.demlearn]\nlevel = 2\n")
+    code, _, err = fedagg("simulate", config, "--method", "demlearn", "--quiet")
+    assert code == 1
+    assert "methods.demlearn: unknown argument 'level' (did you mean 'levels'?)" in err

@@ -43,5 +43,5 @@ def test_each_node_is_asked_for_itself():
     nodes = toy_nodes(small_tree(), hyperparameters())
     rng = np.random.default_rng(0)
     x, y = rng.random((40, 1, 2, 2), np.float32), rng.integers(0, 3, 40)
-    scores = evaluate(nodes, ["cloud", "device-001"], x, y)
+    scores = evaluate({n: node.learner for n, node in nodes.items()}, ["cloud", "device-001"], x, y)
     assert scores == {n: accuracy(nodes[n].learner, x, y) for n in ("cloud", "device-001")}

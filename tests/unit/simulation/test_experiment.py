@@ -9,8 +9,9 @@ from simulation.worlds import bands, toy_config
 from fedagg_edge import checkpoint
 from fedagg_edge.autoencoder import artefact
 from fedagg_edge.records import Tier
-from fedagg_edge.simulation import build, state
+from fedagg_edge.simulation import build
 from fedagg_edge.simulation.experiment import Experiment
+from fedagg_edge.simulation.fedagg import FedAgg
 from fedagg_edge.simulation.folder import RunFolder
 from fedagg_edge.simulation.progress import Silent
 
@@ -44,7 +45,7 @@ def begin(artefact_path, tmp_path):
         folder = RunFolder(tmp_path / "run")
         folder.start(config, overwrite=True)
         world = build.build_world(config, bands(), artefact.load(artefact_path))
-        experiment = Experiment(folder, world, {}, {"data": "d", "autoencoder": "a"})
+        experiment = Experiment(folder, world, FedAgg(world, {}), {}, {"data": "d", "autoencoder": "a"})
         experiment.init()
         return experiment
 
@@ -107,7 +108,7 @@ def test_checkpoints_come_as_often_as_asked_and_at_the_end(begin, every, rounds)
     experiment.rounds(Silent())
     assert checkpoint.list_rounds(experiment.folder.checkpoints) == rounds
     saved = checkpoint.load(experiment.folder.checkpoints)
-    tensors, nodes = state.snapshot_nodes(experiment.world.nodes)
+    tensors, nodes = experiment.method.snapshot()
     assert saved.meta["nodes"] == nodes
     assert (saved.meta["data"], saved.meta["autoencoder"]) == ("d", "a")
     assert saved.meta["metrics_length"] == experiment.folder.metrics.stat().st_size

@@ -31,6 +31,7 @@ def test_json_is_strict_and_complete():
     got = json.loads(json.dumps(report.as_json(some_results()), allow_nan=False))
     assert got == {
         "schema": 1,
+        "method": "fedagg",
         "folder": "runs/toy",
         "rounds": [0, 1, 3],
         "nodes": ["cloud", "edge-0", "device-000", "device-001"],

@@ -24,13 +24,17 @@ def trained_nodes(seed=0):
     return nodes
 
 
+def learners(nodes):
+    return {name: node.learner for name, node in nodes.items()}
+
+
 def test_nodes_come_back_to_the_bit_with_their_optimizers():
     nodes = trained_nodes()
-    tensors, meta = state.snapshot_nodes(nodes)
+    tensors, meta = state.snapshot_learners(learners(nodes))
     meta = json.loads(json.dumps(meta))  # as a manifest gives it back
     others = trained_nodes(seed=1)
     assert bits(others) != bits(nodes)
-    state.restore_nodes(others, tensors, meta)
+    state.restore_learners(learners(others), tensors, meta)
     assert bits(others) == bits(nodes)
     for name, node in nodes.items():
         ours, theirs = node.learner.state(), others[name].learner.state()
@@ -39,24 +43,24 @@ def test_nodes_come_back_to_the_bit_with_their_optimizers():
 
 
 def test_tensors_are_named_by_node():
-    tensors, meta = state.snapshot_nodes(trained_nodes())
+    tensors, meta = state.snapshot_learners(learners(trained_nodes()))
     assert set(tensors) == {f"{n}/{what}" for n in small_tree().places for what in ("weights", "slot/momentum")}
     assert meta["cloud"]["table"] == [["1.weight", [3, 4], True], ["1.bias", [3], True]]
 
 
 def test_another_trees_checkpoint_is_refused():
-    tensors, meta = state.snapshot_nodes(trained_nodes())
+    tensors, meta = state.snapshot_learners(learners(trained_nodes()))
     leaves = NodeGroup(model="m", count=3)
     others = toy_nodes(plant(NodeGroup(model="m", children=(leaves,)), 0), hyperparameters())
     with pytest.raises(CheckpointError, match="4 nodes that are not this tree's 4"):
-        state.restore_nodes(others, tensors, meta)
+        state.restore_learners(learners(others), tensors, meta)
 
 
 def test_another_models_weights_are_refused():
-    tensors, meta = state.snapshot_nodes(trained_nodes())
+    tensors, meta = state.snapshot_learners(learners(trained_nodes()))
     meta["cloud"]["table"] = [["1.weight", [3, 4], True], ["1.offset", [3], True]]
     with pytest.raises(LearnerError, match=r"got '1.offset' \(3,\), this model has '1.bias' \(3,\)"):
-        state.restore_nodes(trained_nodes(), tensors, meta)
+        state.restore_learners(learners(trained_nodes()), tensors, meta)
 
 
 def test_traffic_comes_back():

@@ -92,6 +92,8 @@ def some_results(folder: Path = Path("runs/toy"), **changes: Any) -> SimulationR
     """Results of a cloud, an edge and two devices after rounds 0, 1 and 3."""
     fields: dict[str, Any] = {
         "folder": folder,
+        "method": "fedagg",
+        "title": "FedAgg",
         "round_R": np.array([0, 1, 3]),
         "nodes": ("cloud", "edge-0", "device-000", "device-001"),
         "tiers": (Tier.CLOUD, Tier.EDGE, Tier.DEVICE, Tier.DEVICE),

@@ -1,0 +1,53 @@
+"""FedAgg as a method of the simulator: its nodes' programs, driven in Algorithm 2's order."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from fedagg_edge import distill
+from fedagg_edge.errors import ConfigError
+from fedagg_edge.passes import TrainReport
+from fedagg_edge.records import NodeId
+from fedagg_edge.simulation.build import World
+from fedagg_edge.simulation.driver import Traffic, drive
+from fedagg_edge.simulation.method import Factories, OnTrain, Trained
+
+__all__ = ["FedAgg"]
+
+
+class FedAgg(Trained):
+    """Wu et al., INFOCOM 2024, arXiv 2312.11489, Algorithm 2, in the configured schedule."""
+
+    name: ClassVar[str] = "fedagg"
+    title: ClassVar[str] = "FedAgg"
+    needs_nodes: ClassVar[bool] = True
+
+    def __init__(self, world: World, factories: Factories) -> None:
+        super().__init__(world, factories)
+        if set(world.nodes) != set(world.tree.places):
+            raise ConfigError(f"{self.name}: the world was built without nodes, expected one a place of the tree")
+        self.learners = {n: node.learner for n, node in world.nodes.items()}
+
+    def passes(self) -> int:
+        """See `Method.passes`."""
+        places = self.world.tree.places.values()
+        from_children = sum(len(p.children) for p in places)
+        if self.world.config.schedule == "snapshot":
+            from_children = sum(1 for p in places if p.children)
+        return from_children + len(places) - 1
+
+    def init(self, traffic: Traffic) -> None:
+        """Algorithm 2, init. Encoding is deterministic, so a resumed run does it again rather than storing it."""
+        tree = self.world.tree
+        programs = {n: distill.init(tree.places[n]) for n in tree.post_order()}
+        drive(programs, self.world.nodes, version=0, traffic=traffic)
+
+    def round(self, number: int, traffic: Traffic, on_train: OnTrain) -> None:
+        """Algorithm 2, round."""
+        tree, schedule = self.world.tree, distill.SCHEDULES[self.world.config.schedule]
+        programs = {n: schedule(tree.places[n], number) for n in tree.post_order()}
+
+        def on_report(node: NodeId, done: TrainReport) -> None:
+            on_train(node, done.loss)
+
+        drive(programs, self.world.nodes, version=number, traffic=traffic, on_train=on_report)

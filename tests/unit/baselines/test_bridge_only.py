@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+from baselines.rounds import run, weights
+
+from fedagg_edge.simulation.driver import Traffic
+
+
+def started(method):
+    traffic = Traffic()
+    method.init(traffic)
+    return traffic
+
+
+@pytest.mark.parametrize("schedule", ["sequential", "snapshot"])
+def test_it_is_fedagg_with_beta_0_to_the_bit_but_sends_nothing(method_of, schedule):
+    changes = {"schedule": schedule, "training": {"beta": 5.0}}
+    bridge_only = method_of("bridge-only", **changes)
+    fedagg = method_of("fedagg", schedule=schedule, training={"beta": 0.0})
+    assert started(bridge_only).total() == started(fedagg).total() > 0
+    traffic, heard = run(bridge_only, rounds=2)
+    other_traffic, other_heard = run(fedagg, rounds=2)
+    for node in fedagg.trained:
+        np.testing.assert_array_equal(weights(bridge_only, node), weights(fedagg, node), err_msg=node)
+    assert sorted(heard) == sorted(other_heard)
+    assert len(heard) == 2 * bridge_only.passes()
+    assert traffic.total() == 0 < other_traffic.total()
+
+
+def test_distillation_makes_a_difference(method_of):
+    bridge_only, fedagg = method_of("bridge-only"), method_of("fedagg")
+    for method in (bridge_only, fedagg):
+        started(method)
+        run(method)
+    assert (weights(bridge_only, "cloud") != weights(fedagg, "cloud")).any()

@@ -1,0 +1,38 @@
+import pytest
+from simulation.worlds import bands, bits, toy_config
+
+from fedagg_edge import distill
+from fedagg_edge.autoencoder import artefact
+from fedagg_edge.errors import ConfigError
+from fedagg_edge.simulation import build
+from fedagg_edge.simulation.driver import Traffic, drive
+from fedagg_edge.simulation.fedagg import FedAgg
+
+
+@pytest.fixture
+def world_of(artefact_path):
+    def make(with_nodes=True, **changes):
+        config = toy_config(artefact_path, **changes)
+        return build.build_world(config, bands(), artefact.load(artefact_path), with_nodes=with_nodes)
+
+    return make
+
+
+@pytest.mark.parametrize("schedule", ["sequential", "snapshot"])
+def test_it_drives_the_nodes_programs(world_of, schedule):
+    world, other = world_of(schedule=schedule), world_of(schedule=schedule)
+    method, traffic, heard = FedAgg(world, {}), Traffic(), []
+    method.init(traffic)
+    method.round(0, traffic, lambda node, loss: heard.append((node, loss)))
+    places, moved = other.tree.places, Traffic()
+    for program in (distill.init, lambda p: distill.SCHEDULES[schedule](p, 0)):
+        drive({n: program(places[n]) for n in other.tree.post_order()}, other.nodes, version=0, traffic=moved)
+    assert bits(world.nodes) == bits(other.nodes)
+    assert (traffic.up, traffic.down) == (moved.up, moved.down)
+    assert len(heard) == method.passes()
+    assert {node for node, _ in heard} == set(world.nodes) == method.trained
+
+
+def test_a_world_without_nodes_is_refused(world_of):
+    with pytest.raises(ConfigError, match="fedagg: the world was built without nodes"):
+        FedAgg(world_of(with_nodes=False), {})

@@ -5,6 +5,7 @@ Shapes are the writer's: a negative number is a multiple of the batch size. Imag
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -177,9 +178,23 @@ def pad(g: GraphWriter, x: Tensor, before: Sequence[int], after: Sequence[int]) 
     """Zeros around `x`."""
     if not any(before) and not any(after):
         return x
-    amounts = np.array([before, after], np.int32).T
-    shape = [d + p for d, p in zip(x.shape, amounts.sum(1).tolist(), strict=True)]
-    return g.op(_B.PAD, [x, g.constant(np.ascontiguousarray(amounts))], shape, schema.PadOptionsT())
+    shape = [d + b + a for d, b, a in zip(x.shape, before, after, strict=True)]
+    # XNNPACK copies one entry of the last padded axis at a time, a pixel of three channels say: so rows become one axis
+    inner = max(i for i in range(len(shape)) if before[i] or after[i])
+    if min(x.shape[inner:]) < 0:
+        return _pad_as_it_is(g, x, before, after, shape)
+    size = math.prod(x.shape[inner + 1 :])
+    low, high = ([*amounts[:inner], amounts[inner] * size] for amounts in (before, after))
+    merged = [*shape[:inner], shape[inner] * size]
+    rows = reshape(g, x, (*x.shape[:inner], x.shape[inner] * size))
+    return reshape(g, _pad_as_it_is(g, rows, low, high, merged), shape)
+
+
+def _pad_as_it_is(
+    g: GraphWriter, x: Tensor, before: Sequence[int], after: Sequence[int], shape: Sequence[int]
+) -> Tensor:
+    amounts = np.ascontiguousarray(np.array([before, after], np.int32).T)
+    return g.op(_B.PAD, [x, g.constant(amounts)], shape, schema.PadOptionsT())
 
 
 def tile(g: GraphWriter, x: Tensor, times: Sequence[int]) -> Tensor:

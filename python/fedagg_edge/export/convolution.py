@@ -1,8 +1,8 @@
 """Translations of convolutions and their gradients, in one and two dimensions.
 
-What is fast differs by shape, as measured in docs/decisions/tflite-convolution.md: the runtime's CONV_2D for wide
-images of few channels, a matrix product over gathered patches for the rest, which the runtime's delegate multiplies two
-to three times faster. A gradient of a convolution is a convolution again.
+Of stride 1 they are matrix products over patches (`patches`), which the runtime's delegate multiplies two to five times
+faster than the runtime's own CONV_2D convolves; with strides or dilation they are CONV_2D. Measurements:
+docs/decisions/tflite-convolution.md. A gradient of a convolution is a convolution again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from fedagg_edge.errors import ExportError
 from fedagg_edge.export import ops
 from fedagg_edge.export.lower import Lowering, translates
+from fedagg_edge.export.patches import blocks_for_gradient, blocks_for_product
 from fedagg_edge.export.shapes import reduced
 from fedagg_edge.export.trace import Node
 from fedagg_edge.export.values import CHANNELS_LAST, Value, arrange
@@ -23,8 +24,6 @@ from fedagg_edge.export.writer import GraphWriter, Tensor
 __all__ = ["Geometry", "as_image", "depthwise_input_gradient", "spread"]
 
 _BATCH_LAST = (1, 2, 3, 0)
-_PATCH_CHANNELS, _PATCH_PIXELS = 8, 256
-"""Patches are gathered for images of at least so many channels and at most so many pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,11 @@ class Geometry:
     def reach(self) -> tuple[int, int]:
         """Rows and columns from the first to the last that a window sees, less one."""
         return (self.kernel[0] - 1) * self.dilation[0], (self.kernel[1] - 1) * self.dilation[1]
+
+    @property
+    def gathers(self) -> bool:
+        """Whether it is a matrix product over patches."""
+        return (self.stride, self.dilation) == ((1, 1), (1, 1))
 
     @property
     def pointwise(self) -> bool:
@@ -135,16 +139,21 @@ def _dense(g: GraphWriter, x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
     """Images (N, H, W, I) and filters (O, kh, kw, I): images (N, h, w, O)."""
     if geometry.pointwise:
         return _product(g, x, w)
-    if _gathers(x, geometry):
-        return _product(g, _patches(g, _padded(g, x, geometry.padding, geometry.padding), geometry), w)
+    if geometry.gathers:
+        return _blockwise(g, x, w, geometry)
     same = _same(x, geometry)
     if not same:
         x = _padded(g, x, geometry.padding, geometry.padding)
     return ops.conv(g, x, w, _zeros(g, w.shape[0]), stride=geometry.stride, dilation=geometry.dilation, same=same)
 
 
-def _gathers(x: Tensor, geometry: Geometry) -> bool:
-    return geometry.stride == (1, 1) and x.shape[3] >= _PATCH_CHANNELS and x.shape[1] * x.shape[2] <= _PATCH_PIXELS
+def _blockwise(g: GraphWriter, x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
+    blocks = blocks_for_product(x, geometry.kernel, geometry.padding, w.shape[0])
+    patches = blocks.patches(g, x)
+    n, h, count, size = patches.shape
+    rows = ops.reshape(g, patches, (n * h * count, size))
+    product = ops.matmul(g, rows, blocks.filters(g, w), adjoint_b=True)
+    return ops.reshape(g, product, (n, h, count * blocks.width, w.shape[0]))
 
 
 def _flat(g: GraphWriter, images: Tensor) -> Tensor:
@@ -158,18 +167,6 @@ def _product(g: GraphWriter, patches: Tensor, w: Tensor) -> Tensor:
     rows = _flat(g, patches)
     filters = ops.reshape(g, w, (w.shape[0], rows.shape[1]))
     return ops.reshape(g, ops.matmul(g, rows, filters, adjoint_b=True), (*patches.shape[:3], w.shape[0]))
-
-
-def _patches(g: GraphWriter, x: Tensor, geometry: Geometry) -> Tensor:
-    """What every window of padded images sees, (N, h, w, kh * kw * I), for stride 1."""
-    height, width = (size - reach for size, reach in zip(x.shape[1:3], geometry.reach, strict=True))
-    parts = []
-    for i in range(geometry.kernel[0]):
-        for j in range(geometry.kernel[1]):
-            top, left = i * geometry.dilation[0], j * geometry.dilation[1]
-            end = (x.shape[0], top + height, left + width, x.shape[3])
-            parts.append(ops.strided_slice(g, x, (0, top, left, 0), end, (1, 1, 1, 1)))
-    return ops.concatenate(g, parts, 3)
 
 
 def _depthwise_filter(g: GraphWriter, w: Value) -> Tensor:
@@ -270,39 +267,37 @@ def _weight_gradient(g: GraphWriter, dy: Tensor, x: Value, w: Value, geometry: G
     if geometry.groups > 1:
         one = replace(geometry, groups=1)
         parts = zip(*_grouped(g, geometry.groups, (dy, 3), (as_image(g, x), 3)), strict=True)
-        tensor = ops.concatenate(g, [_dense_weight_gradient(g, a, b, one) for a, b in parts], 3)
-    elif len(x.shape) == 4 and not geometry.pointwise and not _gathers(as_image(g, x), geometry):
-        tensor = _swapped_weight_gradient(g, dy, arrange(g, x, _BATCH_LAST), geometry)
-    else:
-        tensor = _dense_weight_gradient(g, dy, as_image(g, x), geometry)
-    return _as_weight(g, tensor, w.shape)
-
-
-def _as_weight(g: GraphWriter, tensor: Tensor, shape: tuple[int, ...]) -> Value:
-    """(kh, kw, I, O) in memory as torch's weight (O, I, kh, kw)."""
-    if len(shape) == 3:
-        return Value(ops.reshape(g, tensor, tensor.shape[1:]), shape, (2, 1, 0))
-    return Value(tensor, shape, (2, 3, 1, 0))
+        return _from_image(g, ops.concatenate(g, [_dense_weight_gradient(g, a, b, one) for a, b in parts], 0), w.shape)
+    if len(x.shape) == 4 and not geometry.gathers:
+        return _from_image(g, _swapped_weight_gradient(g, dy, arrange(g, x, _BATCH_LAST), geometry), w.shape)
+    return _from_image(g, _dense_weight_gradient(g, dy, as_image(g, x), geometry), w.shape)
 
 
 def _dense_weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
-    """dLoss/dw as (kh, kw, I, O)."""
-    if not geometry.pointwise and not _gathers(x, geometry):
+    """dLoss/dw as (O, kh, kw, I)."""
+    if not geometry.gathers:
         return _swapped_weight_gradient(g, dy, ops.transpose(g, x, (3, 1, 2, 0)), geometry)
-    patches = x if geometry.pointwise else _patches(g, _fitted(g, x, dy, geometry), geometry)
-    product = ops.matmul(g, _flat(g, patches), _flat(g, dy), adjoint_a=True)
-    return ops.reshape(g, product, (*geometry.kernel, x.shape[3], dy.shape[3]))
+    blocks, given_left = blocks_for_gradient(x, geometry.kernel, geometry.padding, dy.shape[3])
+    patches = blocks.patches(g, x)
+    n, h, count, size = patches.shape
+    seen = ops.reshape(g, patches, (n * h * count, size))
+    given = ops.reshape(g, dy, (n * h * count, blocks.width * dy.shape[3]))
+    if given_left:
+        product = ops.matmul(g, given, seen, adjoint_a=True)
+    else:
+        product = ops.transpose(g, ops.matmul(g, seen, given, adjoint_a=True), (1, 0))
+    return blocks.gradient(g, product, (dy.shape[3], *geometry.kernel, x.shape[3]))
 
 
 def _swapped_weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
-    """As `_dense_weight_gradient` of x (I, H, W, N): images as channels and channels as images.
+    """As `_dense_weight_gradient` of x (I, H, W, N), which is images as channels and channels as images.
 
     One convolution then sums over the batch and all places.
     """
     swapped, filters = _fitted(g, x, dy, geometry), ops.transpose(g, dy, (3, 1, 2, 0))
     outputs = dy.shape[3]
     found = ops.conv(g, swapped, filters, _zeros(g, outputs), stride=geometry.dilation, dilation=geometry.stride)
-    return ops.transpose(g, found, (1, 2, 0, 3))
+    return ops.transpose(g, found, (3, 1, 2, 0))
 
 
 def _depthwise_weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, w: Value, geometry: Geometry) -> Value:
@@ -315,8 +310,8 @@ def _depthwise_weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, w: Value, 
             product = ops.binary(g, "mul", seen, dy)
             total = ops.reduce(g, "sum", ops.reduce(g, "sum", product, [1, 2], keep=True), [0], keep=True)
             rows.append(ops.reshape(g, total, (1, dy.shape[3])))
-    found = ops.reshape(g, ops.concatenate(g, rows, 0), (*geometry.kernel, 1, dy.shape[3]))
-    return _as_weight(g, found, w.shape)
+    found = ops.reshape(g, ops.concatenate(g, rows, 0), (*(w.shape[2:]), 1, dy.shape[3]))
+    return Value(found, w.shape, (2, 3, 1, 0) if len(w.shape) == 4 else (2, 1, 0))
 
 
 @dataclass(frozen=True, slots=True)

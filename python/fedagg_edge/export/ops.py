@@ -5,6 +5,7 @@ Shapes are the writer's: a negative number is a multiple of the batch size. Imag
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,6 +83,8 @@ _COMPARE: dict[str, tuple[int, Any]] = {
 }
 
 _VALID = schema.Padding.VALID
+_LANES = 16
+"""Values that the delegate's widest vectors hold."""
 
 
 def _ints(g: GraphWriter, values: Sequence[int]) -> Tensor:
@@ -103,24 +106,57 @@ def broadcast_shapes(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
 def unary(g: GraphWriter, name: str, x: Tensor) -> Tensor:
     """A function of `UNARY`, element by element."""
     operator, options = UNARY[name]
-    return g.op(operator, [x], x.shape, options() if options else None)
+    source = g.unshaped(x)
+    return reshape(g, g.op(operator, [source], source.shape, options() if options else None), x.shape)
 
 
 def binary(g: GraphWriter, name: str, a: Tensor, b: Tensor) -> Tensor:
     """A function of `BINARY`, element by element, with broadcasting."""
     operator, options = BINARY[name]
-    return g.op(operator, [a, b], broadcast_shapes(a.shape, b.shape), options())
+    shape = broadcast_shapes(a.shape, b.shape)
+    a, b = _widened(g, a, b)
+    return reshape(g, g.op(operator, [a, b], broadcast_shapes(a.shape, b.shape), options()), shape)
+
+
+def _widened(g: GraphWriter, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The operands in shapes that give the same values in C order, and sooner.
+
+    Equal shapes stay what both were before they were reshaped. Images and a few channels become rows of pixels and as
+    many copies of the channels: the delegate starts anew, and stores in part, at every repetition of a short vector.
+    """
+    if a.shape == b.shape:
+        sources = g.unshaped(a), g.unshaped(b)
+        return sources if sources[0].shape == sources[1].shape else (a, b)
+    if len(b.shape) == 1 and len(a.shape) > 2 and a.shape[-1] == b.shape[0]:
+        return _row_by_row(g, a, b)
+    if len(a.shape) == 1 and len(b.shape) > 2 and b.shape[-1] == a.shape[0]:
+        images, vector = _row_by_row(g, b, a)
+        return vector, images
+    return a, b
+
+
+def _row_by_row(g: GraphWriter, images: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+    pixels, channels = images.shape[-2:]
+    lead = images.shape[:-2]
+    if channels % _LANES == 0 or pixels < 2 or sum(size < 0 for size in lead) != 1:
+        return images, vector
+    copies = g.op(
+        _B.MUL, [g.constant(np.ones((pixels, 1), np.float32)), vector], (pixels, channels), schema.MulOptionsT()
+    )
+    rows = reshape(g, images, (math.prod(lead), pixels * channels))
+    return rows, reshape(g, copies, (pixels * channels,))
 
 
 def relu(g: GraphWriter, x: Tensor) -> Tensor:
     """max(x, 0); where x is a sum or a linear layer, as part of that operator."""
-    made = g.maker(x)
+    source = g.unshaped(x)
+    made = g.maker(source)
     if made is None or made[0] not in (_B.ADD, _B.FULLY_CONNECTED) or made[2].fusedActivationFunction:
-        return g.op(_B.RELU, [x], x.shape)
+        return reshape(g, g.op(_B.RELU, [source], source.shape), x.shape)
     operator, inputs, _ = made
     options = schema.AddOptionsT() if operator == _B.ADD else schema.FullyConnectedOptionsT()
     options.fusedActivationFunction = schema.ActivationFunctionType.RELU
-    return g.op(operator, inputs, x.shape, options)
+    return reshape(g, g.op(operator, inputs, source.shape, options), x.shape)
 
 
 def positive(g: GraphWriter, x: Tensor) -> Tensor:
@@ -177,9 +213,23 @@ def pad(g: GraphWriter, x: Tensor, before: Sequence[int], after: Sequence[int]) 
     """Zeros around `x`."""
     if not any(before) and not any(after):
         return x
-    amounts = np.array([before, after], np.int32).T
-    shape = [d + p for d, p in zip(x.shape, amounts.sum(1).tolist(), strict=True)]
-    return g.op(_B.PAD, [x, g.constant(np.ascontiguousarray(amounts))], shape, schema.PadOptionsT())
+    shape = [d + b + a for d, b, a in zip(x.shape, before, after, strict=True)]
+    # XNNPACK copies one entry of the last padded axis at a time, a pixel of three channels say: so rows become one axis
+    inner = max(i for i in range(len(shape)) if before[i] or after[i])
+    if min(x.shape[inner:]) < 0:
+        return _pad_as_it_is(g, x, before, after, shape)
+    size = math.prod(x.shape[inner + 1 :])
+    low, high = ([*amounts[:inner], amounts[inner] * size] for amounts in (before, after))
+    merged = [*shape[:inner], shape[inner] * size]
+    rows = reshape(g, x, (*x.shape[:inner], x.shape[inner] * size))
+    return reshape(g, _pad_as_it_is(g, rows, low, high, merged), shape)
+
+
+def _pad_as_it_is(
+    g: GraphWriter, x: Tensor, before: Sequence[int], after: Sequence[int], shape: Sequence[int]
+) -> Tensor:
+    amounts = np.ascontiguousarray(np.array([before, after], np.int32).T)
+    return g.op(_B.PAD, [x, g.constant(amounts)], shape, schema.PadOptionsT())
 
 
 def tile(g: GraphWriter, x: Tensor, times: Sequence[int]) -> Tensor:

@@ -82,8 +82,7 @@ def _max_pool_gradient(ctx: Lowering, node: Node, *, rectified: bool) -> Value:
     """dLoss/dx; if `rectified`, 0 where x is not positive, which a window's maximum shows as well as x itself."""
     g, window = ctx.g, _window(node.args[2:7])
     dy, x = as_image(g, ctx.get(node.args[0])), as_image(g, ctx.get(node.args[1]))
-    padded = _lowest_around(g, x, window.padding)
-    y = ops.max_pool(g, padded, window.kernel, window.stride)
+    padded, y = _lowest_around(g, x, window.padding), as_image(g, ctx.value((_pooling(node), 0)))
     if rectified:
         dy = ops.binary(g, "mul", dy, ops.positive(g, y))
     apart = window.kernel == window.stride
@@ -91,6 +90,11 @@ def _max_pool_gradient(ctx: Lowering, node: Node, *, rectified: bool) -> Value:
     inside = [(p, p + size) for p, size in zip(window.padding, x.shape[1:3], strict=True)]
     begin, end = (0, inside[0][0], inside[1][0], 0), (x.shape[0], inside[0][1], inside[1][1], x.shape[3])
     return _image(ops.strided_slice(g, found, begin, end, (1, 1, 1, 1)), node.shape)
+
+
+def _pooling(gradient: Node) -> Node:
+    """The pooling that a gradient belongs to: the maker of its indices."""
+    return canonical(gradient.args[7])[0]
 
 
 def _shares(g: GraphWriter, parts: Sequence[Tensor], y: Tensor, dy: Tensor) -> list[Tensor]:

@@ -1,0 +1,49 @@
+import pytest
+
+from fedagg_edge.cli.main import main, make_parser
+from fedagg_edge.fleet.exits import Exit
+from fedagg_edge.fleet.lock import StateLock
+
+
+@pytest.mark.parametrize("verb", ["device", "edge", "cloud"])
+def test_a_node_needs_a_configuration(verb, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([verb])
+    assert caught.value.code == 2
+    assert "--config" in capsys.readouterr().err
+    assert make_parser().parse_args([verb, "--config", "x.toml"]).tier.value == verb
+
+
+def test_a_file_that_is_not_there(capsys, tmp_path):
+    assert main(["device", "--config", str(tmp_path / "no.toml")]) == 1
+    assert "no.toml: cannot read the configuration" in capsys.readouterr().err
+
+
+DEVICE = """
+federation = "f"
+[node]
+id = "d"
+state = "state"
+model = "mlp"
+[parent]
+url = "https://127.0.0.1:1"
+[data]
+source = "folder"
+options = { path = "private" }
+"""
+
+
+def test_a_device_without_identity_ends_with_its_own_code(capsys, tmp_path):
+    path = tmp_path / "device.toml"
+    path.write_text(DEVICE)
+    assert main(["device", "--config", str(path)]) == Exit.IDENTITY
+    assert "run `fedagg enroll`" in capsys.readouterr().err
+
+
+def test_two_processes_cannot_own_one_state_folder(capsys, tmp_path):
+    path = tmp_path / "device.toml"
+    path.write_text(DEVICE)
+    (tmp_path / "state").mkdir()
+    with StateLock(tmp_path / "state"):
+        assert main(["device", "--config", str(path)]) == 1
+    assert "state" in capsys.readouterr().err

@@ -1,0 +1,56 @@
+import pytest
+
+from fedagg_edge.errors import ConfigError, IdentityError
+from fedagg_edge.fleet import member
+from fedagg_edge.fleet.config import parse_fleet_config
+from fedagg_edge.records import Tier
+
+DEVICE = {
+    "federation": "toy",
+    "node": {"id": "device-000", "state": "state", "model": "mlp"},
+    "parent": {"url": "https://127.0.0.1:1", "token_file": "token"},
+    "data": {"source": "folder", "options": {"path": "private"}},
+}
+
+
+@pytest.fixture
+def config(tmp_path):
+    return parse_fleet_config(DEVICE, Tier.DEVICE, base_dir=tmp_path)
+
+
+def test_a_token_file_that_is_not_there(config):
+    with pytest.raises(ConfigError, match="token: cannot be read; parent.token_file names a file"):
+        member.enrol_if_needed(config, Tier.DEVICE)
+
+
+def test_a_token_that_is_none_is_refused_without_being_repeated(config, tmp_path):
+    (tmp_path / "token").write_text("fedagg1.secret-secret-secret")
+    with pytest.raises(IdentityError, match="enrolment at https://127.0.0.1:1: enrolment token") as caught:
+        member.enrol_if_needed(config, Tier.DEVICE)
+    assert "secret-secret" not in str(caught.value)
+
+
+def test_who_has_a_certificate_does_not_enrol_again(config, tmp_path):
+    (tmp_path / "state" / "identity").mkdir(parents=True)
+    (tmp_path / "state" / "identity" / "certificate.pem").write_text("mine")
+    member.enrol_if_needed(config, Tier.DEVICE)
+
+
+def test_a_cloud_without_an_autoencoder(tmp_path):
+    config = parse_fleet_config(
+        {
+            "federation": "toy",
+            "node": {"id": "cloud", "state": "state", "model": "mlp"},
+            "classes": 3,
+            "autoencoder": {"path": "none.safetensors"},
+        },
+        Tier.CLOUD,
+        base_dir=tmp_path,
+    )
+    from fedagg_edge.errors import ArtefactError  # noqa: PLC0415
+    from fedagg_edge.fleet.parts import open_ledger  # noqa: PLC0415
+
+    ledger = open_ledger(config, Tier.CLOUD)
+    with pytest.raises(ArtefactError, match="none.safetensors"):
+        member.publish_autoencoder(config, ledger)
+    ledger.close()

@@ -1,0 +1,60 @@
+import ssl
+
+import numpy as np
+import pytest
+
+from fedagg_edge.errors import StorageError
+from fedagg_edge.fleet import parts
+from fedagg_edge.fleet.config import parse_fleet_config
+from fedagg_edge.identity.facts import Facts, Issuer, IssuerKind
+from fedagg_edge.learners.torch import make_learner
+from fedagg_edge.records import NodeId, Tier
+from fedagg_edge.seeds import derive
+
+EDGE = {
+    "federation": "toy",
+    "labels": "first-edge",
+    "node": {"id": "edge-0", "state": "state", "model": "small", "seed": 5},
+    "models": {"small": {"builder": "mlp", "options": {"hidden": [4]}}},
+    "parent": {"url": "https://127.0.0.1:1"},
+    "outbox": {"megabytes": 2.0, "days": 1.0},
+}
+
+
+@pytest.fixture
+def config(tmp_path):
+    return parse_fleet_config(EDGE, Tier.EDGE, base_dir=tmp_path)
+
+
+def test_a_ledger_has_the_configured_bounds_and_is_one_nodes(config):
+    ledger = parts.open_ledger(config, Tier.EDGE)
+    assert ledger.options.hold_labels
+    assert (ledger.options.outbox.size, ledger.options.outbox.age) == (2_000_000, 86_400.0)
+    ledger.close()
+    with pytest.raises(StorageError, match="is the ledger of"):
+        parts.open_ledger(config, Tier.DEVICE)
+
+
+def test_a_learner_begins_where_the_simulators_begins(config):
+    mine = parts.make_learner(config, (1, 8, 8), 10).state().weights
+    seed = derive(5, "init", "edge-0")
+    theirs = make_learner(
+        config.model(), sample_shape=(1, 8, 8), classes=10, hyperparameters=config.training, seed=seed, base_dir="."
+    )
+    np.testing.assert_array_equal(mine, theirs.state().weights)
+
+
+@pytest.mark.parametrize(("role", "fine"), [(Tier.DEVICE, False), (Tier.EDGE, True), (Tier.CLOUD, True)])
+def test_a_devices_certificate_is_no_parents(monkeypatch, role, fine):
+    facts = Facts(NodeId("n"), role, "toy", "1", 0.0, 1.0, Issuer(IssuerKind.ROOT, NodeId("toy"), "2"))
+    monkeypatch.setattr(parts.tls, "peer_of", lambda connection: facts)
+    if fine:
+        parts.check_parent(None)
+        return
+    with pytest.raises(ssl.SSLError, match="no parent"):
+        parts.check_parent(None)
+
+
+def test_the_log_says_who_speaks(config, capsys):
+    parts.make_log(config, Tier.EDGE).info("hello_there", count=3)
+    assert "hello_there node=edge-0 role=edge count=3" in capsys.readouterr().err

@@ -25,7 +25,9 @@ def meet(child, parent):
 
 def content(embeddings):
     """{(origin, counter): (code, label)}"""
-    ids = [(o, int(c)) for o, cs in zip(embeddings.samples.origins, embeddings.samples.counters, strict=True) for c in cs]
+    ids = [
+        (o, int(c)) for o, cs in zip(embeddings.samples.origins, embeddings.samples.counters, strict=True) for c in cs
+    ]
     return {i: (bytes(c), int(y)) for i, c, y in zip(ids, embeddings.code_NB, embeddings.label_N, strict=True)}
 
 

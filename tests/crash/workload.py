@@ -20,7 +20,7 @@ from fedagg_edge.ledger import failpoints
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.records import Embeddings, Knowledge, Link, LogitsFormat, NodeId, PackedLogits, SampleSet, Tier
 
-ROUNDS = 4
+ROUNDS = int(os.environ.get("ROUNDS", "4"))
 TIERS = {"d1": Tier.DEVICE, "e1": Tier.EDGE, "e2": Tier.EDGE, "cloud": Tier.CLOUD}
 
 
@@ -218,7 +218,8 @@ def matrix(folder, budget):
     each = next(n for n in range(1, budget) if sum(min(n, times) for times in seen.values()) >= budget)
     kills = Counter()
     for name, times in sorted(seen.items()):
-        for nth in sorted({1 + i * times // each for i in range(min(each, times))}):
+        moments = min(each, times)
+        for nth in (1 + i * times // moments for i in range(moments)):
             here = folder / f"{name}-{nth}"
             here.mkdir()
             killed = fork(armed, here, name, nth)

@@ -37,3 +37,15 @@ def test_reading_nothing():
         MemoryStore().read("e")
     with pytest.raises(DataError, match="nothing to merge"):
         MemoryStore().read_all()
+
+
+def test_only_the_current_set_is_kept():
+    store = MemoryStore()
+    store.append("e", embeddings("a", 2))
+    digest = store.read("e").samples.digest
+    assert store.read("e", digest) is store.read("e")
+    store.append("e", embeddings("a", 2, start=2))
+    with pytest.raises(
+        DataError, match=f"asked for set {digest[:12]} of 'e', only {store.read('e').samples.digest[:12]}"
+    ):
+        store.read("e", digest)

@@ -23,6 +23,7 @@ __all__ = ["Database"]
 
 _BUSY_SECONDS = 10.0
 _PAGE_BYTES = 4096
+_PRAGMAS = ("foreign_keys=ON", "secure_delete=ON", "temp_store=MEMORY", "trusted_schema=OFF")
 _OLDEST = (3, 37, 0)  # STRICT tables
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}  # the second: no room for the shared index of the WAL
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -63,9 +64,10 @@ class Database:
             self._check_header()
             return
         first, unclean = self._take_lock()
-        for pragma in (f"page_size={_PAGE_BYTES}", "auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=FULL"):
-            self.execute(f"PRAGMA {pragma}")
-        for pragma in ("foreign_keys=ON", "secure_delete=ON", "temp_store=MEMORY", "trusted_schema=OFF"):
+        if not self.one("PRAGMA page_count")[0]:  # a new file; setting them again writes, which a full disk refuses
+            self.execute(f"PRAGMA page_size={_PAGE_BYTES}")
+            self.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", *_PRAGMAS):
             self.execute(f"PRAGMA {pragma}")
         self._check_header()
         if first and unclean:
@@ -114,7 +116,7 @@ class Database:
         """Read the whole file; raise StorageError, naming the first fault, if it is damaged."""
         found = self.one("PRAGMA quick_check(1)")[0]
         if found != "ok":
-            raise self._damaged(found)
+            raise self._damaged(" ".join(found.split()))
 
     def close(self) -> None:
         """Close; what was not committed is undone. Closing again does nothing."""

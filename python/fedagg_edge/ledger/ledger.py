@@ -217,9 +217,17 @@ class Ledger:
 
     def retire(self, samples: SampleSet) -> bool:
         """Retention on a device: erase own samples here and have every ancestor forget them; whether it is scrubbed."""
-        with self.db.transaction():
+        self.retire_rows(samples)
+        return self.db.scrub()
+
+    def retire_rows(self, samples: SampleSet) -> None:
+        """`retire` as a part of a larger transaction; the bytes stay in freed pages until the next scrub."""
+        with self.db.savepoint():
             outbox.put_forget(self.db, self.node, samples, self._now())
             erase.erase_everywhere(self.db, samples)
+
+    def scrub(self) -> bool:
+        """See `Database.scrub`."""
         return self.db.scrub()
 
     # moves

@@ -99,7 +99,7 @@ def revocations(db: Database) -> int:
 
 def revoked_serials(db: Database) -> list[str]:
     """Serials of all certificates of revoked nodes, ascending."""
-    sql = "SELECT serial FROM serials JOIN nodes USING (node) WHERE revoked IS NOT NULL ORDER BY serial"
+    sql = "SELECT serials.serial FROM serials JOIN nodes USING (node) WHERE revoked IS NOT NULL ORDER BY serials.serial"
     return [row[0] for row in db.all(sql)]
 
 

@@ -154,13 +154,18 @@ def test_the_outbox_refuses_at_its_bound_and_keeps_what_it_has(make):
         old.send(embeddings("d2", 1, start=1))
 
 
+def commit_both(cloud, first, second):
+    with cloud.savepoint():
+        commit(cloud, "b", first, key=1)
+        commit(cloud, "b", second, key=2)
+
+
 def test_one_of_a_group_fails_alone(cloud):
     with cloud.transaction():
         with cloud.savepoint():
             commit(cloud, "a", embeddings("a", 2), key=1)
-        with pytest.raises(DataError, match="two different contents"), cloud.savepoint():
-            commit(cloud, "b", embeddings("b", 2), key=1)
-            commit(cloud, "b", embeddings("b", 2, seed=5), key=2)
+        with pytest.raises(DataError, match="two different contents"):
+            commit_both(cloud, embeddings("b", 2), embeddings("b", 2, seed=5))
         with cloud.savepoint():
             commit(cloud, "b", embeddings("b", 2, seed=5), key=1)
     assert content(cloud.embeddings("b")) == content(embeddings("b", 2, seed=5))

@@ -1,0 +1,244 @@
+"""What the crash tests kill: a device, an edge and a cloud, each with its ledger, doing some rounds; and the audit.
+
+Run as ``python workload.py FOLDER`` it goes on wherever an earlier, killed run stopped and ends when all is done. All
+that it knows of the past is in the three ledgers and in the acknowledgements: a file to which each acknowledgement is
+appended, unbuffered, after the ledger gave it. `matrix` forks such runs, so that a kill costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from fedagg_edge.ledger import failpoints
+from fedagg_edge.ledger.ledger import Ledger, Options
+from fedagg_edge.records import Embeddings, Knowledge, Link, LogitsFormat, NodeId, PackedLogits, SampleSet, Tier
+
+ROUNDS = int(os.environ.get("ROUNDS", "4"))
+TIERS = {"d1": Tier.DEVICE, "e1": Tier.EDGE, "e2": Tier.EDGE, "cloud": Tier.CLOUD}
+
+
+def rows(origin, start, count):
+    counter_N = np.arange(start, start + count, dtype=np.uint64)
+    code_NB = np.stack([counter_N, counter_N * 3, np.full(count, ord(origin[-1]))], axis=1).astype(np.uint8)
+    return Embeddings(SampleSet.of(NodeId(origin), counter_N), code_NB, (counter_N % 3).astype(np.int64))
+
+
+def run(folder):
+    """All of the work, skipping what the ledgers say is done."""
+    nodes = {
+        name: Ledger.open(
+            folder / name, node=NodeId(name), federation="f", options=Options(tier=tier, clock=lambda: 1.0)
+        )
+        for name, tier in TIERS.items()
+    }
+    acks = os.open(folder / "acks", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    cloud = nodes["cloud"]
+    if cloud.facts_of(NodeId("e1")) is None:
+        cloud.enrol(NodeId("e1"), Tier.EDGE, "01")
+    if cloud.get("token") is None:
+        with cloud.transaction():
+            cloud.put("token", 1)
+            cloud.put_token(b"t" * 32, None, Tier.DEVICE, 99.0)
+    if cloud.spend_token(b"t" * 32, 2.0) is not None:
+        os.write(acks, json.dumps(["token"]).encode() + b"\n")
+    for number in range(cloud.get("rounds") or 0, ROUNDS):
+        one_round(nodes, acks, number)
+        cloud.put("rounds", number + 1)
+    if cloud.owner(NodeId("d1")).child != "e2":
+        cloud.move_in(NodeId("e2"), only_origin(cloud.embeddings(NodeId("e1")), "d1"), 1)
+    meet(nodes["e2"], cloud, acks)
+    meet(nodes["e1"], cloud, acks)
+    if not cloud.get("forgotten"):
+        cloud.forget(NodeId("b"))
+        cloud.put("forgotten", True)
+    meet(nodes["e1"], cloud, acks)
+    for ledger in nodes.values():
+        ledger.close()
+
+
+def one_round(nodes, acks, number):
+    device, edge, cloud = nodes["d1"], nodes["e1"], nodes["cloud"]
+    if (device.get("round") or 0) <= number:
+        with device.transaction():
+            device.send(rows("d1", 10 * number, 5))
+            device.put("round", number + 1)
+        write(acks, "sent", "d1", number)
+    commit_foreign(edge, acks, number)
+    meet(device, edge, acks)
+    meet(edge, cloud, acks)
+    if number == 2 and not device.get("retired"):
+        with device.transaction():
+            device.put("retired", True)
+            device.retire_rows(SampleSet.of(NodeId("d1"), np.array([0, 11], np.uint64)))
+    meet(device, edge, acks)
+    meet(edge, cloud, acks)
+    link = Link(NodeId("e1"), NodeId("cloud"))
+    logits = PackedLogits(LogitsFormat.F32, np.full((2, 3), number, np.float32))
+    known = Knowledge("f", link, link.child, number, "ab" * 32, 0, logits)
+    with cloud.transaction():
+        if cloud.put_knowledge(known, number - 1):
+            cloud.put("knowledge", (cloud.get("knowledge") or 0) + 1)
+
+
+def commit_foreign(edge, acks, number):
+    from fedagg_edge.wire.tensors import dump_embeddings
+
+    done = edge.append(NodeId("b"), 1, dump_embeddings(rows("b", number, 1)), key=number + 1, by="child")
+    write(acks, "b", number + 1, done.entry)
+
+
+def meet(child, parent, acks):
+    """One exchange: what waits, then the news."""
+    child.follow(parent.entries(child.node, child.acknowledged().entry, inline=1 << 30))
+    for batch in child.pending(inline=1 << 30):
+        done = parent.append(child.node, batch.kind, batch.payload, key=batch.key, by="child")
+        write(acks, child.node, batch.key, done.entry)
+        if done.entry > child.acknowledged().entry + 1:
+            child.follow(parent.entries(child.node, child.acknowledged().entry, inline=1 << 30))
+        child.set_acknowledged(batch.key, done.entry, done.digest)
+    child.follow(parent.entries(child.node, child.acknowledged().entry, inline=1 << 30))
+
+
+def write(acks, *what):
+    os.write(acks, json.dumps(what).encode() + b"\n")
+
+
+def only_origin(found, origin):
+    from fedagg_edge.ledger.relay import of_origins
+
+    return of_origins(found, [NodeId(origin)])
+
+
+def state(folder):
+    """All that must be the same whether or not the run was killed."""
+    found = {}
+    for name, tier in TIERS.items():
+        ledger = Ledger.open(folder / name, node=NodeId(name), federation="f", options=Options(tier=tier))
+        ledger.db.check()
+        logs = ledger.db.all("SELECT child, number, kind, rows, digest FROM entries ORDER BY child, number")
+        found[name] = {
+            "heads": [list(row[:1]) + list(row[1:]) for row in ledger.db.all("SELECT child, head, digest FROM links")],
+            "logs": [list(row) for row in logs],
+            "waiting": [[b.kind, b.rows] for b in ledger.pending()],
+            "knowledge": ledger.get("knowledge"),
+            "versions": [row[0] for row in ledger.db.all("SELECT version FROM knowledge ORDER BY version")],
+            "unnamed": ledger.db.one(
+                "SELECT count(*) FROM payloads WHERE id NOT IN (SELECT payload FROM entries"
+                " UNION SELECT payload FROM outbox)"
+            )[0],
+            "rows": sorted(
+                (str(o), int(c), bytes(code).hex(), int(y))
+                for child in ([NodeId("d1")] if name == "d1" else ledger_children(ledger))
+                for o, c, code, y in flat(ledger, child)
+            ),
+        }
+        ledger.close()
+    return found
+
+
+def ledger_children(ledger):
+    return [row[0] for row in ledger.db.all("SELECT child FROM links WHERE head > 0")]
+
+
+def flat(ledger, child):
+    from fedagg_edge.ledger import log
+
+    found = log.fold(ledger.db, child).embeddings()
+    ids = [(o, c) for o, cs in zip(found.samples.origins, found.samples.counters, strict=True) for c in cs]
+    return [(*i, code, y) for i, code, y in zip(ids, found.code_NB, found.label_N, strict=True)]
+
+
+def audit(folder):
+    """Every acknowledgement that was ever given: its entry is there, under its key, once, and never said otherwise."""
+    told: dict[tuple[str, int], set[int]] = {}
+    lines = [json.loads(line) for line in (folder / "acks").read_text().splitlines()]
+    for what in lines:
+        if len(what) == 3 and what[0] != "sent":
+            told.setdefault((what[0], what[1]), set()).add(what[2])
+    assert all(len(entries) == 1 for entries in told.values()), told
+    assert Counter(tuple(what) for what in lines if what[0] == "token")["token",] <= 1
+    for (child, key), (entry,) in ((k, tuple(v)) for k, v in told.items()):
+        parent = {"d1": "e1", "b": "e1", "e1": "cloud", "e2": "cloud"}[child]
+        ledger = Ledger.open(folder / parent, node=NodeId(parent), federation="f", options=Options(tier=TIERS[parent]))
+        there = ledger.db.all("SELECT number FROM entries WHERE child = ? AND key = ?", (child, key))
+        ledger.close()
+        assert there == [(entry,)], (child, key, entry, there)
+
+
+def fork(work, *args):
+    """Run `work` in a process of its own; the signal that killed it, 0 if it ended well."""
+    pid = os.fork()
+    if not pid:
+        try:
+            work(*args)
+            os._exit(0)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+    status = os.waitpid(pid, 0)[1]
+    if os.WIFSIGNALED(status):
+        return os.WTERMSIG(status)
+    assert os.WEXITSTATUS(status) == 0, "a run failed"
+    return 0
+
+
+def armed(folder, name, nth):
+    failpoints.arm(name, nth)
+    run(folder)
+
+
+def counting(folder, out):
+    seen = Counter()
+    real = failpoints.reach
+
+    def count(name):
+        seen[name] += 1
+        real(name)
+
+    for module in list(sys.modules.values()):
+        if getattr(module, "reach", None) is real:
+            module.reach = count
+    run(folder)
+    out.write_text(json.dumps(seen))
+
+
+def matrix(folder, budget):
+    """Kill at every failpoint, at moments spread over all the times it is reached; the kills that happened."""
+    (folder / "calm").mkdir(parents=True)
+    assert fork(counting, folder / "calm", folder / "seen") == 0
+    seen = json.loads((folder / "seen").read_text())
+    expected = json.loads(json.dumps(state_of(folder / "calm", folder)))
+    each = next(n for n in range(1, budget) if sum(min(n, times) for times in seen.values()) >= budget)
+    kills = Counter()
+    for name, times in sorted(seen.items()):
+        moments = min(each, times)
+        for nth in (1 + i * times // moments for i in range(moments)):
+            here = folder / f"{name}-{nth}"
+            here.mkdir()
+            killed = fork(armed, here, name, nth)
+            assert killed == signal.SIGKILL, (name, nth, killed)
+            assert fork(run, here) == 0
+            got = state_of(here, folder)
+            assert got == expected, (name, nth, {k: (got[k], expected[k]) for k in got if got[k] != expected[k]})
+            fork(audit, here)
+            kills[name] += 1
+    return {"kills": sum(kills.values()), "failpoints": len(kills), "at": dict(kills)}
+
+
+def state_of(here, folder):
+    def save():
+        (folder / "state").write_text(json.dumps(state(here)))
+
+    assert fork(save) == 0
+    return json.loads((folder / "state").read_text())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(matrix(Path(sys.argv[1]), int(sys.argv[2]))))

@@ -1,0 +1,39 @@
+import pytest
+from exchange import commit, content, rows
+from toys import embeddings
+
+from fedagg_edge.errors import DataError, RemoteProtocolError
+from fedagg_edge.ledger import log
+
+
+def test_every_digest_names_its_rows(cloud):
+    first = commit(cloud, "a", embeddings("d1", 2), key=1)
+    second = commit(cloud, "a", embeddings("d2", 3), key=2)
+    assert (first.entry, second.entry, cloud.head("a")) == (1, 2, second)
+    assert content(cloud.embeddings("a", first.digest)) == content(embeddings("d1", 2))
+    assert cloud.samples("a", second.digest).digest == second.digest
+    assert log.links(cloud.db) == ["a"]
+
+
+def test_entries_come_in_order_with_payloads_up_to_a_size(cloud):
+    commit(cloud, "a", embeddings("d1", 2), key=1)
+    commit(cloud, "a", embeddings("d1", 50, start=2), key=2)
+    small, large = cloud.entries("a", 0, inline=100)
+    assert (small.payload, large.payload, large.rows) == (rows(embeddings("d1", 2)), None, 50)
+    whole = rows(embeddings("d1", 50, start=2))
+    assert cloud.entry_bytes("a", 2) == whole
+    assert cloud.entry_bytes("a", 2, 10, 20) == whole[10:30]
+    assert [e.number for e in cloud.entries("a", 1)] == [2]
+    assert [e.number for e in cloud.entries("a", 0, limit=1)] == [1]
+    with pytest.raises(DataError, match="got entry 3, expected 1 to 2"):
+        cloud.entry_bytes("a", 3)
+
+
+def test_what_is_no_payload_changes_nothing(cloud):
+    with pytest.raises(RemoteProtocolError, match="expected b'FAE1'"):
+        cloud.append("a", 1, b"rubbish", key=1, by="child")
+    with pytest.raises(ValueError, match="not a valid Kind"):
+        cloud.append("a", 9, b"", key=1, by="child")
+    assert log.links(cloud.db) == []
+    with pytest.raises(DataError, match="the parent leads the own log"):
+        cloud.append("cloud", 1, b"", key=1, by="child")

@@ -1,0 +1,43 @@
+from dataclasses import replace
+
+import pytest
+from exchange import commit, meet
+from toys import embeddings
+
+from fedagg_edge.errors import RemoteProtocolError
+
+
+def test_an_answer_that_does_not_fit_is_refused_and_the_batch_stays(device):
+    key = device.send(embeddings("d1", 2))
+    with pytest.raises(RemoteProtocolError, match="got entry 2, expected 1"):
+        device.set_acknowledged(key, 2, "00" * 32)
+    with pytest.raises(RemoteProtocolError, match="the parent names set 0000"):
+        device.set_acknowledged(key, 1, "00" * 32)
+    assert device.acknowledged().entry == 0
+    assert [batch.key for batch in device.pending()] == [key]
+
+
+def test_entries_that_do_not_fit_are_refused_whole(device, edge):
+    commit(edge, "d1", embeddings("d1", 2), key=1)
+    commit(edge, "d1", embeddings("d1", 2, start=2), key=2)
+    first, second = edge.entries("d1", 0)
+    with pytest.raises(RemoteProtocolError, match="got entry 2, expected 1"):
+        device.follow([second])
+    with pytest.raises(RemoteProtocolError, match="the parent names set 0000"):
+        device.follow([first, replace(second, digest="00" * 32)])
+    with pytest.raises(RemoteProtocolError, match="without its payload"):
+        device.follow([replace(first, payload=None)])
+    assert device.acknowledged().entry == 0
+    device.follow([first, second])
+    device.follow([first])
+    with pytest.raises(RemoteProtocolError, match="this node has"):
+        device.follow([replace(first, digest="00" * 32)])
+
+
+def test_keys_are_never_used_twice(device, edge):
+    keys = []
+    for start in range(3):
+        keys.append(device.send(embeddings("d1", 1, start=start)))
+        meet(device, edge)
+    assert keys == [1, 2, 3]
+    assert device.batch_bytes(1) == b""

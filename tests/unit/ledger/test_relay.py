@@ -1,0 +1,39 @@
+import numpy as np
+from exchange import commit, content, meet
+from toys import embeddings
+
+from fedagg_edge.ledger import relay
+from fedagg_edge.wire.tensors import dump_samples
+from fedagg_edge.records import Embeddings
+
+
+def test_a_sample_goes_up_once_and_is_forgotten_above_with_the_last_child(edge, cloud):
+    commit(edge, "d1", embeddings("x", 3), key=1)
+    commit(edge, "d2", embeddings("x", 3), key=1)
+    meet(edge, cloud)
+    assert len(cloud.samples("edge-a")) == 3
+
+
+def test_a_childs_retention_goes_up(edge, cloud):
+    commit(edge, "d1", embeddings("d1", 3), key=1)
+    edge.append("d1", 2, dump_samples(embeddings("d1", 1).samples), key=2, by="child")
+    meet(edge, cloud)
+    assert content(cloud.embeddings("edge-a")) == content(edge.embeddings("d1"))
+    assert len(edge.samples("d1")) == 2
+
+
+def test_what_a_parent_forgets_is_forgotten_below(device, edge, cloud):
+    device.send(embeddings("d1", 3))
+    meet(device, edge)
+    meet(edge, cloud)
+    cloud.forget("d1")
+    meet(edge, cloud)
+    meet(device, edge)
+    assert [len(x.samples("d1")) for x in (device, edge)] == [0, 0]
+    assert edge.pending() == []
+
+
+def test_rows_of_origins_and_without_labels():
+    both = Embeddings.merge([embeddings("a", 2), embeddings("b", 1)])
+    assert content(relay.of_origins(both, ["b"])) == content(embeddings("b", 1))
+    assert np.array_equal(relay.held_back(both).label_N, [-1, -1, -1])

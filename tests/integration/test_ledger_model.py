@@ -12,9 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from fedagg_edge.errors import Conflict, DataError
 from fedagg_edge.ledger import log
-from fedagg_edge.wire.tensors import OWN, load_embeddings, load_samples
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.records import Embeddings, Knowledge, Link, LogitsFormat, NodeId, PackedLogits, SampleSet, Tier
+from fedagg_edge.wire.tensors import OWN, load_embeddings, load_samples
 
 TIERS = {"d": Tier.DEVICE, "e": Tier.EDGE, "cloud": Tier.CLOUD}
 LINK = Link(NodeId("d"), NodeId("e"))

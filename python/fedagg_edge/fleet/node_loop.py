@@ -125,11 +125,14 @@ class NodeLoop:
             trained=trained,
         )
         self._ended = time.monotonic()
-        while True:
-            if self.before_turn is not None:
-                self.before_turn(bridge)
-                self._hurry()
-            done = self._turn(node, conductor, done)
+        try:
+            while True:
+                if self.before_turn is not None:
+                    self.before_turn(bridge)
+                    self._hurry()
+                done = self._turn(node, conductor, done)
+        finally:
+            signal.close()
 
     def _turn(self, node: Node, conductor: Conductor, done: int) -> int:
         """Take the turn that is due, if any; the last version that was finished."""

@@ -3,8 +3,8 @@ from exchange import commit, content, meet
 from toys import embeddings
 
 from fedagg_edge.ledger import relay
-from fedagg_edge.wire.tensors import dump_samples
 from fedagg_edge.records import Embeddings
+from fedagg_edge.wire.tensors import dump_samples
 
 
 def test_a_sample_goes_up_once_and_is_forgotten_above_with_the_last_child(edge, cloud):

@@ -1,0 +1,125 @@
+import io
+import time
+
+import numpy as np
+import pytest
+from toys import SHAPE, IdentityBridge
+
+from fedagg_edge.errors import LearnerError
+from fedagg_edge.fleet import parts
+from fedagg_edge.fleet.agent import Agent, Intake, open_predictor
+from fedagg_edge.fleet.config import parse_fleet_config
+from fedagg_edge.fleet.logs import Log
+from fedagg_edge.ledger import private
+from fedagg_edge.records import Tier
+
+DEVICE = {
+    "federation": "toy",
+    "node": {"id": "device-000", "state": "state", "model": "mlp"},
+    "parent": {"url": "https://127.0.0.1:1"},
+    "data": {"source": "folder", "options": {"path": "private"}},
+    "poll": 0.001,
+}
+
+
+@pytest.fixture
+def made(tmp_path):
+    """(folder of private data, function that makes an intake with changes to the configuration, its log)."""
+    folder, out, open_ = tmp_path / "private", io.StringIO(), []
+    folder.mkdir()
+
+    def make(**changes):
+        config = parse_fleet_config({**DEVICE, **changes}, Tier.DEVICE, base_dir=tmp_path)
+        ledger = parts.open_ledger(config, Tier.DEVICE)
+        ledger.put("terms", {"classes": 3, "parent": "edge-0"})
+        open_.append(ledger)
+        return Intake(config, ledger, Log(out)), ledger
+
+    yield folder, make, out
+    for ledger in open_:
+        ledger.close()
+
+
+def put(folder, name, labels, value=0.5):
+    np.savez(folder / f"{name}.npz", x=np.full((len(labels), *SHAPE), value, np.float32), y=np.array(labels))
+
+
+def look(intake):
+    time.sleep(0.002)
+    intake.look(IdentityBridge())
+
+
+def test_new_samples_are_encoded_and_put_into_the_outbox_each_once(made):
+    folder, make, _ = made
+    intake, ledger = make()
+    put(folder, "a", [0, 1, 2])
+    look(intake)
+    look(intake)
+    put(folder, "b", [1])
+    look(intake)
+    assert [b.rows for b in ledger.pending()] == [3, 1]
+    samples = intake.samples(IdentityBridge())
+    assert samples.y_N.tolist() == [0, 1, 2, 1]
+    assert samples.samples.counters[0].tolist() == [0, 1, 2, 3]
+
+
+def test_an_agent_that_was_killed_takes_nothing_twice(made):
+    folder, make, _ = made
+    put(folder, "a", [0, 1])
+    intake, _ = make()
+    look(intake)
+    again, ledger = make()
+    look(again)
+    assert [b.rows for b in ledger.pending()] == [2]
+    assert len(again.samples(IdentityBridge())) == 2
+
+
+def test_labels_that_the_federation_does_not_have_are_refused_and_logged_without_content(made):
+    folder, make, out = made
+    intake, ledger = make()
+    put(folder, "a", [0, 7], value=0.125)
+    put(folder, "b", [1])
+    look(intake)
+    assert [b.rows for b in ledger.pending()] == [1]
+    assert "parcel_refused" in out.getvalue()
+    assert "0.125" not in out.getvalue()
+    assert not private.is_taken(ledger.db, "a.npz")
+
+
+def test_a_full_outbox_refuses_new_samples_and_takes_them_later(made):
+    folder, make, out = made
+    intake, ledger = make(outbox={"megabytes": 0.0001})
+    put(folder, "a", [0])
+    put(folder, "b", [1] * 60)
+    look(intake)
+    assert "outbox_full" in out.getvalue()
+    assert [b.rows for b in ledger.pending()] == [1]
+    assert len(intake.samples(IdentityBridge())) == 1
+
+
+def test_retention_lets_the_oldest_go_and_tells_the_ancestors(made):
+    folder, make, _ = made
+    intake, ledger = make(retention={"samples": 2})
+    put(folder, "a", [0, 1, 2])
+    look(intake)
+    assert intake.samples(IdentityBridge()).samples.counters[0].tolist() == [1, 2]
+    put(folder, "b", [1])
+    look(intake)
+    assert intake.samples(IdentityBridge()).y_N.tolist() == [2, 1]
+
+
+def test_predicting_before_the_parent_was_met(tmp_path):
+    config = parse_fleet_config(DEVICE, Tier.DEVICE, base_dir=tmp_path)
+    parts.open_ledger(config, Tier.DEVICE).close()
+    with pytest.raises(LearnerError, match="not connected to its parent yet"):
+        open_predictor(config)
+    with pytest.raises(LearnerError, match="start the agent"):
+        Agent(config).predict(np.zeros((1, *SHAPE), np.float32))
+
+
+def test_what_ends_an_agents_thread_is_kept(tmp_path):
+    agent = Agent(parse_fleet_config(DEVICE, Tier.DEVICE, base_dir=tmp_path))
+    agent.start()
+    agent._thread.join(20)
+    agent.stop()
+    assert "this node has no certificate" in str(agent.error)

@@ -1,0 +1,111 @@
+"""The loop by itself, without a parent; with one it runs in test_up.py."""
+
+import io
+import threading
+import time
+
+import numpy as np
+import pytest
+from toys import embeddings
+
+from fedagg_edge.autoencoder import artefact as autoencoders
+from fedagg_edge.fleet import parts, weights
+from fedagg_edge.fleet.config import parse_fleet_config
+from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.node_loop import NodeLoop, Stopped
+from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.ledger.log import Kind
+from fedagg_edge.records import Link, NodeId, Tier
+from fedagg_edge.wire.tensors import dump_embeddings
+from fedagg_edge.wire.terms import PRESENT
+
+EDGE = NodeId("edge-0")
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    from fedagg_edge.autoencoder.train import train  # noqa: PLC0415
+
+    x_N = np.random.default_rng(0).random((64, 1, 8, 8)).astype(np.float32)
+    return train(x_N, input_low=0.0, input_high=1.0, epochs=1, seed=0, trained_on="noise", embedding_channels=1)
+
+
+@pytest.fixture
+def cloud(tmp_path, autoencoder):
+    """A cloud's loop whose one child has sent samples; the child never answers."""
+    config = parse_fleet_config(
+        {
+            "federation": "toy",
+            "node": {"id": "cloud", "state": "state", "model": "mlp"},
+            "classes": 3,
+            "autoencoder": {"path": "autoencoder.safetensors"},
+            "rounds": {"deadline": 0.2, "quorum": 0.01, "target": 2},
+        },
+        Tier.CLOUD,
+        base_dir=tmp_path,
+    )
+    content = autoencoders.dumps(autoencoder)
+    DiskShelf(config.state / "artefacts").put("autoencoder", content, b"", "m")
+    ledger = parts.open_ledger(config, Tier.CLOUD)
+    ledger.put("terms", {"parent": None, "classes": 3, "mode": "sync", "target": 2, "autoencoder": None})
+    ledger.enrol(EDGE, Tier.EDGE, "1")
+    rows = embeddings("device-000", 12)
+    code = np.zeros((12, autoencoder.embedding_bytes), np.uint8)
+    rows = type(rows)(rows.samples, code, rows.label_N)
+    ledger.append(EDGE, Kind.APPEND, dump_embeddings(rows), key=1, by="child")
+    loop = NodeLoop(config, Tier.CLOUD, ledger, Log(io.StringIO()))
+    yield loop
+    ledger.close()
+
+
+def test_a_child_counts_once_it_has_begun_to_exchange(cloud):
+    assert cloud._children() == ()
+    cloud.ledger.put(PRESENT + EDGE, True)
+    assert cloud._children() == (EDGE,)
+
+
+def test_it_publishes_and_stops_in_the_middle_of_a_wait(cloud):
+    cloud.ledger.put(PRESENT + EDGE, True)
+    link = Link(EDGE, NodeId("cloud"))
+    threading.Timer(20.0, cloud.stop.set).start()
+
+    def stop_when_published():
+        other = parts.open_ledger(cloud.config, Tier.CLOUD)
+        while other.newest(link, NodeId("cloud")) is None and not cloud.stop.is_set():
+            time.sleep(0.02)
+        other.close()
+        cloud.stop.set()
+
+    threading.Thread(target=stop_when_published).start()
+    with pytest.raises(Stopped):
+        cloud.run()
+    assert cloud.ledger.newest(link, NodeId("cloud")).knowledge.version == 0
+    assert weights.newest_version(cloud.checkpoints) is None  # the round was not finished
+
+
+def test_waiting_ends_when_somebody_commits(cloud):
+    other = parts.open_ledger(cloud.config, Tier.CLOUD)
+    threading.Timer(0.2, lambda: None).start()
+    began = time.monotonic()
+
+    def commit():
+        mine = parts.open_ledger(cloud.config, Tier.CLOUD)
+        mine.put("news", 1)
+        mine.close()
+
+    threading.Timer(0.1, commit).start()
+    cloud.wait(30.0)
+    assert time.monotonic() - began < 25
+    other.close()
+    cloud.wake()
+    cloud.wait(30.0)
+    cloud.stop.set()
+    with pytest.raises(Stopped):
+        cloud.wait(30.0)
+
+
+def test_the_target_ends_the_training_and_its_children_will_hear(cloud):
+    assert not cloud._maybe_finish(0)
+    assert cloud.ledger.get("finished") is None
+    assert cloud._maybe_finish(1)
+    assert cloud.ledger.get("finished") is True

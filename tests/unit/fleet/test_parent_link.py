@@ -1,0 +1,83 @@
+import io
+import random
+
+import pytest
+
+from fedagg_edge.fleet import parts
+from fedagg_edge.fleet.config import parse_fleet_config
+from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.parent_link import ParentLink
+from fedagg_edge.fleet.views import ChildView
+from fedagg_edge.records import NodeId, Tier
+from fedagg_edge.wire import child as events
+from fedagg_edge.wire.limits import Limits
+from fedagg_edge.wire.messages import Artefact, Notice, Problem, Welcome
+
+DEVICE = {
+    "federation": "toy",
+    "node": {"id": "device-000", "state": "state", "model": "mlp"},
+    "parent": {"url": "https://127.0.0.1:1"},
+    "data": {"source": "folder", "options": {"path": "private"}},
+}
+
+
+@pytest.fixture
+def link(tmp_path):
+    """A link whose thread was never started: events are handed to it."""
+    config = parse_fleet_config(DEVICE, Tier.DEVICE, base_dir=tmp_path)
+    woken = []
+    made = ParentLink(config, config.parent, Tier.DEVICE, Log(io.StringIO()), lambda: woken.append(1))
+    ledger = parts.open_ledger(config, Tier.DEVICE)
+    made._ledger = ledger
+    made._end = events.ChildEnd(
+        ChildView(ledger), NodeId("device-000"), Tier.DEVICE, "toy", "test", random.Random(0), ready=False
+    )
+    made.woken = woken
+    yield made
+    ledger.close()
+
+
+def welcome(*artefacts, finished=False):
+    return events.Welcomed(
+        Welcome(1, "s", "edge-0", "toy", 10, 1.0, 0, 0, bytes(32), -1, "sync", 7, finished, Limits(), artefacts)
+    )
+
+
+PINNED = Artefact("autoencoder", bytes(range(32)), 9, b"signature", "m")
+
+
+def test_what_the_parent_says_of_the_federation_is_kept(link):
+    link._on_events([welcome(PINNED)])
+    assert link._ledger.get("terms") == {
+        "parent": "edge-0",
+        "classes": 10,
+        "mode": "sync",
+        "target": 7,
+        "autoencoder": PINNED.digest.hex(),
+    }
+    assert link._end._wanted == [PINNED]
+    assert link.woken
+
+
+def test_an_artefact_whose_signature_does_not_hold_is_not_kept(link):
+    link._on_events([events.ArtefactArrived(PINNED, b"nine bytes")])
+    assert link._shelf.listing() == ()
+
+
+def test_the_end_and_notices_are_facts(link):
+    link._on_events([events.Finished(), events.NoticeArrived(Notice(4, "drain", b""))])
+    assert (link._ledger.get("finished"), link._ledger.get("noticed")) == (True, 4)
+    link._on_events([welcome(finished=False)])
+    assert link._ledger.get("finished") is False
+
+
+def test_refusals_are_told_and_do_no_harm(link):
+    link._on_events([events.Refused(403, Problem("role", "no", None))])
+    assert "refused" in link._log._stream.getvalue()
+
+
+def test_opening_lets_the_end_exchange(link):
+    assert not link._end.ready
+    link.open()
+    assert link._end.ready
+    assert link.offline

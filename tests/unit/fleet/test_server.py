@@ -1,0 +1,95 @@
+"""The gateway's parts without a socket; with one they run in test_up.py."""
+
+import hashlib
+import io
+
+import pytest
+
+from fedagg_edge.errors import PermissionDenied
+from fedagg_edge.fleet import parts, server
+from fedagg_edge.fleet.config import parse_fleet_config
+from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.fleet.views import ParentView
+from fedagg_edge.identity import revocation
+from fedagg_edge.identity.facts import Facts, Issuer, IssuerKind
+from fedagg_edge.records import NodeId, Tier
+from fedagg_edge.wire.http import Request
+from fedagg_edge.wire.limits import Limits
+from fedagg_edge.wire.messages import Hello, Problem, Welcome, decode, encode
+from fedagg_edge.wire.state import EMPTY_DIGEST, Peer
+
+
+@pytest.fixture
+def config(tmp_path):
+    return parse_fleet_config(
+        {
+            "federation": "toy",
+            "node": {"id": "cloud", "state": "state", "model": "mlp"},
+            "classes": 10,
+            "autoencoder": {"path": "a"},
+        },
+        Tier.CLOUD,
+        base_dir=tmp_path,
+    )
+
+
+@pytest.fixture
+def view(config):
+    view = ParentView(parts.open_ledger(config, Tier.CLOUD))
+    yield view
+    view.close()
+
+
+def hello(role="edge"):
+    body = Hello(1, 1, "s", "edge-0", role, "toy", ("f32",), 0, 0, bytes.fromhex(EMPTY_DIGEST))
+    return Request("POST", "/v1/hello", encode(body))
+
+
+EDGE = Peer(NodeId("edge-0"), Tier.EDGE, "1")
+
+
+def ask(config, view, peer, request):
+    with view.transaction():
+        return server._Handler(config).handle(view, peer, request, 5.0)
+
+
+def test_a_parent_that_does_not_know_its_terms_yet_asks_for_patience(config, view):
+    answer = ask(config, view, EDGE, hello())
+    assert (answer.status, answer.retry_after) == (503, 1.0)
+
+
+def test_an_edge_that_the_operator_made_is_let_in_and_a_strange_device_is_not(config, view):
+    view.put("terms", {"classes": 10, "mode": "sync", "target": 4})
+    DiskShelf(config.state / "artefacts").put("autoencoder", b"x", b"", "m")
+    welcome = decode(Welcome, ask(config, view, EDGE, hello()).body, Limits())
+    assert (welcome.node, welcome.classes, welcome.target) == ("cloud", 10, 4)
+    assert [a.name for a in welcome.artefacts] == ["autoencoder"]
+    device = Peer(NodeId("edge-0x"), Tier.DEVICE, "2")
+    assert decode(Problem, ask(config, view, device, hello("device")).body, Limits()).code == "unknown"
+
+
+def test_a_token_is_spent_by_the_first_key_that_brings_it(view):
+    digest, key = "d" * 64, hashlib.sha256(b"key").hexdigest()
+    server._spend(view, digest, key)
+    server._spend(view, digest, key)  # its answer was lost
+    with pytest.raises(PermissionDenied, match="it was used already"):
+        server._spend(view, digest, hashlib.sha256(b"other").hexdigest())
+
+
+def test_revoked_peers_are_cut_within_seconds(config, monkeypatch):
+    gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
+    gateway.identity.mkdir(parents=True)
+    facts = Facts(NodeId("edge-0"), Tier.EDGE, "toy", "1", 100.0, 1e10, Issuer(IssuerKind.ROOT, NodeId("toy"), "2"))
+    gateway._facts["1"] = facts
+    assert gateway._is_allowed(EDGE)
+    revocation.save(gateway.identity, revocation.revoke(revocation.Revocations(), 500.0, node=NodeId("edge-0")))
+    assert gateway._is_allowed(EDGE)  # looked at every few seconds only
+    gateway._looked -= 6
+    assert not gateway._is_allowed(EDGE)
+    assert not gateway._is_allowed(Peer(NodeId("nobody"), Tier.DEVICE, "9"))
+
+
+def test_a_stranger_is_told_no_more_than_it_must():
+    answer = server._denied(PermissionDenied("enrolment: no"))
+    assert (answer.status, decode(Problem, answer.body, Limits()).message) == (403, "enrolment: no")

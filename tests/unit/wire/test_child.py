@@ -1,0 +1,295 @@
+"""The child's end against the real parent's end, both on real ledgers; the wire between them loses what it likes."""
+
+import random
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ends import CHILD, PARENT, SMALL, Ends, knowledge
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedagg_edge.records import SampleSet
+from fedagg_edge.wire.child import (
+    _STEPS,
+    EntryCommitted,
+    Finished,
+    Idle,
+    KnowledgeAccepted,
+    KnowledgeArrived,
+    NoticeArrived,
+    Refused,
+    Step,
+    Welcomed,
+)
+from fedagg_edge.wire.http import Request, Response
+from fedagg_edge.wire.limits import Limits
+from fedagg_edge.wire.messages import Behind, Problem, encode
+
+PAGE = Path(__file__).parents[3] / "docs" / "protocol.md"
+FAULTS = ("lost request", "lost answer", "late answer", "twice", "restart")
+
+
+@pytest.fixture
+def ends(tmp_path):
+    made = Ends(tmp_path)
+    yield made
+    made.close()
+
+
+def work(ends):
+    """Something of everything: own batches short and long, entries of the parent, knowledge both ways."""
+    ends.send(2)
+    ends.send(60, start=100)
+    ends.settle()
+    ends.write("d7", 40)
+    ends.send(3, start=400)
+    ends.publish(ends.parent, PARENT, 0)
+    ends.publish(ends.child, CHILD, 0, basis=0)
+
+
+def test_everything_arrives_once(ends):
+    work(ends)
+    ends.settle()
+    ends.check()
+    assert ends.child.embeddings(CHILD).samples.origins == ("d1", "d7")
+    assert len(ends.child.embeddings(CHILD)) == 105
+    kinds = {type(e) for e in ends.events}
+    assert {Welcomed, EntryCommitted, KnowledgeArrived, KnowledgeAccepted} <= kinds
+    assert not [e for e in ends.events if isinstance(e, Refused)]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("every", [2, 3])
+def test_a_fault_at_every_step(ends, fault, every):
+    work(ends)
+    for turn in range(200):
+        if ends.settled():
+            break
+        ends.trip(fault if turn % every else "")
+    ends.settle()
+    ends.check()
+    assert len(ends.child.embeddings(CHILD)) == 105
+
+
+@pytest.mark.parametrize("step", range(14))
+def test_a_restart_after_each_answer(ends, step):
+    work(ends)
+    for _ in range(step):
+        ends.trip()
+    ends.restart()
+    ends.settle()
+    ends.check()
+
+
+action = st.sampled_from(("send", "send long", "write", "forget", "above", "below", "trip", "trip", "trip", *FAULTS))
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.lists(action, min_size=10, max_size=45))
+def test_any_schedule_of_faults(actions):
+    with tempfile.TemporaryDirectory() as folder:
+        ends = Ends(Path(folder))
+        try:
+            own = foreign = version = 0
+            for what in actions:
+                if what.startswith("send"):
+                    count = 50 if what == "send long" else 2
+                    ends.send(count, start=own)
+                    own += count
+                elif what == "write":
+                    ends.write("d7", 3, start=foreign)
+                    foreign += 3
+                elif what == "forget":
+                    ends.parent.forget("d7")
+                elif what == "above" and ends.child.acknowledged().entry:
+                    ends.publish(ends.parent, PARENT, version := version + 1)
+                elif what == "below" and ends.child.acknowledged().entry:
+                    ends.publish(ends.child, CHILD, version := version + 1)
+                elif what == "trip" or what in FAULTS:
+                    ends.trip("" if what == "trip" else what)
+            ends.settle()
+            if ends.parent.head(CHILD).entry:
+                ends.check()
+                assert sum(len(ends.child.embeddings(CHILD).only(ids)) for ids in own_ids(ends)) == own
+        finally:
+            ends.close()
+
+
+def own_ids(ends):
+    samples = ends.child.embeddings(CHILD).samples
+    return [SampleSet.of(o, c) for o, c in zip(samples.origins, samples.counters, strict=True) if o == CHILD]
+
+
+def test_rows_forgotten_before_the_answer_came(ends):
+    ends.send(5)
+    ends.trip()
+    ends.trip("lost answer")
+    ends.parent.forget(CHILD)
+    ends.settle()
+    assert ends.child.acknowledged() == ends.parent.head(CHILD)
+    assert len(ends.child.samples(CHILD)) == 0
+    assert not [e for e in ends.events if isinstance(e, Refused)]
+
+
+def test_a_child_that_lost_its_ledger_gets_its_rows_back(ends, tmp_path):
+    ends.send(5)
+    ends.settle()
+    ends.child.close()
+    ends.child = _fresh(ends, tmp_path)
+    ends.restart()
+    ends.settle()
+    ends.check()
+
+
+def _fresh(ends, tmp_path):
+    (tmp_path / "again").mkdir()
+    return ends._open(tmp_path / "again", CHILD, ends.peer.role)
+
+
+def test_another_layout_of_chunks_than_the_default(tmp_path):
+    # larger chunks and messages than this version's own defaults: both ends must cut alike
+    ends = Ends(tmp_path, Limits(message=1 << 20, inline=16, chunk=2 << 20))
+    try:
+        work(ends)
+        ends.settle()
+        ends.check()
+        assert ends.below.limits.chunk == 2 << 20
+    finally:
+        ends.close()
+
+
+def test_knowledge_replaced_while_it_was_fetched(ends):
+    ends.send(60)
+    ends.settle()
+    ends.publish(ends.parent, PARENT, 1)
+    while not isinstance(answer := ends.trip(), Idle) and ends.below._download is None:
+        pass
+    assert answer.status == 200
+    ends.trip()
+    ends.publish(ends.parent, PARENT, 2)
+    ends.settle()
+    ends.check()
+    assert not [e for e in ends.events if isinstance(e, Refused)]
+
+
+def test_knowledge_that_does_not_fit_is_given_up_and_the_next_one_goes(ends):
+    ends.send(4)
+    ends.settle()
+    ends.child.put_knowledge(knowledge(CHILD, 0, "ab" * 32, 4), -1)
+    while not [e for e in ends.events if isinstance(e, Refused)]:
+        ends.trip()
+    assert ends.events[-1].problem.code == "unknown_digest"
+    assert ends.below.step is not Step.REFUSED
+    ends.publish(ends.child, CHILD, 1)
+    ends.settle()
+    ends.check()
+
+
+def test_notices_and_the_end(ends):
+    ends.trip()
+    ends.parent.notify(CHILD, "renew", b"\xc0")
+    ends.trip()
+    assert [e.notice.kind for e in ends.events if isinstance(e, NoticeArrived)] == ["renew"]
+    ends.child.put("noticed", 1)
+    ends.parent.put("finished", True)
+    for _ in range(4):
+        ends.trip()
+    assert sum(isinstance(e, Finished) for e in ends.events) == 1
+    assert sum(isinstance(e, NoticeArrived) for e in ends.events) == 1
+
+
+def test_a_draining_parent_is_asked_later(ends):
+    ends.trip()
+    ends.parent.put("draining", 7.0)
+    ends.send(1)
+    begun = ends.now
+    ends.trip()
+    assert isinstance(idle := ends.below.next(ends.now), Idle)
+    assert begun + 7.0 <= idle.until <= begun + 8.0
+    ends.parent.put("draining", None)
+    ends.settle()
+    ends.check()
+
+
+def test_waits_double_up_to_a_minute_whether_no_answer_came_or_an_unreadable_one(ends):
+    for garbage in (False, True):
+        ends.restart()
+        ends.below.rng = random.Random(3)
+        longest = 0.0
+        for _ in range(40):
+            request = ends.below.next(ends.now)
+            if garbage:
+                (refused,) = ends.below.receive(request, Response(200, b"\xc1"), ends.now)
+                assert refused.problem.code == "malformed"
+            else:
+                ends.below.failed(request, ends.now)
+            idle = ends.below.next(ends.now)
+            assert idle.until - ends.now <= 60.0
+            longest = max(longest, idle.until - ends.now)
+            ends.now = idle.until
+        assert longest > 30.0
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 426])
+def test_a_refusal_waits_and_says_hello_again(ends, status):
+    request = ends.below.next(ends.now)
+    body = encode(Problem("revoked", "no", None))
+    assert ends.below.receive(request, Response(status, body), ends.now) == (
+        Refused(status, Problem("revoked", "no", None)),
+    )
+    assert ends.below.step is Step.REFUSED
+    idle = ends.below.next(ends.now)
+    assert isinstance(idle, Idle)
+    assert idle.until >= ends.now + 15.0
+    assert ends.below.next(idle.until).path == "/v1/hello"
+
+
+def test_what_is_no_answer_changes_nothing(ends):
+    ends.send(1)
+    ends.trip()
+    request = ends.below.next(ends.now)
+    before = ends.child.pending()
+    for answer in (Response(302), Response(200, b""), Response(409, encode(Behind(1, ())))):
+        (refused,) = ends.below.receive(request, answer, ends.now)
+        assert refused.problem.code == "malformed"
+        assert ends.child.pending() == before
+        ends.below._wake, ends.below.step = 0.0, Step.SYNC
+        request = ends.below.next(ends.now)
+        assert isinstance(request, Request)
+    ends.settle()
+    ends.check()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.binary(max_size=300), st.sampled_from((200, 204, 301, 400, 404, 409, 413, 429, 500, 503)), st.integers(0, 5))
+def test_no_answer_whatever_breaks_the_end(body, status, trips):
+    with tempfile.TemporaryDirectory() as folder:
+        ends = Ends(Path(folder), SMALL)
+        try:
+            ends.send(30)
+            for _ in range(trips):
+                ends.trip()
+            request = ends.below.next(ends.now)
+            if isinstance(request, Request):
+                ends.below.receive(request, Response(status, body), ends.now)
+            ends.settle()
+            ends.check()
+        finally:
+            ends.close()
+
+
+def test_samples_that_were_let_go_while_they_waited(ends):
+    ends.send(5)
+    ends.child.retire(SampleSet.of(CHILD, np.array([0, 1], np.uint64)))
+    ends.settle()
+    assert not [e for e in ends.events if isinstance(e, Refused)]
+    assert ends.child.acknowledged() == ends.parent.head(CHILD)
+
+
+def test_the_page_draws_the_same_steps():
+    rows = re.findall(r"^\| `(\w+)` \| ((?:`\w+`(?:, )?)+) \|", PAGE.read_text(), re.MULTILINE)
+    drawn = {a: set(re.findall(r"\w+", b)) for a, b in rows if a in set(Step)}
+    assert drawn == {str(a): {str(b) for b in bs} for a, bs in _STEPS.items()}

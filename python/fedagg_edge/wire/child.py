@@ -445,7 +445,9 @@ class ChildEnd:
                 events.append(EntryCommitted(entry.key, entry.number))
                 continue
             if entry.payload.chunks:
-                self._fetch(Download(f"/v1/entries/{entry.number}", entry.payload, entry, self.limits, self.limits.entry_bytes))
+                self._fetch(
+                    Download(f"/v1/entries/{entry.number}", entry.payload, entry, self.limits, self.limits.entry_bytes)
+                )
                 break
             events += self._follow(entry, entry.payload.inline)
         return events

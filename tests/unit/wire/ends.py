@@ -11,13 +11,13 @@ from toys import embeddings
 
 from fedagg_edge.fleet.views import ChildView, ParentView
 from fedagg_edge.ledger.ledger import Ledger, Options
-from fedagg_edge.records import Knowledge, Link, LogitsFormat, NodeId, PackedLogits, Tier
+from fedagg_edge.records import Knowledge, Link, LogitsFormat, NodeId, PackedLogits, SampleSet, Tier
 from fedagg_edge.wire.child import ChildEnd, Idle
 from fedagg_edge.wire.http import Response
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.parent import Later, ParentEnd
 from fedagg_edge.wire.state import Peer
-from fedagg_edge.wire.tensors import dump_embeddings
+from fedagg_edge.wire.tensors import dump_embeddings, dump_samples
 from fedagg_edge.wire.terms import Terms
 
 CLASSES = 3
@@ -114,6 +114,13 @@ class Ends:
         """The parent writes an entry, as when a device moved here."""
         self.parent.append(CHILD, 1, dump_embeddings(embeddings(origin, count, start=start)), key=None, by="parent")
 
+    def forget(self, origin: str) -> None:
+        """The parent writes that all of an origin's samples are gone."""
+        known = self.parent.samples(CHILD)
+        mine = [SampleSet.of(o, c) for o, c in zip(known.origins, known.counters, strict=True) if o == origin]
+        for samples in mine:
+            self.parent.append(CHILD, 2, dump_samples(samples), key=None, by="parent")
+
     def publish(self, at: Ledger, publisher: NodeId, version: int, basis: int = -1) -> None:
         """Knowledge about the newest set that both ends know."""
         head = self.child.acknowledged()
@@ -123,6 +130,8 @@ class Ends:
     def check(self) -> None:
         """Nothing lost, nothing doubled, both ends agree."""
         assert self.settled()
+        if not self.parent.head(CHILD).entry:
+            return
         ours, theirs = self.child.embeddings(CHILD), self.parent.embeddings(CHILD)
         assert ours.samples.digest == theirs.samples.digest == self.parent.head(CHILD).digest
         np.testing.assert_array_equal(ours.code_NB, theirs.code_NB)

@@ -1,0 +1,57 @@
+import math
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedagg_edge.errors import LocalProtocolError, RemoteProtocolError
+from fedagg_edge.wire import messages as m
+from fedagg_edge.wire.limits import Limits
+from fedagg_edge.wire.refusal import Refusal
+
+KINDS = [m.Hello, m.Welcome, m.Append, m.Behind, m.Exchange, m.Exchanged, m.Missing, m.Problem, m.Enrol, m.Versions]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(KINDS), st.binary(max_size=200))
+def test_malformed_bytes_raise_one_error_only(kind, body):
+    try:
+        m.decode(kind, body, Limits())
+    except RemoteProtocolError as error:
+        assert str(error).startswith(kind.__name__.lower())
+
+
+tree = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.binary() | st.text(),
+    lambda inner: st.lists(inner, max_size=12),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(KINDS), tree)
+def test_values_of_other_shapes_raise_one_error_only(kind, value):
+    try:
+        m.decode(kind, msgspec.msgpack.encode(value), Limits())
+    except RemoteProtocolError as error:
+        assert "got" in str(error)
+
+
+def test_numbers_that_are_none_and_numbers_that_do_not_fit():
+    body = m.encode(m.Exchange(-1, 0, 0, math.nan, 0))
+    with pytest.raises(RemoteProtocolError, match="exchange.wait: got nan"):
+        m.decode(m.Exchange, body, Limits())
+    with pytest.raises(LocalProtocolError, match="left"):
+        m.encode(m.Left(2**70))
+
+
+def test_a_long_body_is_not_read():
+    with pytest.raises(Refusal, match="hello message: got 131073 bytes"):
+        m.decode(m.Hello, bytes(131_073), Limits())
+
+
+def test_deep_nesting_and_claimed_lengths():
+    for body in (b"\x91" * 50_000, b"\xdd\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\x91\xdd\xff\xff\xff\xff"):
+        with pytest.raises(RemoteProtocolError):
+            m.decode(m.Missing, body, Limits())

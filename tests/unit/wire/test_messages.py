@@ -15,7 +15,7 @@ KINDS = [k for n in m.__all__ if isinstance(k := getattr(m, n), type) and issubc
 def test_the_page_lists_the_fields_in_their_order(kind):
     block = re.search(rf"^    {kind.__name__}: (.*(?:\n        .*)*)", PAGE.read_text(), re.MULTILINE)
     assert block is not None
-    assert [f.split()[0] for f in block[1].split(", ")] == list(kind.__struct_fields__)
+    assert [f.split()[0] for f in re.split(r",\s+", block[1])] == list(kind.__struct_fields__)
 
 
 def test_nothing_may_be_left_out_or_stand_beside():

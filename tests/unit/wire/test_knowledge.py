@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+from ends import CHILD, LINK, SMALL, knowledge
+
+from fedagg_edge.errors import RemoteProtocolError
+from fedagg_edge.ledger.knowledge import Stored
+from fedagg_edge.records import LogitsFormat, PackedLogits
+from fedagg_edge.wire.knowledge import check_finite, knowledge_of, same_content, wire_knowledge
+from fedagg_edge.wire.refusal import Refusal
+from fedagg_edge.wire.tensors import dump_logits
+
+
+@pytest.mark.parametrize("rows", [0, 3, 100])
+def test_knowledge_comes_back_from_its_message(rows):
+    known = knowledge(CHILD, 4, "ab" * 32, rows)
+    given = wire_knowledge(Stored(known, 2, 0.0), SMALL)
+    assert bool(given.payload.chunks) == (rows * 12 > SMALL.inline)
+    back = knowledge_of(given, dump_logits(known.logits), "f", LINK, CHILD)
+    assert same_content(given, Stored(back, 2, 9.0))
+    assert not same_content(given, Stored(back, 3, 9.0))
+    with pytest.raises(RemoteProtocolError, match="logits: got"):
+        knowledge_of(given, dump_logits(known.logits) + b"x", "f", LINK, CHILD)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_logits_that_would_spoil_every_average(wrong):
+    with pytest.raises(Refusal, match="not finite") as caught:
+        check_finite(PackedLogits(LogitsFormat.F32, np.array([[0.0, wrong]], np.float32)))
+    assert (caught.value.status, caught.value.code) == (422, "unfit")
+    with pytest.raises(Refusal, match="scales"):
+        check_finite(PackedLogits(LogitsFormat.INT8, np.zeros((1, 2), np.int8), np.array([wrong], np.float32)))
+    with pytest.raises(Refusal, match="scales"):
+        check_finite(PackedLogits(LogitsFormat.INT8, np.zeros((1, 2), np.int8), np.array([-1], np.float32)))

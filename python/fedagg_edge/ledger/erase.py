@@ -52,7 +52,8 @@ def erase_waiting(db: Database, gone: SampleSet) -> int:
     for key, stored in db.all("SELECT key, payload FROM outbox WHERE kind = ?", (int(Kind.APPEND),)):
         new = _reduced(db, stored, gone)
         if new is not None:
-            db.execute("UPDATE outbox SET payload = ? WHERE key = ?", (new[0], key))
+            left = len(load_embeddings(payloads.read(db, new[0]), OWN))  # the parent counts the rows that come
+            db.execute("UPDATE outbox SET payload = ?, rows = ? WHERE key = ?", (new[0], left, key))
             freed += payloads.drop_unused(db, stored)
     return freed
 

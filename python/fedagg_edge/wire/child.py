@@ -1,7 +1,7 @@
 """The child's end of a link: says what to send next, and takes what came back. No socket, file or clock.
 
-A request may be lost, sent twice, answered late or not at all: everything it does is repeatable, and what must survive
-a restart is in the state, never here. The order is always the same:
+A request may be lost, sent twice, answered late or not at all: everything it does is repeatable, and what must survive a
+restart is in the state, never here. The order is always the same:
 
     hello     -> who are you, where does my log end at yours
     sync      -> fetch the entries that this end lacks, then append the own batches, one at a time
@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from fedagg_edge.errors import RemoteProtocolError
-from fedagg_edge.records import Link, LogitsFormat, NodeId, Tier
+from fedagg_edge.errors import DataError, RemoteProtocolError
+from fedagg_edge.records import Link, LogitsFormat, NodeId, Tier, node_id
 from fedagg_edge.wire.child_state import Batch, ChildState, TakenEntry
 from fedagg_edge.wire.chunks import digest_of, payload_of
 from fedagg_edge.wire.http import Request, Response
@@ -220,8 +220,10 @@ class ChildEnd:
         if self._download is None and self._wanted:
             self._download = ArtefactDownload(self._wanted[0], self.limits.chunk, _LARGEST_ARTEFACT)
         if self._download is not None:
+            self._back_to_sync()
             return self._send(Request("GET", self._download.path))
         if batch := self._next_batch():
+            self._back_to_sync()
             return self._offer(batch)
         if self.step is Step.SYNC:
             self._go(Step.EXCHANGE)
@@ -232,9 +234,19 @@ class ChildEnd:
         if request is not self._sent:
             return
         self._sent = None
+        self._back_off(now)
+        if self.step in (Step.SYNC, Step.EXCHANGE):
+            self._go(Step.HELLO)  # whoever answers next may be another process, with other limits
+
+    def _back_off(self, now: float, least: float = 0.0) -> None:
+        """Wait for `least` seconds and a random part of a window that doubles."""
         window = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)
-        self._wake = now + window * self.rng.random()
+        self._wake = now + least + window * self.rng.random()
+
+    def _back_to_sync(self) -> None:
+        if self.step is Step.EXCHANGE:
+            self._go(Step.SYNC)
 
     def _hello(self) -> Hello:
         last = self.state.acknowledged()
@@ -354,17 +366,21 @@ class ChildEnd:
         try:
             with self.state.transaction():
                 events = self._take(request, about, response, now)
-        except RemoteProtocolError as error:
+        except (RemoteProtocolError, DataError) as error:
             self._sent = request
             self.failed(request, now)
             self._download = None
             return (Refused(0, Problem("malformed", str(error)[:1024], None)),)
+        if response.status < 400:
+            self._failures = 0
         return events
 
     def _take(self, request: Request, about: object, response: Response, now: float) -> tuple[Event, ...]:
         if response.status >= 400:
-            return self._refused(about, response, now)
-        self._failures, self._wake = 0, 0.0
+            return self._refused(request, about, response, now)
+        if response.status not in (200, 204):
+            raise RemoteProtocolError(f"{request.method} {request.path}: got status {response.status}, expected 200")
+        self._wake = 0.0
         if self._download is not None and request.method == "GET":
             return self._piece(response.body)
         match about:
@@ -383,8 +399,10 @@ class ChildEnd:
     def _welcomed(self, welcome: Welcome) -> tuple[Event, ...]:
         if welcome.federation != self.federation:
             raise RemoteProtocolError(f"welcome.federation: got {welcome.federation!r}, expected {self.federation!r}")
-        self.limits = Limits().narrowed(welcome.limits)
-        self.parent = NodeId(welcome.node)
+        limits, parent = Limits().narrowed(welcome.limits), node_id(welcome.node)
+        for artefact in welcome.artefacts:
+            ArtefactDownload(artefact, limits.chunk, _LARGEST_ARTEFACT)
+        self.limits, self.parent = limits, parent
         self._given = welcome.version
         self._go(Step.SYNC)
         finished = (Finished(),) if welcome.finished and not self._known_finished else ()
@@ -422,12 +440,14 @@ class ChildEnd:
             last = self.state.acknowledged().entry
             if entry.number <= last:
                 continue
-            if entry.key >= 0:  # an own batch whose answer was lost
+            if entry.key >= 0 and self.state.batch_bytes(entry.key):  # an own batch whose answer was lost
                 self.state.set_acknowledged(entry.key, entry.number, entry.digest.hex())
                 events.append(EntryCommitted(entry.key, entry.number))
                 continue
             if entry.payload.chunks:
-                self._fetch(self._download_of(f"/v1/entries/{entry.number}", entry))
+                self._fetch(
+                    Download(f"/v1/entries/{entry.number}", entry.payload, entry, self.limits, self.limits.entry_bytes)
+                )
                 break
             events += self._follow(entry, entry.payload.inline)
         return events
@@ -440,7 +460,8 @@ class ChildEnd:
 
     def _knowledge(self, given: WireKnowledge) -> list[Event]:
         if given.payload.chunks:
-            self._fetch(self._download_of(f"/v1/knowledge/{given.version}", given))
+            base = f"/v1/knowledge/{given.version}"
+            self._fetch(Download(base, given.payload, given, self.limits, self.limits.staged))
             return []
         return self._keep(given, given.payload.inline)
 
@@ -450,10 +471,6 @@ class ChildEnd:
         knowledge = knowledge_of(given, data, self.federation, self._link(), self.parent)
         self.state.put_knowledge(knowledge, given.basis)
         return [KnowledgeArrived(given.version)]
-
-    def _download_of(self, base: str, subject: Entry | WireKnowledge) -> Download:
-        most = self.limits.entry_bytes if isinstance(subject, Entry) else self.limits.staged
-        return Download(base, subject.payload, subject, most, self.limits)
 
     def _fetch(self, download: Download) -> None:
         if self._download is None:
@@ -470,31 +487,48 @@ class ChildEnd:
             return (ArtefactArrived(subject, data),)
         return tuple(self._follow(subject, data) if isinstance(subject, Entry) else self._keep(subject, data))
 
-    def _refused(self, about: object, response: Response, now: float) -> tuple[Event, ...]:
-        self._download = None
+    def _refused(self, request: Request, about: object, response: Response, now: float) -> tuple[Event, ...]:
+        download, self._download = self._download, None
         if isinstance(about, Append) and response.status == 409:
             try:
                 behind = decode(Behind, response.body, self.limits)
             except RemoteProtocolError:
                 pass
             else:
-                self._failures = 0
-                return tuple(self._entries(behind.entries))
+                return self._caught_up(behind)
         problem = of_response(response, self.limits)
         if problem.code == "missing":  # swept in between: ask again which
             self._needed = None
+            self._back_off(now)
             return ()
+        if download is not None and request.method == "GET" and problem.code == "not_found":
+            return self._gone(download, response.status, problem, now)
         if isinstance(about, Exchange) and about.knowledge is not None and problem.code in _KNOWLEDGE_CODES:
             self._unfit = about.knowledge.version
             return (Refused(response.status, problem),)
         if problem.retry_after is not None or response.status >= 500 or response.status == 429:
-            self._failures = min(self._failures + 1, 16)
-            window = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**self._failures)
-            self._wake = now + (problem.retry_after or 0.0) + window * self.rng.random()
+            self._back_off(now, problem.retry_after or 0.0)
             return ()
         self._wake = now + _REFUSED_WAIT.get(response.status, _LONGEST_WAIT) * (0.5 + self.rng.random())
         self.step = Step.REFUSED
         return (Refused(response.status, problem),)
+
+    def _caught_up(self, behind: Behind) -> tuple[Event, ...]:
+        events = self._entries(behind.entries)
+        if not events and self._download is None:
+            raise RemoteProtocolError(f"behind: got {len(behind.entries)} entries, none of which this end lacks")
+        self._failures = 0
+        return tuple(events)
+
+    def _gone(
+        self, download: Download | ArtefactDownload, status: int, problem: Problem, now: float
+    ) -> tuple[Event, ...]:
+        """What was being fetched is there no more: newer knowledge took its place, which the next exchange tells."""
+        self._back_off(now)
+        if isinstance(download, Download):
+            return ()
+        self._wanted.remove(download.subject)
+        return (Refused(status, problem),)
 
 
 _KNOWLEDGE_CODES = ("unfit", "unknown_digest", "conflict", "too_large")

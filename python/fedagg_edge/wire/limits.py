@@ -47,8 +47,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_
         return self.message + self.inline
 
     def narrowed(self, other: Limits) -> Limits:
-        """The smaller of each of both ends' limits: what a child keeps to."""
-        return Limits(**{name: min(getattr(self, name), getattr(other, name)) for name in self.__struct_fields__})
+        """What a child keeps to: the smaller of each limit, and the parent's (`other`) layout of messages and chunks.
+
+        Both ends must cut payloads alike; their types bound message, inline and chunk to 16 MiB each.
+        """
+        smaller = {name: min(getattr(self, name), getattr(other, name)) for name in self.__struct_fields__}
+        return Limits(**{**smaller, "message": other.message, "inline": other.inline, "chunk": other.chunk})
 
 
 def check(field: str, got: int, limit: int, unit: str = "bytes") -> None:

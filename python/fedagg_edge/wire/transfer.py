@@ -14,7 +14,7 @@ __all__ = ["ArtefactDownload", "Download"]
 
 @dataclass(slots=True)
 class Download:
-    """`base`: the path of the whole; a chunk's is below it. `most`: bytes that this end takes for it.
+    """`base`: the path of the whole; a chunk's is below it. `limits`: the link's. `most`: bytes that this end takes for it.
 
     Raises RemoteProtocolError for a payload over `most` or whose parts do not add up, before anything is fetched.
     """
@@ -22,8 +22,8 @@ class Download:
     base: str
     payload: Payload
     subject: Entry | WireKnowledge
-    most: int
     limits: Limits
+    most: int
     _parts: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -1,38 +1,40 @@
+import hashlib
+
 import pytest
 
 from fedagg_edge.errors import ArtefactError
 from fedagg_edge.fleet.shelf import DiskShelf
 
 
-def test_what_was_put_is_listed_and_read_in_parts(tmp_path):
+def test_what_is_put_is_found_and_read_in_parts(tmp_path):
     shelf = DiskShelf(tmp_path / "shelf")
     assert shelf.listing() == ()
-    artefact = shelf.put("autoencoder", b"0123456789", b"signature", "application/x")
-    assert DiskShelf(tmp_path / "shelf").listing() == (artefact,)
-    assert shelf.find("autoencoder") == artefact
+    assert shelf.find("model") is None
+    artefact = shelf.put("model", b"0123456789", b"signature", "x")
+    assert DiskShelf(tmp_path / "shelf").find("model") == artefact
     assert shelf.content(artefact) == b"0123456789"
     assert [shelf.read(artefact.digest, at, 4) for at in (0, 4, 8, 12)] == [b"0123", b"4567", b"89", None]
+    assert shelf.read(bytes(32), 0, 4) is None
 
 
-def test_a_newer_one_takes_the_name_and_the_older_can_still_be_fetched_by_nobody(tmp_path):
+def test_a_newer_one_takes_the_name(tmp_path):
     shelf = DiskShelf(tmp_path)
-    old = shelf.put("model", b"old", b"", "m")
-    new = shelf.put("model", b"new", b"", "m")
-    assert shelf.listing() == (new,)
-    assert shelf.read(old.digest, 0, 3) is None
-
-
-def test_a_digest_is_no_path(tmp_path):
-    (tmp_path / "secret").write_bytes(b"secret")
-    assert DiskShelf(tmp_path).read(b"../secret".ljust(32), 0, 6) is None
+    old, other = shelf.put("model", b"old", b"", "x"), shelf.put("codec", b"codec", b"", "x")
+    new = shelf.put("model", b"new", b"", "x")
+    assert set(shelf.listing()) == {new, other}
+    assert shelf.content(old) == b"old"  # for those who have begun
 
 
 def test_damage_is_told(tmp_path):
     shelf = DiskShelf(tmp_path)
-    artefact = shelf.put("model", b"whole", b"", "m")
-    (tmp_path / artefact.digest.hex()).write_bytes(b"torn")
-    with pytest.raises(ArtefactError, match="artefact 'model': damaged on disk"):
+    artefact = shelf.put("model", b"content", b"", "x")
+    (tmp_path / hashlib.sha256(b"content").hexdigest()).write_bytes(b"Content")
+    with pytest.raises(ArtefactError, match="damaged on disk"):
         shelf.content(artefact)
+    (tmp_path / artefact.digest.hex()).unlink()
+    with pytest.raises(ArtefactError, match="No such file"):
+        shelf.content(artefact)
+    assert shelf.read(artefact.digest, 0, 4) is None
     (tmp_path / "index.msgpack").write_bytes(b"\xc1")
     with pytest.raises(ArtefactError, match="damaged"):
         shelf.listing()

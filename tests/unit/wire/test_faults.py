@@ -1,34 +1,19 @@
-import msgspec
-import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fedagg_edge.errors import RemoteProtocolError
-from fedagg_edge.wire.limits import Limits
-from fedagg_edge.wire.messages import Append, Hello, decode
+from fedagg_edge.wire.faults import peek
 
 
-def message(**changes):
-    fields = {"key": 1, "after": 0, "kind": 1, "rows": 2, "digest": bytes(32)}
-    fields |= {"payload": (0, bytes(32), b"", ()), "fence": 0} | changes
-    return msgspec.msgpack.encode(tuple(fields.values()))
+@given(st.binary(max_size=60), st.lists(st.integers(0, 5), max_size=6))
+def test_peek_reads_any_bytes(body, indices):
+    assert isinstance(peek(body, indices), str)
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"key": "x"}, ["append.key"]),
-        ({"kind": 3}, ["append.kind"]),
-        ({"rows": -1}, ["append.rows"]),
-        ({"digest": b"short"}, ["append.digest"]),
-        ({"payload": (0, bytes(31), b"", ())}, ["append.payload"]),
-    ],
-)
-def test_the_field_is_named(changes, words):
-    with pytest.raises(RemoteProtocolError) as caught:
-        decode(Append, message(**changes), Limits())
-    assert all(word in str(caught.value) for word in words), str(caught.value)
-
-
-def test_a_whole_message_that_is_none():
-    for body in (b"", b"\xc1", msgspec.msgpack.encode({"a": 1}), msgspec.msgpack.encode([])):
-        with pytest.raises(RemoteProtocolError, match="hello"):
-            decode(Hello, body, Limits())
+def test_peek_shows_numbers_and_lengths_never_content():
+    body = b"\x93\xff\xa6secret\x92\x01\xc4\x02ab"
+    assert peek(body, [0]) == "-1"
+    assert peek(body, [1]) == "6 bytes of text"
+    assert peek(body, [2]) == "an array of 2"
+    assert peek(body, [2, 1]) == "2 bytes"
+    assert peek(body, [3]) == "nothing"
+    assert peek(b"\x92\xdc", [1]) == "what ends too early"

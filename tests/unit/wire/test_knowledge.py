@@ -1,36 +1,33 @@
 import numpy as np
 import pytest
-from pairs import DEVICE, EDGE, LINK, Pair
+from ends import CHILD, LINK, SMALL, knowledge
 
+from fedagg_edge.errors import RemoteProtocolError
+from fedagg_edge.ledger.knowledge import Stored
 from fedagg_edge.records import LogitsFormat, PackedLogits
 from fedagg_edge.wire.knowledge import check_finite, knowledge_of, same_content, wire_knowledge
-from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.refusal import Refusal
+from fedagg_edge.wire.tensors import dump_logits
 
 
-@pytest.fixture
-def stored(tmp_path):
-    pair = Pair(tmp_path)
-    pair.send(4, 0)
-    pair.settle()
-    pair.publish(pair.parent, EDGE, 3, basis=2)
-    yield pair.parent.newest(LINK, EDGE)
-    pair.close()
+@pytest.mark.parametrize("rows", [0, 3, 100])
+def test_knowledge_comes_back_from_its_message(rows):
+    known = knowledge(CHILD, 4, "ab" * 32, rows)
+    given = wire_knowledge(Stored(known, 2, 0.0), SMALL)
+    assert bool(given.payload.chunks) == (rows * 12 > SMALL.inline)
+    back = knowledge_of(given, dump_logits(known.logits), "f", LINK, CHILD)
+    assert same_content(given, Stored(back, 2, 9.0))
+    assert not same_content(given, Stored(back, 3, 9.0))
+    with pytest.raises(RemoteProtocolError, match="logits: got"):
+        knowledge_of(given, dump_logits(known.logits) + b"x", "f", LINK, CHILD)
 
 
-def test_a_record_and_its_message(stored):
-    message = wire_knowledge(stored, Limits())
-    back = knowledge_of(message, message.payload.inline, "toy", LINK, EDGE)
-    assert (back.version, back.digest, message.basis) == (3, stored.knowledge.digest, 2)
-    np.testing.assert_array_equal(back.logits.value_NC, stored.knowledge.logits.value_NC)
-    assert same_content(message, stored)
-    assert back.link.child == DEVICE
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_logits_that_would_spoil_every_average(value):
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_logits_that_would_spoil_every_average(wrong):
     with pytest.raises(Refusal, match="not finite") as caught:
-        check_finite(PackedLogits(LogitsFormat.F32, np.array([[0, value]], np.float32)))
-    assert caught.value.status == 422
-    with pytest.raises(Refusal, match="row scales"):
-        check_finite(PackedLogits(LogitsFormat.INT8, np.zeros((1, 2), np.int8), np.array([value], np.float32)))
+        check_finite(PackedLogits(LogitsFormat.F32, np.array([[0.0, wrong]], np.float32)))
+    assert (caught.value.status, caught.value.code) == (422, "unfit")
+    with pytest.raises(Refusal, match="scales"):
+        check_finite(PackedLogits(LogitsFormat.INT8, np.zeros((1, 2), np.int8), np.array([wrong], np.float32)))
+    with pytest.raises(Refusal, match="scales"):
+        check_finite(PackedLogits(LogitsFormat.INT8, np.zeros((1, 2), np.int8), np.array([-1], np.float32)))

@@ -1,20 +1,21 @@
-from pairs import Pair
+import inspect
 
+import pytest
+
+from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.views import ParentView
 from fedagg_edge.records import SampleSet
-from fedagg_edge.wire import state
+from fedagg_edge.wire.state import EMPTY_DIGEST, ParentLedger, Shelf
 
 
-def test_the_ledger_is_what_a_parents_end_asks_for(tmp_path):
-    pair = Pair(tmp_path)
-    view = ParentView(pair.parent)
-    wanted = [name for name in vars(state.ParentLedger) if not name.startswith("_")]
-    assert len(wanted) > 10
-    assert [name for name in wanted if not callable(getattr(view, name, None))] == []
-    pair.close()
+@pytest.mark.parametrize(("protocol", "kind"), [(ParentLedger, ParentView), (Shelf, DiskShelf)])
+def test_what_is_on_disk_fits_the_protocol(protocol, kind):
+    for name, wanted in vars(protocol).items():
+        if not name.startswith("_") and callable(wanted):
+            assert list(inspect.signature(wanted).parameters) == list(
+                inspect.signature(getattr(kind, name)).parameters
+            ), name
 
 
-def test_the_empty_log_has_the_empty_sets_digest(tmp_path):
-    pair = Pair(tmp_path)
-    assert pair.parent.head(pair.talker.node).digest == state.EMPTY_DIGEST == SampleSet((), ()).digest
-    pair.close()
+def test_a_log_without_entries_has_the_empty_sets_digest():
+    assert SampleSet((), ()).digest == EMPTY_DIGEST

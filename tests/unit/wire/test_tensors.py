@@ -1,98 +1,75 @@
+import struct
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import embeddings
 
-from fedagg_edge.errors import RemoteProtocolError
-from fedagg_edge.records import Embeddings, LogitsFormat, PackedLogits
+from fedagg_edge.errors import LocalProtocolError, RemoteProtocolError
+from fedagg_edge.records import Embeddings, LogitsFormat, NodeId, PackedLogits, SampleSet
+from fedagg_edge.wire import tensors as t
 from fedagg_edge.wire.limits import Limits
-from fedagg_edge.wire.refusal import Refusal
-from fedagg_edge.wire.tensors import (
-    OWN,
-    dump_embeddings,
-    dump_logits,
-    dump_samples,
-    load_embeddings,
-    load_logits,
-    load_samples,
-)
 
 
-def several(*counts):
-    return Embeddings.merge([embeddings(chr(97 + i), n, start=7 * i) for i, n in enumerate(counts)])
+@st.composite
+def sets(draw):
+    names = sorted(draw(st.sets(st.from_regex(r"[a-z0-9][a-z0-9._-]{0,8}", fullmatch=True), max_size=3)))
+    counters = [sorted(draw(st.sets(st.integers(0, 2**64 - 1), max_size=5))) for _ in names]
+    return SampleSet(tuple(NodeId(n) for n in names), tuple(np.array(c, np.uint64) for c in counters))
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=4), st.sampled_from([0, 100, 30_000, 100_000]), st.booleans())
-def test_embeddings_come_back_as_they_were(counts, top, held_back):
-    given_ = several(*counts)
-    label_N = np.full(len(given_), -1) if held_back else given_.label_N + top
-    given_ = Embeddings(given_.samples, given_.code_NB, label_N.astype(np.int64))
-    back = load_embeddings(dump_embeddings(given_), OWN)
-    assert back.samples.digest == given_.samples.digest
-    np.testing.assert_array_equal(back.code_NB, given_.code_NB)
-    np.testing.assert_array_equal(back.label_N, given_.label_N)
-    assert load_samples(dump_samples(given_.samples), OWN).digest == given_.samples.digest
-
-
-def test_a_label_is_as_short_as_it_can_be():
-    given_ = several(3)
-    sizes = []
-    for top in (-1, 100, 30_000, 100_000):
-        label_N = np.full(3, top)
-        sizes.append(len(dump_embeddings(Embeddings(given_.samples, given_.code_NB, label_N))))
-    assert [size - sizes[0] for size in sizes] == [0, 3, 6, 12]
-
-
-@given(st.binary(max_size=80))
-def test_any_bytes_are_refused_and_nothing_else_happens(data):
-    for load in (load_embeddings, load_samples):
+@given(sets(), st.integers(0, 5), st.sampled_from((0, 2**7, 2**15, 2**31)), st.randoms())
+def test_embeddings_round_trip(samples, width, top, rng):
+    label_N = np.array([rng.randrange(-1, top) for _ in range(len(samples))], np.int64)
+    code_NB = np.array([[rng.randrange(256)] * width for _ in range(len(samples))], np.uint8)
+    whole = Embeddings(samples, code_NB.reshape(len(samples), width), label_N)
+    data = t.dump_embeddings(whole)
+    back = t.load_embeddings(data, Limits())
+    assert back.samples.digest == samples.digest
+    np.testing.assert_array_equal(back.code_NB, whole.code_NB)
+    np.testing.assert_array_equal(back.label_N, label_N)
+    assert t.load_samples(t.dump_samples(samples), Limits()).digest == samples.digest
+    for wrong in (data[:-1], data + b"x"):
         with pytest.raises(RemoteProtocolError):
-            load(data, Limits())
+            t.load_embeddings(wrong, Limits())
 
 
-@given(st.integers(0, 200), st.integers(0, 255))
-def test_a_byte_that_changed_is_refused_or_read_as_something_valid(at, byte):
-    data = bytearray(dump_embeddings(several(2, 3)))
-    data[at % len(data)] = byte
-    try:
-        found = load_embeddings(bytes(data), Limits())
-    except RemoteProtocolError:
-        return
-    assert len(found.code_NB) == len(found.label_N) == len(found.samples)
-
-
-def test_a_length_that_is_only_claimed_takes_no_memory():
-    head = b"FAE1" + (1).to_bytes(2, "little") + b"\x01a" + (2**32 - 1).to_bytes(4, "little")
-    with pytest.raises(RemoteProtocolError):
-        load_embeddings(head + b"\x04\x00\x00\x00\x01", OWN)
-
-
-def test_limits_hold():
-    data = dump_embeddings(several(5))
-    with pytest.raises(Refusal, match="rows: got 5 samples, expected at most 4"):
-        load_embeddings(data, Limits(entry_rows=4))
-    with pytest.raises(Refusal, match="embeddings: got"):
-        load_embeddings(data, Limits(entry_bytes=10))
-
-
-@given(st.sampled_from(list(LogitsFormat)), st.integers(0, 5), st.integers(1, 4), st.randoms())
-def test_logits_come_back_bit_for_bit(form, rows, classes, random):
-    rng = np.random.default_rng(random.randrange(2**32))
+@pytest.mark.parametrize("form", list(LogitsFormat))
+@pytest.mark.parametrize("rows", [0, 1, 7])
+def test_logits_round_trip(form, rows):
     dtype = {LogitsFormat.F32: np.float32, LogitsFormat.F16: np.float16, LogitsFormat.INT8: np.int8}[form]
-    value = rng.integers(-100, 100, (rows, classes)).astype(dtype)
-    scale = rng.random(rows, np.float32) if form is LogitsFormat.INT8 else None
-    data = dump_logits(PackedLogits(form, value, scale))
-    back = load_logits(data, form.value, rows, classes)
-    np.testing.assert_array_equal(back.value_NC, value)
-    if scale is not None:
-        np.testing.assert_array_equal(back.scale_N, scale)
-    for wrong in (data + b"x", data[:-1]):
-        if wrong != data:
-            with pytest.raises(RemoteProtocolError):
-                load_logits(wrong, form.value, rows, classes)
+    value_NC = np.arange(rows * 3).reshape(rows, 3).astype(dtype)
+    scale_N = np.ones(rows, np.float32) if form is LogitsFormat.INT8 else None
+    data = t.dump_logits(PackedLogits(form, value_NC, scale_N))
+    back = t.load_logits(data, form, rows, 3)
+    np.testing.assert_array_equal(back.value_NC, value_NC)
+    assert t.dump_logits(back) == data
+    with pytest.raises(RemoteProtocolError, match="logits: got"):
+        t.load_logits(data + b"x", form, rows, 3)
 
 
-def test_a_format_that_nobody_knows():
-    with pytest.raises(RemoteProtocolError, match="f64"):
-        load_logits(b"", "f64", 0, 1)
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from((b"FAE1", b"FAS1", b"")), st.binary(max_size=80))
+def test_malformed_bytes_raise_one_error_only(magic, data):
+    for load in (t.load_embeddings, t.load_samples):
+        try:
+            load(magic + data, Limits())
+        except RemoteProtocolError as error:
+            assert "got" in str(error) or "sample set" in str(error)
+
+
+def test_a_claimed_length_is_not_allocated():
+    claimed = b"FAE1" + struct.pack("<HB", 1, 1) + b"a" + struct.pack("<I", 2**32 - 1)
+    with pytest.raises(RemoteProtocolError, match="rows: got 4294967295 samples"):
+        t.load_embeddings(claimed + bytes(5), Limits())
+    with pytest.raises(RemoteProtocolError, match="expected"):
+        t.load_logits(b"", "f32", 2**30, 2**30)
+    with pytest.raises(RemoteProtocolError, match="format 'f64'"):
+        t.load_logits(b"", "f64", 1, 1)
+
+
+def test_labels_that_are_none_are_not_sent():
+    samples = SampleSet.of(NodeId("a"), np.array([1], np.uint64))
+    for label in (-2, 2**31):
+        with pytest.raises(LocalProtocolError, match="labels from"):
+            t.dump_embeddings(Embeddings(samples, np.zeros((1, 1), np.uint8), np.array([label])))

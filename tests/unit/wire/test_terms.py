@@ -1,18 +1,17 @@
 import pytest
-from pairs import DEVICE, EDGE, LINK, PEER, Pair
+from ends import CHILD, Ends
 
-from fedagg_edge.fleet.views import ParentView
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import Peer
-from fedagg_edge.wire.terms import DRAINING, admit, check_fence, draining, finished, refuse_while_draining
+from fedagg_edge.wire.terms import admit, check_fence, draining, finished, refuse_while_draining
 
 
 @pytest.fixture
-def ledger(tmp_path):
-    pair = Pair(tmp_path)
-    yield ParentView(pair.parent)
-    pair.close()
+def ends(tmp_path):
+    made = Ends(tmp_path)
+    yield made
+    made.close()
 
 
 def refused(call, *arguments):
@@ -21,30 +20,26 @@ def refused(call, *arguments):
     return caught.value.status, caught.value.code
 
 
-def test_only_children_in_their_role_are_admitted(ledger):
-    admit(ledger, PEER)
-    assert refused(admit, ledger, Peer(NodeId("stranger"), Tier.DEVICE, "2")) == (403, "unknown")
-    assert refused(admit, ledger, Peer(DEVICE, Tier.EDGE, "1")) == (403, "role")
-    ledger.ledger.revoke(DEVICE)
-    assert refused(admit, ledger, PEER) == (403, "revoked")
+def test_who_is_let_in(ends):
+    admit(ends.view, ends.peer)
+    assert refused(admit, ends.view, Peer(NodeId("other"), Tier.DEVICE, "02")) == (403, "unknown")
+    assert refused(admit, ends.view, Peer(CHILD, Tier.EDGE, "01")) == (403, "role")
+    ends.parent.revoke(CHILD)
+    assert refused(admit, ends.view, ends.peer) == (403, "revoked")
 
 
-def test_requests_from_before_a_move(ledger):
-    check_fence(ledger, PEER, 0)
-    assert refused(check_fence, ledger, PEER, 1) == (503, "adopting")
+def test_fences(ends):
+    check_fence(ends.view, ends.peer, 0)
+    assert refused(check_fence, ends.view, ends.peer, 1) == (503, "adopting")
+    ends.write("d7", 1)
+    ends.parent.db.execute("UPDATE links SET fence = 2")
+    assert refused(check_fence, ends.view, ends.peer, 1) == (409, "moved")
 
 
-def test_draining_and_finished_are_facts(ledger):
-    assert (draining(ledger), finished(ledger)) == (None, False)
-    refuse_while_draining(ledger)
-    ledger.put(DRAINING, 7)
-    ledger.put("finished", True)
-    assert (draining(ledger), finished(ledger)) == (7.0, True)
-    assert refused(refuse_while_draining, ledger) == (503, "draining")
-
-
-def test_a_link_is_the_childs_to_this_parent(tmp_path):
-    pair = Pair(tmp_path)
-    assert pair.end.terms.link(DEVICE) == LINK
-    assert LINK.parent == EDGE
-    pair.close()
+def test_draining_and_finished(ends):
+    refuse_while_draining(ends.view)
+    assert (draining(ends.view), finished(ends.view)) == (None, False)
+    ends.parent.put("draining", 5)
+    ends.parent.put("finished", True)
+    assert (draining(ends.view), finished(ends.view)) == (5.0, True)
+    assert refused(refuse_while_draining, ends.view) == (503, "draining")

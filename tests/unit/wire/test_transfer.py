@@ -1,56 +1,52 @@
 import pytest
-from pairs import SMALL
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedagg_edge.errors import RemoteProtocolError
 from fedagg_edge.wire.chunks import digest_of, payload_of, split
+from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import Artefact, Entry
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.transfer import ArtefactDownload, Download
 
-DATA = bytes(i % 251 for i in range(1000))
+SMALL = Limits(chunk=256, inline=64, entry_bytes=65_536, staged=65_536)
 
 
-def download(most=10_000):
-    payload = payload_of(DATA, SMALL)
-    return Download("/v1/entries/3", payload, Entry(3, 1, -1, 1, bytes(32), payload), most, SMALL)
-
-
-def test_chunks_are_asked_for_in_turn_and_joined():
-    under_way, parts = download(), split(DATA, SMALL.chunk)
+@given(st.binary(min_size=65, max_size=2000))
+def test_an_entry_comes_chunk_by_chunk(data):
+    payload = payload_of(data, SMALL)
+    download = Download("/v1/entries/3", payload, Entry(3, 1, -1, 1, bytes(32), payload), SMALL, 2000)
+    parts = split(data, 256)
     for i, part in enumerate(parts):
-        assert under_way.path == f"/v1/entries/3/{i}"
-        assert under_way.add(part) == (i == len(parts) - 1)
-    assert under_way.whole() == DATA
+        assert download.path == f"/v1/entries/3/{i}"
+        with pytest.raises(Refusal, match="another digest"):
+            download.add(part + b"x")
+        assert download.add(part) == (i == len(parts) - 1)
+    assert download.whole() == data
 
 
-def test_a_chunk_that_is_not_the_named_one():
-    with pytest.raises(Refusal, match="of another digest"):
-        download().add(b"x" * 256)
+def test_a_long_one_is_refused_before_it_is_fetched():
+    payload = payload_of(bytes(2000), SMALL)
+    with pytest.raises(Refusal, match="expected at most 1999"):
+        Download("x", payload, Entry(3, 1, -1, 1, bytes(32), payload), SMALL, 1999)
 
 
-def test_what_is_too_long_is_not_begun():
-    with pytest.raises(RemoteProtocolError, match="expected at most 999"):
-        download(most=999)
+@given(st.binary(min_size=1, max_size=2000))
+def test_an_artefact_comes_in_parts(data):
+    download = ArtefactDownload(Artefact("a", digest_of(data), len(data), b"", ""), 256, 2000)
+    for part in split(data, 256):
+        with pytest.raises(Refusal, match="expected"):
+            download.add(part + b"x")
+        done = download.add(part)
+    assert done
+    assert download.whole() == data
 
 
-def artefact(data=DATA, size=None):
-    named = Artefact("model", digest_of(data), len(data) if size is None else size, b"", "application/x")
-    return ArtefactDownload(named, 256, 10_000)
-
-
-def test_an_artefact_is_checked_as_a_whole():
-    under_way = artefact()
-    assert [under_way.add(part) for part in split(DATA, 256)] == [False, False, False, True]
-    assert under_way.whole() == DATA
-    forged = artefact()
-    for part in split(bytes(1000), 256):
-        forged.add(part)
-    with pytest.raises(Refusal, match="artefact 'model': got 1000 bytes of another digest"):
-        forged.whole()
-
-
-def test_an_artefacts_parts_have_their_length():
-    with pytest.raises(Refusal, match="got 5 bytes, expected 256"):
-        artefact().add(b"12345")
-    with pytest.raises(Refusal, match="artefact: got 20000 bytes, expected 1 to 10000"):
-        artefact(size=20_000)
+def test_an_artefact_that_is_not_what_its_digest_names():
+    download = ArtefactDownload(Artefact("a", bytes(32), 3, b"", ""), 256, 2000)
+    assert download.add(b"abc")
+    with pytest.raises(RemoteProtocolError, match="another digest"):
+        download.whole()
+    for size in (0, 2001):
+        with pytest.raises(Refusal, match=f"got {size} bytes"):
+            ArtefactDownload(Artefact("a", bytes(32), size, b"", ""), 256, 2000)

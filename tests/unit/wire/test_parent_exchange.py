@@ -1,0 +1,77 @@
+import pytest
+from ends import CHILD, LINK, PARENT, Ends, knowledge
+
+from fedagg_edge.ledger.knowledge import Stored
+from fedagg_edge.wire import messages as m
+from fedagg_edge.wire.http import Request, Response
+from fedagg_edge.wire.knowledge import wire_knowledge
+from fedagg_edge.wire.limits import Limits
+from fedagg_edge.wire.parent import Later
+
+
+@pytest.fixture
+def ends(tmp_path):
+    made = Ends(tmp_path, Limits())
+    made.send(4)
+    made.settle()
+    yield made
+    made.close()
+
+
+def ask(ends, **changes):
+    fields = {"have": -1, "head": 1, "noticed": 0, "wait": 0.0, "fence": 0, **changes}
+    return ends.ask(Request("POST", "/v1/exchange", m.encode(m.Exchange(**fields))))
+
+
+def news(response):
+    return m.decode(m.Exchanged, response.body, Limits())
+
+
+def code(response):
+    return response.status, m.decode(m.Problem, response.body, Limits()).code
+
+
+def given(ends, version, rows=4, digest=None, basis=-1):
+    digest = digest or ends.parent.head(CHILD).digest
+    return wire_knowledge(Stored(knowledge(CHILD, version, digest, rows), basis, 0.0), Limits())
+
+
+def test_knowledge_is_committed_once_and_a_late_copy_is_ignored(ends):
+    for _ in range(2):
+        assert news(ask(ends, knowledge=given(ends, 3))).version == 3
+    assert news(ask(ends, knowledge=given(ends, 2))).version == 3
+    assert code(ask(ends, knowledge=given(ends, 3, basis=1))) == (409, "conflict")
+
+
+def test_knowledge_that_does_not_fit(ends):
+    assert code(ask(ends, knowledge=given(ends, 0, digest="ab" * 32))) == (422, "unknown_digest")
+    assert code(ask(ends, knowledge=given(ends, 0, rows=3))) == (422, "unfit")
+    assert code(ask(ends, head=2)) == (409, "conflict")
+    assert ends.parent.newest(LINK, CHILD) is None
+
+
+def test_a_poll_waits_for_news(ends):
+    body = m.encode(m.Exchange(-1, 1, 0, 1000.0, 0))
+    with ends.parent.transaction():
+        later = ends.above.handle(ends.view, ends.peer, Request("POST", "/v1/exchange", body), 0.0)
+    assert later == Later(CHILD, -1, 1, 0, 60.0)
+    assert ends.above.resume(ends.view, ends.peer, later, 59.0) is later
+    assert isinstance(ends.above.resume(ends.view, ends.peer, later, 60.0), Response)
+    ends.publish(ends.parent, PARENT, 0)
+    told = news(ends.above.resume(ends.view, ends.peer, later, 1.0))
+    assert told.knowledge.version == 0
+    ends.parent.revoke(CHILD)
+    assert code(ends.above.resume(ends.view, ends.peer, later, 1.0)) == (403, "revoked")
+
+
+def test_receipts_are_kept_once(ends):
+    ask(ends, receipts=(b"a", b"b", b"a"))
+    ask(ends, receipts=(b"b", b"c"))
+    assert list(ends.parent.get(f"receipts/{CHILD}")) == [b"a", b"b", b"c"]
+
+
+def test_notices_fit_a_quarter_of_a_message(ends):
+    for _ in range(3):
+        ends.parent.notify(None, "renew", bytes(10_000))
+    assert [n.number for n in news(ask(ends)).notices] == [1]
+    assert [n.number for n in news(ask(ends, noticed=2)).notices] == [3]

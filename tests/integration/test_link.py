@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "wire"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
@@ -21,6 +22,7 @@ from fedagg_edge.wire.child import Idle
 from fedagg_edge.wire.http import Response
 from fedagg_edge.wire.messages import Exchange, Exchanged, Problem, decode, encode
 from fedagg_edge.wire.tensors import dump_embeddings, dump_samples
+
 
 @pytest.fixture
 def pair(tmp_path):

@@ -16,10 +16,10 @@ from fedagg_edge.wire import limits, messages
 
 PAGE = Path(__file__).parents[1] / "docs" / "protocol.md"
 BEGIN, END = "<!-- messages -->\n", "<!-- /messages -->\n"
-ORDER = (
-    "Hello Welcome Artefact Append Appended Behind Entry Payload Exchange Exchanged WireKnowledge Notice Missing Enrol "
-    "Enrolled Renew Adopt Adopted Leave Left Problem"
-).split()
+ORDER = tuple(
+    """Hello Welcome Artefact Append Appended Behind Entry Payload Exchange Exchanged WireKnowledge Notice Missing Enrol
+    Enrolled Renew Adopt Adopted Leave Left Problem""".split()  # noqa: SIM905 - a list would take a line a name
+)
 
 
 def named(kind: object) -> str:
@@ -27,24 +27,26 @@ def named(kind: object) -> str:
     info = msgspec.inspect
     match kind:
         case info.IntType(ge=low, le=high):
-            return f"int {low}..{high}" if high is not None else "int"
+            text = f"int {low}..{high}" if high is not None else "int"
         case info.FloatType():
-            return "float"
+            text = "float"
         case info.BoolType():
-            return "bool"
+            text = "bool"
         case info.StrType(max_length=most):
-            return "str" if most is None else f"str <= {most}"
+            text = "str" if most is None else f"str <= {most}"
         case info.BytesType(min_length=least, max_length=most):
-            return f"bytes {most}" if least == most else f"bytes <= {most}"
+            text = f"bytes {most}" if least == most else f"bytes <= {most}"
         case info.VarTupleType(item_type=item, max_length=most):
-            return f"array <= {most} of {named(item)}"
+            text = f"array <= {most} of {named(item)}"
         case info.StructType(cls=cls):
-            return cls.__name__
+            text = cls.__name__
         case info.NoneType():
-            return "nil"
+            text = "nil"
         case info.UnionType(types=types):
-            return " or ".join(named(t) for t in types)
-    raise TypeError(kind)
+            text = " or ".join(named(t) for t in types)
+        case _:
+            raise TypeError(kind)
+    return text
 
 
 def table(cls: type[msgspec.Struct]) -> str:

@@ -227,6 +227,24 @@ ACTIONS = st.lists(
 )
 
 
+def one_request(pair, fate):
+    """One turn of the child over a network that may lose the request or its answer, or deliver it twice."""
+    step = pair.talker.next(pair.clock())
+    if isinstance(step, Idle):
+        pair.clock.now = step.until
+        return
+    if fate == "lose":  # it never arrived
+        pair.talker.failed(step, pair.clock())
+        return
+    answer = pair.ask(step)
+    if fate == "drop":  # the answer never arrived
+        pair.talker.failed(step, pair.clock())
+        return
+    if fate == "twice":
+        answer = pair.ask(step)
+    pair.talker.receive(step, answer, pair.clock())
+
+
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=ACTIONS, small=st.booleans())
 def test_nothing_is_lost_and_nothing_counted_twice_whatever_happens(tmp_path_factory, actions, small):
@@ -254,20 +272,7 @@ def test_nothing_is_lost_and_nothing_counted_twice_whatever_happens(tmp_path_fac
         elif action == "restart":
             pair.restart()
         elif action in ("turn", "lose", "drop", "twice"):
-            step = pair.talker.next(pair.clock())
-            if isinstance(step, Idle):
-                pair.clock.now = step.until
-                continue
-            if action == "lose":  # it never arrived
-                pair.talker.failed(step, pair.clock())
-                continue
-            answer = pair.ask(step)
-            if action == "drop":  # the answer never arrived
-                pair.talker.failed(step, pair.clock())
-                continue
-            if action == "twice":
-                answer = pair.ask(step)
-            pair.talker.receive(step, answer, pair.clock())
+            one_request(pair, action)
     pair.clock.now += 100
     pair.settle(600)
     pair.assert_same()

@@ -1,7 +1,7 @@
 """The child's end of a link: says what to send next, and takes what came back. No socket, file or clock.
 
-A request may be lost, sent twice, answered late or not at all: everything it does is repeatable, and what must survive a
-restart is in the state, never here. The order is always the same:
+A request may be lost, sent twice, answered late or not at all: everything it does is repeatable, and what must survive
+a restart is in the state, never here. The order is always the same:
 
     hello     -> who are you, where does my log end at yours
     sync      -> fetch the entries that this end lacks, then append the own batches, one at a time

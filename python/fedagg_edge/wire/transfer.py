@@ -14,7 +14,8 @@ __all__ = ["ArtefactDownload", "Download"]
 
 @dataclass(slots=True)
 class Download:
-    """`base`: the path of the whole; a chunk's is below it. `limits`: the link's. `most`: bytes that this end takes for it.
+    """`base`: the path of the whole; a chunk's is below it. `limits`: the link's. `most`: bytes that this end takes for
+    it.
 
     Raises RemoteProtocolError for a payload over `most` or whose parts do not add up, before anything is fetched.
     """

@@ -20,7 +20,7 @@ def test_a_schedule_that_a_fleet_cannot_have(tmp_path, capsys):
 def test_packages_that_are_missing_are_named(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "tomli_w", None)
     monkeypatch.delitem(sys.modules, "fedagg_edge.fleet.up", raising=False)
-    import fedagg_edge.fleet  # noqa: PLC0415
+    import fedagg_edge.fleet
 
     monkeypatch.delattr(fedagg_edge.fleet, "up", raising=False)
     assert main(["fleet", "up", str(EXAMPLE), "--out", str(tmp_path / "out")]) == 1

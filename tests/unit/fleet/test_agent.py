@@ -99,7 +99,7 @@ def test_a_full_outbox_refuses_new_samples_and_takes_them_later(made):
 
 def test_retention_lets_the_oldest_go_and_tells_the_ancestors(made):
     folder, make, _ = made
-    intake, ledger = make(retention={"samples": 2})
+    intake, _ = make(retention={"samples": 2})
     put(folder, "a", [0, 1, 2])
     look(intake)
     assert intake.samples(IdentityBridge()).samples.counters[0].tolist() == [1, 2]

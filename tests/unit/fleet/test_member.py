@@ -19,13 +19,13 @@ def config(tmp_path):
 
 
 def test_a_token_file_that_is_not_there(config):
-    with pytest.raises(ConfigError, match="token: cannot be read; parent.token_file names a file"):
+    with pytest.raises(ConfigError, match=r"token: cannot be read; parent\.token_file names a file"):
         member.enrol_if_needed(config, Tier.DEVICE)
 
 
 def test_a_token_that_is_none_is_refused_without_being_repeated(config, tmp_path):
     (tmp_path / "token").write_text("fedagg1.secret-secret-secret")
-    with pytest.raises(IdentityError, match="enrolment at https://127.0.0.1:1: enrolment token") as caught:
+    with pytest.raises(IdentityError, match=r"enrolment at https://127\.0\.0\.1:1: enrolment token") as caught:
         member.enrol_if_needed(config, Tier.DEVICE)
     assert "secret-secret" not in str(caught.value)
 
@@ -47,10 +47,10 @@ def test_a_cloud_without_an_autoencoder(tmp_path):
         Tier.CLOUD,
         base_dir=tmp_path,
     )
-    from fedagg_edge.errors import ArtefactError  # noqa: PLC0415
-    from fedagg_edge.fleet.parts import open_ledger  # noqa: PLC0415
+    from fedagg_edge.errors import ArtefactError
+    from fedagg_edge.fleet.parts import open_ledger
 
     ledger = open_ledger(config, Tier.CLOUD)
-    with pytest.raises(ArtefactError, match="none.safetensors"):
+    with pytest.raises(ArtefactError, match=r"none\.safetensors"):
         member.publish_autoencoder(config, ledger)
     ledger.close()

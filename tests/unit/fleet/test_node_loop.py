@@ -24,7 +24,7 @@ EDGE = NodeId("edge-0")
 
 @pytest.fixture(scope="module")
 def autoencoder():
-    from fedagg_edge.autoencoder.train import train  # noqa: PLC0415
+    from fedagg_edge.autoencoder.train import train
 
     x_N = np.random.default_rng(0).random((64, 1, 8, 8)).astype(np.float32)
     return train(x_N, input_low=0.0, input_high=1.0, epochs=1, seed=0, trained_on="noise", embedding_channels=1)

@@ -13,13 +13,19 @@ from fedagg_edge.wire.refusal import Refusal
 KINDS = [m.Hello, m.Welcome, m.Append, m.Behind, m.Exchange, m.Exchanged, m.Missing, m.Problem, m.Enrol, m.Versions]
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.sampled_from(KINDS), st.binary(max_size=200))
-def test_malformed_bytes_raise_one_error_only(kind, body):
+def said(kind, body):
+    """What the refusal says; for the rare bytes that are a message, its name and that something was got."""
     try:
         m.decode(kind, body, Limits())
     except RemoteProtocolError as error:
-        assert str(error).startswith(kind.__name__.lower())
+        return str(error)
+    return f"{kind.__name__.lower()}: got one"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(KINDS), st.binary(max_size=200))
+def test_malformed_bytes_raise_one_error_only(kind, body):
+    assert said(kind, body).startswith(kind.__name__.lower())
 
 
 tree = st.recursive(
@@ -32,15 +38,12 @@ tree = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(KINDS), tree)
 def test_values_of_other_shapes_raise_one_error_only(kind, value):
-    try:
-        m.decode(kind, msgspec.msgpack.encode(value), Limits())
-    except RemoteProtocolError as error:
-        assert "got" in str(error)
+    assert "got" in said(kind, msgspec.msgpack.encode(value))
 
 
 def test_numbers_that_are_none_and_numbers_that_do_not_fit():
     body = m.encode(m.Exchange(-1, 0, 0, math.nan, 0))
-    with pytest.raises(RemoteProtocolError, match="exchange.wait: got nan"):
+    with pytest.raises(RemoteProtocolError, match=r"exchange\.wait: got nan"):
         m.decode(m.Exchange, body, Limits())
     with pytest.raises(LocalProtocolError, match="left"):
         m.encode(m.Left(2**70))

@@ -34,6 +34,6 @@ def test_over_a_limit_is_refused_for_good():
 
 
 def test_limits_from_a_neighbour_are_checked_by_their_types():
-    body = msgspec.msgpack.encode(list(msgspec.structs.astuple(Limits(wait=10.0)))[:2] + [2**40])
+    body = msgspec.msgpack.encode([*msgspec.structs.astuple(Limits(wait=10.0))[:2], 2**40])
     with pytest.raises(msgspec.ValidationError):
         msgspec.msgpack.decode(body, type=Limits)

@@ -36,7 +36,7 @@ def test_what_is_sent_is_what_arrives(version, rows, wait, data):
 
 def test_the_first_fields_of_hello_outlive_versions():
     newer = (7, 9, "fedagg-edge 12", "something", {"else": 1})
-    import msgspec  # noqa: PLC0415
+    import msgspec
 
     assert decode(messages.Versions, msgspec.msgpack.encode(newer), Limits()).newest == 9
 

@@ -146,7 +146,7 @@ void probabilities_block(const AggregateBlock& block, const LaneRows<V>& rows, s
     for (std::size_t c = 0; c < classes; ++c) V::store(sum + c * w, zero);
     for (std::size_t k = 0; k < block.teacher_count; ++k) {
         float weight[w];
-        for (std::size_t i = 0; i < w; ++i) weight[i] = weight_of(block, k, rows.index[i], begin, end);
+        for (std::size_t i = 0; i < w; ++i) weight[i] = weight_of(block, k, rows.index(i), begin, end);
         const F weights = V::load(weight);
         const F maximum = load_logits_block<V>(block.teachers[k], rows, classes, z);
         F total = zero;
@@ -170,7 +170,7 @@ void probabilities_block(const AggregateBlock& block, const LaneRows<V>& rows, s
     store_block<V>(whole ? out : stage, rows.offset, classes, [&](std::size_t c) { return log_normal<V>(V::load(sum + c * w)); });
     if (!whole) __builtin_memcpy(out, stage, rows.count * classes * sizeof(float));
     for (std::size_t i = 0; i < rows.count; ++i) {
-        if (deepest_of[i] > -smallest_normal) exact_log_mean_row(block, rows.index[i], begin, end, scratch);
+        if (deepest_of[i] > -smallest_normal) exact_log_mean_row(block, rows.index(i), begin, end, scratch);
     }
 }
 

@@ -15,5 +15,6 @@ struct LogitsArgument {
 };
 
 LogitsArgument logits_argument(PyObject* object, const char* name);
+void read_logits(LogitsArgument& argument, PyObject* object, const char* name);
 
 }  // namespace fedagg::python

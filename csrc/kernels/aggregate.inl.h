@@ -176,7 +176,7 @@ void probabilities_block(const AggregateBlock& block, const LaneRows<V>& rows, s
         float weight[w];
         for (std::size_t i = 0; i < w; ++i) weight[i] = weight_of(block, k, rows.index(i), begin, end);
         const F weights = V::load(weight);
-        const F maximum = load_logits_block<V>(block.teachers[k], rows, classes, z);
+        const F maximum = load_logits_block<V>(block.teachers[k], rows, rows.first, classes, z);
         F total = zero;
         for (std::size_t c = 0; c < classes; ++c) {
             const F p = V::exp2((V::load(z + c * w) - maximum) * k_log2);

@@ -6,7 +6,7 @@
 
 namespace {
 
-constexpr std::size_t most_block_classes = 48;
+constexpr std::size_t most_float_terms = 48;  // of a sum that must keep its digits
 constexpr std::size_t most_aggregate_block_classes = 128;  // aggregation keeps fewer arrays in the cache
 
 // Scratch of a block kernel: three arrays of exponentials and, for the block at hand and the next one, student and
@@ -19,6 +19,7 @@ std::size_t block_scratch(std::size_t classes) {
 // Rows first .. first + count of a matrix; lanes past the last row repeat it and are not live.
 template <class V>
 struct LaneRows {
+    LaneRows() = default;
     LaneRows(std::size_t begin, std::size_t end, std::size_t classes) : first(begin) {
         count = end - begin < V::width ? end - begin : V::width;
         for (std::size_t i = 0; i < V::width; ++i) {
@@ -29,9 +30,9 @@ struct LaneRows {
     std::size_t row(std::size_t lane) const { return lane < count ? lane : count - 1; }  // counted from `first`
     std::size_t index(std::size_t lane) const { return first + row(lane); }
     bool whole() const { return count == V::width; }
-    std::size_t first, count;
-    std::size_t offset[V::width];
-    float live[V::width];
+    std::size_t first = 0, count = 0;
+    std::size_t offset[V::width] = {};
+    float live[V::width] = {};
 };
 
 // [rows][C] at base + offset to [C][width]; returns the maximum of every row.
@@ -60,9 +61,10 @@ typename V::F load_block(const T* base, const std::size_t* offset, std::size_t c
 }
 
 template <class V>
-typename V::F load_logits_block(const Logits& logits, const LaneRows<V>& rows, std::size_t classes, float* columns) {
+typename V::F load_logits_block(const Logits& logits, const LaneRows<V>& rows, std::size_t first, std::size_t classes,
+                                float* columns) {
     using F = typename V::F;
-    const std::size_t start = rows.first * classes;
+    const std::size_t start = first * classes;
     if (logits.type == LogitType::f32) {
         return load_block<V>(static_cast<const float*>(logits.data) + start, rows.offset, classes, columns);
     }
@@ -71,7 +73,7 @@ typename V::F load_logits_block(const Logits& logits, const LaneRows<V>& rows, s
     }
     load_block<V>(static_cast<const std::int8_t*>(logits.data) + start, rows.offset, classes, columns);
     float scale[V::width];
-    for (std::size_t i = 0; i < V::width; ++i) scale[i] = logits.row_scale[rows.index(i)];
+    for (std::size_t i = 0; i < V::width; ++i) scale[i] = logits.row_scale[first + rows.row(i)];
     const F scales = V::load(scale);
     F maximum = V::set1(-__builtin_inff());
     for (std::size_t c = 0; c < classes; ++c) {
@@ -148,69 +150,64 @@ private:
     // The next block is loaded and transposed before this one is finished: it fills the time that sums and quotients take.
     void blocks(std::size_t begin, std::size_t end, StreamWriter<V>* stream) {
         if (begin == end) return;
-        LaneRows<V> rows(begin, end, classes_);
-        Block block, next;
-        load(rows, 0, block);
-        std::size_t staged = 0;
+        Block pair[2] = {};
+        LaneRows<V> rows(begin, end, classes_), last;
+        load(rows, begin, 0, pair[0]);
+        // 48^64 and 128^32 stay far below the largest double
+        const std::size_t most_undrained = (classes_ <= 48 ? 64 : 32) / w;
+        std::size_t staged = 0, undrained = 0;
         for (std::size_t n = begin, i = 0; n < end; n += w, ++i) {
+            const Block& block = pair[i % 2];
             const Sums sums = exponentials(block);
-            const LaneRows<V> now = rows;
-            if (n + w < end) {
-                if (end - n < 2 * w) rows = LaneRows<V>(n + w, end, classes_);
-                rows.first = n + w;
-                load(rows, (i + 1) % 2, next);
+            const std::size_t next = n + w, count = end - n < w ? end - n : w;
+            if (next < end) {
+                const bool partial = end - next < w;
+                if (partial) last = LaneRows<V>(next, end, classes_);
+                load(partial ? last : rows, next, (i + 1) % 2, pair[(i + 1) % 2]);
             }
-            const bool simple = now.whole() && batch_.row_weight == nullptr;
+            const bool simple = count == w && batch_.row_weight == nullptr;
             float* const stage = stage_ + i % 2 * w * classes_;
+            float* const out = batch_.gradient + n * classes_;
             if (simple) {
-                finish_block<true>(now, block, sums, stream ? stage : batch_.gradient + now.first * classes_);
+                finish_block<true>(rows, n, block, sums, stream ? stage : out);
             } else {
-                finish_block<false>(now, block, sums, stage);
+                finish_block<false>(i > 0 && count < w ? last : rows, n, block, sums, stage);
             }
             if (stream) {
                 // the block before, whose stage has reached the cache by now
                 if (i > 0) stream->append(stage_ + (i + 1) % 2 * w * classes_, staged);
-                staged = now.count * classes_;
+                staged = count * classes_;
             } else if (!simple) {
-                __builtin_memcpy(batch_.gradient + now.first * classes_, stage, now.count * classes_ * sizeof(float));
+                __builtin_memcpy(out, stage, count * classes_ * sizeof(float));
             }
-            if (i % 4 == 3) drain_logs();  // 48^(4 * 16) stays far below the largest double
-            block = next;
+            if (++undrained == most_undrained) {
+                drain_logs();
+                undrained = 0;
+            }
         }
         if (stream) stream->append(stage_ + ((end - begin - 1) / w) % 2 * w * classes_, staged);
         drain_logs();
     }
 
-    FEDAGG_INLINE void load(const LaneRows<V>& rows, std::size_t buffer, Block& block) {
+    FEDAGG_INLINE void load(const LaneRows<V>& rows, std::size_t first, std::size_t buffer, Block& block) {
         float* const student = buffers_ + 2 * buffer * w * classes_;
         float* const teacher = student + w * classes_;
         block.student = student;
         block.teacher = teacher;
-        block.max_student = load_block<V>(batch_.student + rows.first * classes_, rows.offset, classes_, student);
-        if constexpr (T::has_kl) block.max_teacher = load_logits_block<V>(batch_.teacher, rows, classes_, teacher);
+        block.max_student = load_block<V>(batch_.student + first * classes_, rows.offset, classes_, student);
+        if constexpr (T::has_kl) block.max_teacher = load_logits_block<V>(batch_.teacher, rows, first, classes_, teacher);
         if constexpr (T::has_ce) {
+            const std::int64_t* const labels = batch_.labels + first;
+            if (rows.whole() && batch_.row_weight == nullptr) {
+                for (std::size_t i = 0; i < w; ++i) block.labelled[i] = student[static_cast<std::size_t>(labels[i]) * w + i];
+                return;
+            }
             for (std::size_t i = 0; i < w; ++i) {
-                const std::size_t n = rows.index(i);
+                const std::size_t n = first + rows.row(i);
                 const bool masked = batch_.row_weight != nullptr && batch_.row_weight[n] == 0;
                 block.labelled[i] = student[static_cast<std::size_t>(masked ? 0 : batch_.labels[n]) * w + i];
             }
         }
-    }
-
-    FEDAGG_INLINE Sums exponentials(const Block& block) const {
-        Sums sums;  // a local, so that it stays in registers
-        const Point point{block.max_student, block.max_teacher, scale_student_, scale_teacher_, k_ce_};
-        const auto column = [&](std::size_t c) FEDAGG_INLINE_LAMBDA { return one_column(c, block, point, sums); };
-        std::size_t c = 0;
-        for (; c + 4 <= classes_; c += 4) {
-            const F e0 = column(c), e1 = column(c + 1), e2 = column(c + 2), e3 = column(c + 3);
-            if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide((e0 + e1) + (e2 + e3)));
-        }
-        for (; c < classes_; ++c) {
-            const F e = column(c);
-            if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide(e));
-        }
-        return sums;
     }
 
     struct Point {
@@ -219,8 +216,45 @@ private:
         F k_ce;
     };
 
+    FEDAGG_INLINE Sums exponentials(const Block& block) const {
+        const Point point{block.max_student, block.max_teacher, scale_student_, scale_teacher_, k_ce_};
+        Sums sums;
+        Wide student = V::set1_wide(0), teacher = student, divergence = student;  // of earlier columns
+        const auto widen = [&] {
+            student = V::add(student, V::wide(sums.student));
+            teacher = V::add(teacher, V::wide(sums.teacher));
+            divergence = V::add(divergence, V::wide(sums.divergence));
+        };
+        for (std::size_t c = 0;; c += most_float_terms) {
+            const std::size_t end = classes_ - c <= most_float_terms ? classes_ : c + most_float_terms;
+            columns(c, end, block, point, sums);
+            if (c == 0 && end == classes_) return sums;
+            if constexpr (T::has_kl) widen();
+            if (end == classes_) break;
+            sums.student = sums.teacher = sums.divergence = V::set1(0);
+        }
+        sums.student = V::narrow(student);
+        sums.teacher = V::narrow(teacher);
+        sums.divergence = V::narrow(divergence);
+        return sums;
+    }
+
+    FEDAGG_INLINE void columns(std::size_t c, std::size_t end, const Block& block, const Point& point, Sums& result) const {
+        Sums sums = result;  // a local, so that it stays in registers
+        for (; c + 4 <= end; c += 4) {
+            const F e0 = column(c, block, point, sums), e1 = column(c + 1, block, point, sums);
+            const F e2 = column(c + 2, block, point, sums), e3 = column(c + 3, block, point, sums);
+            if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide((e0 + e1) + (e2 + e3)));
+        }
+        for (; c < end; ++c) {
+            const F e = column(c, block, point, sums);
+            if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide(e));
+        }
+        result = sums;
+    }
+
     // One class of all rows; returns cross-entropy's exponentials.
-    FEDAGG_INLINE F one_column(std::size_t c, const Block& block, const Point& point, Sums& sums) const {
+    FEDAGG_INLINE F column(std::size_t c, const Block& block, const Point& point, Sums& sums) const {
         const F below_max = V::load(block.student + c * w) - point.max_student;
         F e = V::set1(0);
         if constexpr (T::has_kl) {
@@ -244,14 +278,14 @@ private:
 
     // Loss and gradient of a block. `simple`: all lanes are rows and all rows weigh 1.
     template <bool simple>
-    void finish_block(const LaneRows<V>& rows, const Block& block, Sums sums, float* out) {
+    void finish_block(const LaneRows<V>& rows, std::size_t first, const Block& block, Sums sums, float* out) {
         float weight[w];
         if constexpr (!simple) {
-            for (std::size_t i = 0; i < w; ++i) weight[i] = batch_.row_weight ? batch_.row_weight[rows.index(i)] : 1.F;
+            for (std::size_t i = 0; i < w; ++i) weight[i] = batch_.row_weight ? batch_.row_weight[first + rows.row(i)] : 1.F;
         }
         add_ce<simple>(rows, block, sums, weight);
         add_kl<simple>(rows, sums, weight);
-        gradient<simple>(rows, sums, weight, out);
+        gradient<simple>(rows, first, sums, weight, out);
     }
 
     // x where the lane is live, 0 elsewhere
@@ -318,7 +352,7 @@ private:
     }
 
     template <bool simple>
-    void gradient(const LaneRows<V>& rows, const Sums& sums, const float* weight, float* out) {
+    void gradient(const LaneRows<V>& rows, std::size_t first, const Sums& sums, const float* weight, float* out) {
         const float ce_scale_of_all = static_cast<float>(batch_.ce_scale);
         F kl_scale = V::set1(static_cast<float>(batch_.kl_scale / batch_.student_temperature));
         F ce_scale = V::set1(ce_scale_of_all);
@@ -348,7 +382,7 @@ private:
             return may_skip ? V::zero_where_zero(row_weight, g) : g;
         });
         if constexpr (T::has_ce) {
-            const std::int64_t* const labels = batch_.labels + rows.first;
+            const std::int64_t* const labels = batch_.labels + first;
             if constexpr (simple) {
                 for (std::size_t i = 0; i < w; ++i) out[i * classes_ + static_cast<std::size_t>(labels[i])] -= ce_scale_of_all;
             } else {

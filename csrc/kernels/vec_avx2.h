@@ -18,6 +18,7 @@ struct Avx2 {
     };
     static constexpr std::size_t width = 8;
     static constexpr bool has_blocks = true;
+    static constexpr std::size_t most_block_classes = 48;
     static constexpr bool has_streams = true;
     static constexpr bool has_half = false;
 

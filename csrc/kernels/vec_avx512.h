@@ -19,6 +19,7 @@ struct Avx512 {
     };
     static constexpr std::size_t width = 16;
     static constexpr bool has_blocks = true;
+    static constexpr std::size_t most_block_classes = 112;
     static constexpr bool has_streams = true;
     static constexpr bool has_half = true;
     using Half = Avx2;

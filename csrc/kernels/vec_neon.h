@@ -19,6 +19,7 @@ struct Neon {
     };
     static constexpr std::size_t width = 4;
     static constexpr bool has_blocks = true;
+    static constexpr std::size_t most_block_classes = 48;
     static constexpr bool has_streams = false;
     static constexpr bool has_half = false;
 

@@ -239,39 +239,50 @@ private:
         return sums;
     }
 
+    // Four exponentials are added up before they meet the sum, which the largest class alone makes 1: an addition to it
+    // may lose half a unit in its last place.
     FEDAGG_INLINE void columns(std::size_t c, std::size_t end, const Block& block, const Point& point, Sums& result) const {
         Sums sums = result;  // a local, so that it stays in registers
+        F d0 = V::set1(0), d1 = d0, d2 = d0, d3 = d0;
         for (; c + 4 <= end; c += 4) {
-            const F e0 = column(c, block, point, sums), e1 = column(c + 1, block, point, sums);
-            const F e2 = column(c + 2, block, point, sums), e3 = column(c + 3, block, point, sums);
-            if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide((e0 + e1) + (e2 + e3)));
+            const auto e01 = plus<T>(column(c, block, point, d0), column(c + 1, block, point, d1));
+            const auto e = plus<T>(e01, plus<T>(column(c + 2, block, point, d2), column(c + 3, block, point, d3)));
+            if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide(e.ce));
+            if constexpr (T::has_kl) {
+                sums.student = sums.student + e.student;
+                sums.teacher = sums.teacher + e.teacher;
+            }
         }
         for (; c < end; ++c) {
-            const F e = column(c, block, point, sums);
-            if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide(e));
+            const Exponentials<V> e = column(c, block, point, d0);
+            if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide(e.ce));
+            if constexpr (T::has_kl) {
+                sums.student = sums.student + e.student;
+                sums.teacher = sums.teacher + e.teacher;
+            }
         }
+        if constexpr (T::has_kl) sums.divergence = sums.divergence + ((d0 + d1) + (d2 + d3));
         result = sums;
     }
 
-    // One class of all rows; returns cross-entropy's exponentials.
-    FEDAGG_INLINE F column(std::size_t c, const Block& block, const Point& point, Sums& sums) const {
+    // One class of all rows.
+    FEDAGG_INLINE Exponentials<V> column(std::size_t c, const Block& block, const Point& point, F& divergence) const {
         const F below_max = V::load(block.student + c * w) - point.max_student;
-        F e = V::set1(0);
+        Exponentials<V> e{};
         if constexpr (T::has_kl) {
             const F s = point.scale_student(below_max);
             const F t = point.scale_teacher(V::load(block.teacher + c * w) - point.max_teacher);
-            e = V::template exp2<T::student_digits>(s);
-            const F p = V::template exp2<Digits::softened>(t);
+            e.student = V::template exp2<T::student_digits>(s);
+            e.teacher = V::template exp2<Digits::softened>(t);
             const F difference = T::is_reverse ? s - t : t - s;
-            sums.student = sums.student + e;
-            sums.teacher = sums.teacher + p;
-            sums.divergence = V::add_product_unless_zero(T::is_reverse ? e : p, difference, sums.divergence);
-            V::store(e_student_ + c * w, e);
-            V::store(e_teacher_ + c * w, T::is_reverse ? difference : p);
+            divergence = V::add_product_unless_zero(T::is_reverse ? e.student : e.teacher, difference, divergence);
+            V::store(e_student_ + c * w, e.student);
+            V::store(e_teacher_ + c * w, T::is_reverse ? difference : e.teacher);
+            e.ce = e.student;
         }
         if constexpr (T::has_own_ce_softmax) {
-            e = V::exp2(below_max * point.k_ce);
-            V::store(e_ce_ + c * w, e);
+            e.ce = V::exp2(below_max * point.k_ce);
+            V::store(e_ce_ + c * w, e.ce);
         }
         return e;
     }

@@ -46,6 +46,24 @@ struct LogitScale {
     F high, low;
 };
 
+// Exponentials of the student for cross-entropy, of the softened student and of the softened teacher.
+template <class V>
+struct Exponentials {
+    typename V::F ce, student, teacher;
+};
+
+template <class T, class V>
+FEDAGG_INLINE Exponentials<V> plus(const Exponentials<V>& a, const Exponentials<V>& b) {
+    Exponentials<V> sum{};
+    if constexpr (T::has_kl) {
+        sum.student = a.student + b.student;
+        sum.teacher = a.teacher + b.teacher;
+        sum.ce = sum.student;
+    }
+    if constexpr (T::has_own_ce_softmax) sum.ce = a.ce + b.ce;
+    return sum;
+}
+
 struct LossTotals {
     double ce = 0, kl = 0;              // sums of the parts that are linear in the row
     LogSum ce_log, student_log, teacher_log;
@@ -321,12 +339,20 @@ private:
     // logarithms.
     Sums exponentials(const Row& row) const {
         const Real *const s = row.student, *const z = row.teacher;
-        const Point point{V::set1(row.max_student), V::set1(row.max_teacher), scale_student_, scale_teacher_, k_ce_, e_ce_, e_student_, e_teacher_};
+        const Point point{V::set1(row.max_student), V::set1(row.max_teacher), scale_student_, scale_teacher_,
+                          k_ce_, e_ce_, e_student_, e_teacher_};
         const bool prefetches = batch_.larger_than_cache;
         WideSums sums;
         Run run;
         const auto full = [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
             return element(c, V::load(s + c), T::has_kl ? V::load(z + c) : V::set1(0), point, run);
+        };
+        const auto add = [&](const Exponentials<V>& e) FEDAGG_INLINE_LAMBDA {
+            if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide(e.ce));
+            if constexpr (T::has_kl) {
+                run.student = run.student + e.student;
+                run.teacher = run.teacher + e.teacher;
+            }
         };
         std::size_t c = 0;
         for (std::size_t group = 1; c + 4 * w <= classes_; c += 4 * w, ++group) {
@@ -336,19 +362,19 @@ private:
                     if constexpr (T::has_kl) V::prefetch(reinterpret_cast<const char*>(z + c + classes_) + i);
                 }
             }
-            const F e0 = full(c), e1 = full(c + w), e2 = full(c + 2 * w), e3 = full(c + 3 * w);
-            if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide((e0 + e1) + (e2 + e3)));
+            const auto e01 = plus<T>(full(c), full(c + w));
+            add(plus<T>(e01, plus<T>(full(c + 2 * w), full(c + 3 * w))));
             if (T::has_kl && group % 8 == 0) {
                 sums.add(run);
                 run = Run{};
             }
         }
-        for (; c + w <= classes_; c += w) sums.ce = V::add(sums.ce, V::wide(full(c)));
+        for (; c + w <= classes_; c += w) add(full(c));
         if (c < classes_) {
             const F lowest = V::set1(-__builtin_inff());
             const std::size_t rest = classes_ - c;
             const F zs = T::has_kl ? V::load_first(z + c, rest, lowest) : lowest;
-            sums.ce = V::add(sums.ce, V::wide(element(c, V::load_first(s + c, rest, lowest), zs, point, run)));
+            add(element(c, V::load_first(s + c, rest, lowest), zs, point, run));
         }
         sums.add(run);
         Sums total = sums.total();
@@ -377,24 +403,23 @@ private:
         Real *e_ce, *e_student, *e_teacher;
     };
 
-    // One vector of pass 2; returns cross-entropy's exponentials.
-    static FEDAGG_INLINE F element(std::size_t c, F x, F z, const Point& point, Run& run) {
+    // One vector of pass 2.
+    static FEDAGG_INLINE Exponentials<V> element(std::size_t c, F x, F z, const Point& point, Run& run) {
         const F below_max = x - point.max_student;
-        F e = V::set1(0);
+        Exponentials<V> e{};
         if constexpr (T::has_kl) {
             const F s = point.scale_student(below_max), t = point.scale_teacher(z - point.max_teacher);
-            e = V::template exp2<T::student_digits>(s);
-            const F p = V::template exp2<Digits::softened>(t);
+            e.student = V::template exp2<T::student_digits>(s);
+            e.teacher = V::template exp2<Digits::softened>(t);
             const F difference = T::is_reverse ? s - t : t - s;
-            run.student = run.student + e;
-            run.teacher = run.teacher + p;
-            run.divergence = V::add_product_unless_zero(T::is_reverse ? e : p, difference, run.divergence);
-            V::store(point.e_student + c, e);
-            V::store(point.e_teacher + c, T::is_reverse ? difference : p);
+            run.divergence = V::add_product_unless_zero(T::is_reverse ? e.student : e.teacher, difference, run.divergence);
+            V::store(point.e_student + c, e.student);
+            V::store(point.e_teacher + c, T::is_reverse ? difference : e.teacher);
+            e.ce = e.student;
         }
         if constexpr (T::has_own_ce_softmax) {
-            e = V::exp2(below_max * point.k_ce);
-            V::store(point.e_ce + c, e);
+            e.ce = V::exp2(below_max * point.k_ce);
+            V::store(point.e_ce + c, e.ce);
         }
         return e;
     }

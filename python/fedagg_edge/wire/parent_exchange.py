@@ -15,9 +15,19 @@ from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import ParentLedger, Peer
 from fedagg_edge.wire.terms import Terms, draining, finished, refuse_while_draining
 
-__all__ = ["Later", "check_have", "committed", "exchanged", "has_news", "take_knowledge", "take_receipts"]
+__all__ = [
+    "MOST_RECEIPTS",
+    "Later",
+    "check_have",
+    "committed",
+    "exchanged",
+    "has_news",
+    "take_knowledge",
+    "take_receipts",
+]
 
-_RECEIPTS = 256  # kept a child
+MOST_RECEIPTS = 256
+"""Kept a child: the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +87,15 @@ def _check_rows(ledger: ParentLedger, child: NodeId, given: WireKnowledge) -> No
 
 
 def take_receipts(ledger: ParentLedger, peer: Peer, receipts: tuple[bytes, ...]) -> None:
-    """Keep the child's signed receipts, each once."""
+    """Keep the child's receipts, each once, the newest `MOST_RECEIPTS` of them."""
     if not receipts:
         return
     key = f"receipts/{peer.node}"
     kept = ledger.get(key)
     known = list(kept) if isinstance(kept, list | tuple) else []
     fresh = [r for r in dict.fromkeys(receipts) if digest_of(r) not in {digest_of(k) for k in known}]
-    check("receipts", len(known) + len(fresh), _RECEIPTS, "receipts")
     if fresh:
-        ledger.put(key, [*known, *fresh])
+        ledger.put(key, [*known, *fresh][-MOST_RECEIPTS:])
 
 
 def committed(terms: Terms, ledger: ParentLedger, child: NodeId) -> int:

@@ -6,8 +6,8 @@
     python benchmarks/migration.py --json        one list of rows, for machines
 
 Each seed runs examples/digits.toml twice, with everybody staying and with a third of the devices, drawn at random,
-moving at half time to other edges and missing one round, as in a fleet the round under way is lost to them. Both runs of
-a pair have the same partition, weights and autoencoder; the interval is Student's over the pairs.
+moving at half time to other edges and missing one round, as in a fleet the round under way is lost to them. Both runs
+of a pair have the same partition, weights and autoencoder; the interval is Student's over the pairs.
 """
 
 from __future__ import annotations

@@ -32,7 +32,9 @@ def choose(tree: Tree, move: MoveConfig, seed: int, number: int) -> dict[NodeId,
     for i in rng.permutation(len(devices)):
         old = tree.places[devices[i]].parent
         others = [
-            n for n, p in tree.places.items() if old is not None and n != old and p.children and depths[n] == depths[old]
+            n
+            for n, p in tree.places.items()
+            if old is not None and n != old and p.children and depths[n] == depths[old]
         ]
         pick = int(rng.integers(1 << 32))  # drawn whether it is used or not: who moves where depends on less
         if len(found) < wanted and old is not None and others and left[old] > 1:

@@ -15,6 +15,7 @@ __all__ = [
     "PRESENT",
     "Terms",
     "admit",
+    "check_child",
     "check_fence",
     "draining",
     "finished",
@@ -62,9 +63,18 @@ def admit(ledger: ParentLedger, peer: Peer) -> None:
         raise Refusal(403, "role", f"node {peer.node!r}: got a certificate for {peer.role}, expected {facts.role}")
 
 
+def check_child(ledger: ParentLedger, node: NodeId) -> None:
+    """Refuse (409) a node that has gone to another parent: it must not follow the log that says so."""
+    facts = ledger.node(node)
+    if facts is not None and not facts.active:
+        raise Refusal(409, "moved", f"node {node!r} is no child of this parent: it went to another; move it here")
+
+
 def check_fence(ledger: ParentLedger, peer: Peer, fence: int) -> None:
     """Refuse a request from before the node's last move (409), or from a move not heard of yet (503)."""
     known = ledger.fence(peer.node)
+    if fence == known:
+        check_child(ledger, peer.node)
     if fence < known:
         raise Refusal(409, "moved", f"node {peer.node!r}: got fence {fence}, it has moved since: fence {known}")
     if fence > known:

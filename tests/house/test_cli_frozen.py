@@ -28,6 +28,8 @@ FROZEN = {
     "device": ["--config", "--help"],
     "edge": ["--config", "--help"],
     "cloud": ["--config", "--help"],
+    "move": ["--help", "--state", "--to", "NODE"],
+    "drain": ["--help", "--state", "--to", "--wait"],
     "pki": ["--help"],
     "pki init": ["--federation", "--help", "FOLDER"],
     "pki server": ["--help", "--host", "--lifetime", "--node", "--role", "FOLDER", "OUT"],

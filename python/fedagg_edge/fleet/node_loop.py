@@ -145,7 +145,7 @@ class NodeLoop:
             time.time,
             self.wait,
             published=lambda link: self._published(link, signal),
-            gone=lambda child: child not in self.ledger.children(),
+            gone=lambda child: child not in self._children(),
             trained=trained,
         )
         self._ended = time.monotonic()

@@ -8,7 +8,7 @@ from fedagg_edge.wire.messages import Adopt, Adopted, encode
 from fedagg_edge.wire.problems import answer
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import ParentLedger, Peer
-from fedagg_edge.wire.terms import admit, refuse_while_draining
+from fedagg_edge.wire.terms import LEAVING, admit, refuse_while_draining
 
 __all__ = ["adopt"]
 
@@ -30,6 +30,8 @@ def adopt(ledger: ParentLedger, peer: Peer, asked: Adopt) -> Response:
         raise Refusal(409, "moved", text)
     if not repeated or known is None:
         refuse_while_draining(ledger)
+        if ledger.get(LEAVING) is True:
+            raise Refusal(409, "leaving", f"this parent is about to stop and takes nobody in: {asked.node!r}")
         if peer.node == node:
             ledger.introduce(peer.node, peer.role, peer.serial)
         known = ledger.adopt(peer.node, node, tuple(node_id(o) for o in asked.origins), asked.fence)

@@ -12,6 +12,7 @@ from fedagg_edge.wire.state import ParentLedger, Peer, Shelf
 __all__ = [
     "DRAINING",
     "FINISHED",
+    "LEAVING",
     "PRESENT",
     "Terms",
     "admit",
@@ -26,6 +27,9 @@ DRAINING = "draining"
 """Fact in the ledger: seconds after which a child should ask again; absent or None while the parent serves."""
 FINISHED = "finished"
 """Fact in the ledger: true once the training is over."""
+
+LEAVING = "leaving"
+"""Fact in the ledger: true while this parent sends its children elsewhere; it serves them until they have gone."""
 
 PRESENT = "present/"
 """Prefix of facts in the ledger: true for a child that has begun to exchange, so its log is here as far as it was."""

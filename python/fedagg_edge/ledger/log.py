@@ -20,10 +20,10 @@ from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import EMPTY, Fold, only, without
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
-from fedagg_edge.wire.tensors import OWN, load_embeddings, load_samples
+from fedagg_edge.wire.tensors import OWN, load_embeddings, load_release, load_samples
 
-__all__ = ["By", "Kind", "LogEntry", "Position", "append", "at_digest", "embeddings", "entries", "entry_bytes", "fold",
-           "head", "insert", "links", "open_link", "refuse_gap", "remaining", "samples"]  # fmt: skip
+__all__ = ["By", "Kind", "LogEntry", "Position", "append", "at_digest", "embeddings", "entries", "entry_bytes", "fence",
+           "fold", "head", "insert", "links", "open_link", "refuse_gap", "remaining", "removed", "samples"]  # fmt: skip
 
 By = Literal["child", "parent"]
 INLINE = 65_536
@@ -34,6 +34,7 @@ class Kind(IntEnum):
 
     APPEND = 1  # payload: embeddings
     FORGET = 2  # payload: sample ids
+    RELEASE = 3  # payload: the node that went to another parent, and the sample ids that went with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,12 @@ def open_link(db: Database, child: NodeId, fence: int = 0) -> None:
         "INSERT INTO links VALUES (?, 0, ?, 0, ?) ON CONFLICT (child) DO UPDATE SET fence = max(fence, excluded.fence)",
         (child, EMPTY.digest, fence),
     )
+
+
+def fence(db: Database, child: NodeId) -> int:
+    """How often `child` has moved, as far as its link here knows; on the own link, how often this node has."""
+    row = db.one("SELECT fence FROM links WHERE child = ?", (child,))
+    return 0 if row is None else int(row[0])
 
 
 def append(
@@ -130,14 +137,19 @@ def insert(
 
 def _apply(state: Fold, number: int, kind: Kind, payload: bytes, ids: bytes | None = None) -> int:
     """Apply an entry to `state`; the number of samples it names."""
-    if kind is Kind.FORGET:
-        gone = load_samples(payload, OWN)
+    if kind is not Kind.APPEND:
+        gone = removed(kind, payload)
         state.remove(number, gone)
         return len(gone)
     rows = load_embeddings(payload, OWN)
     named = rows.samples if ids is None else load_samples(ids, OWN)
     state.add(number, rows, named)
     return len(named)
+
+
+def removed(kind: Kind, payload: bytes) -> SampleSet:
+    """The samples that an entry which appends nothing takes out of the set."""
+    return load_release(payload, OWN).samples if kind is Kind.RELEASE else load_samples(payload, OWN)
 
 
 def _committed(db: Database, child: NodeId, kind: Kind, payload: bytes, key: int) -> Position | None:

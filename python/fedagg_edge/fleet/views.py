@@ -95,6 +95,9 @@ class ParentView:
     def samples(self, child: NodeId, digest: str | None) -> SampleSet:
         return self.ledger.samples(child, digest)
 
+    def rows(self, child: NodeId, digest: str) -> int:
+        return self.ledger.rows(child, digest)
+
     def node(self, node: NodeId) -> NodeFacts | None:
         return self.ledger.facts_of(node)
 

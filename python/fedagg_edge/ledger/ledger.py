@@ -33,13 +33,14 @@ __all__ = ["Ledger", "Options"]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`hold_labels`: labels do not go to the own parent. `staged`: bytes of chunks per node. `clock`: seconds since
-    1970."""
+    """`hold_labels`: labels do not go to the own parent. `staged`: bytes of chunks per node. `fold_bytes`: of logs kept
+    in memory, None: all. `clock`: seconds since 1970."""
 
     tier: Tier = Tier.DEVICE
     hold_labels: bool = False
     outbox: Bounds = field(default_factory=Bounds)
     staged: int = 256 << 20
+    fold_bytes: int | None = None
     busy_seconds: float = 10.0
     clock: Callable[[], float] = time.time
 
@@ -63,6 +64,7 @@ class Ledger:
         """Open the file at `path`, making it if it is not there; StorageError if it cannot be `node`'s."""
         options = options or Options()
         db = Database(path, busy_seconds=options.busy_seconds, read_only=read_only)
+        db.fold_bytes = options.fold_bytes
         ledger = cls(db, node, federation, options)
         try:
             ledger._introduce()
@@ -171,6 +173,10 @@ class Ledger:
     def samples(self, child: NodeId, digest: str | None = None) -> SampleSet:
         """See `log.samples`."""
         return log.samples(self.db, child, digest)
+
+    def rows(self, child: NodeId, digest: str) -> int:
+        """See `log.rows`."""
+        return log.rows(self.db, child, digest)
 
     def embeddings(self, child: NodeId, digest: str | None = None) -> Embeddings:
         """See `log.embeddings`; on the own link, labels that were held back from the parent are filled in."""

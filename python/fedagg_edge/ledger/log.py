@@ -22,8 +22,28 @@ from fedagg_edge.ledger.fold import EMPTY, Fold, only, without
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
 from fedagg_edge.wire.tensors import OWN, load_embeddings, load_release, load_samples
 
-__all__ = ["By", "Kind", "LogEntry", "Position", "append", "at_digest", "embeddings", "entries", "entry_bytes", "fence",
-           "fold", "head", "insert", "links", "open_link", "refuse_gap", "remaining", "removed", "samples"]  # fmt: skip
+__all__ = [
+    "By",
+    "Kind",
+    "LogEntry",
+    "Position",
+    "append",
+    "at_digest",
+    "embeddings",
+    "entries",
+    "entry_bytes",
+    "fence",
+    "fold",
+    "head",
+    "insert",
+    "links",
+    "open_link",
+    "refuse_gap",
+    "remaining",
+    "removed",
+    "rows",
+    "samples",
+]
 
 By = Literal["child", "parent"]
 INLINE = 65_536
@@ -183,7 +203,7 @@ def fold(db: Database, child: NodeId) -> Fold:
         if state is None or state.epoch != row[1] or state.entry > row[0]:
             state = Fold(row[1])
         if state.entry == row[0]:
-            db.cache["fold", child] = state
+            _keep(db, child, state)
             return state
         db.touch(("fold", child))
         db.cache.pop(("fold", child), None)  # half done if what follows fails
@@ -192,8 +212,36 @@ def fold(db: Database, child: NodeId) -> Fold:
             (child, state.entry),
         ):
             _apply(state, number, Kind(kind), payloads.read(db, stored), ids)
-        db.cache["fold", child] = state
+        _keep(db, child, state)
         return state
+
+
+def _keep(db: Database, child: NodeId, state: Fold) -> None:
+    """Cache a fold, and let go of those that were used longest ago while they are together over the bound."""
+    db.cache.pop(("fold", child), None)
+    db.cache["fold", child] = state
+    if db.fold_bytes is None:
+        return
+    sizes: dict[NodeId, int] = db.cache.setdefault("fold sizes", {})
+    sizes.pop(child, None)
+    sizes[child] = state.nbytes
+    over = sum(sizes.values()) - db.fold_bytes
+    for oldest in list(sizes)[:-1]:
+        if over <= 0:
+            break
+        over -= sizes.pop(oldest)
+        db.cache.pop(("fold", oldest), None)
+
+
+def rows(db: Database, child: NodeId, digest: str) -> int:
+    """How many samples the set has that `digest` names; raises DataError as `samples` does. Kept for the set that was
+    asked for last: a child names the same one in every exchange, and its rows need not be in memory for that."""
+    at_digest(db, child, digest)
+    known = db.cache.get(("rows", child))
+    if known is None or known[0] != digest:
+        db.touch(("rows", child))
+        known = db.cache["rows", child] = (digest, len(samples(db, child, digest)))
+    return int(known[1])
 
 
 def entries(db: Database, child: NodeId, after: int, limit: int = 256, inline: int = INLINE) -> list[LogEntry]:

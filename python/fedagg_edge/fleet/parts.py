@@ -9,7 +9,7 @@ from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.logs import Form, Level, Log, redirect_logging
 from fedagg_edge.identity import tls
 from fedagg_edge.learners import learner_factory
-from fedagg_edge.learners.base import Learner
+from fedagg_edge.learners.base import Learner, LearnerSpec
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.ledger.outbox import Bounds
 from fedagg_edge.records import NodeId, Tier
@@ -25,13 +25,14 @@ def node_of(config: FleetConfig) -> NodeId:
     return NodeId(config.node.id)
 
 
-def open_ledger(config: FleetConfig, tier: Tier, *, read_only: bool = False) -> Ledger:
-    """The node's ledger; one a thread. Raises StorageError."""
+def open_ledger(config: FleetConfig, tier: Tier, *, read_only: bool = False, fold_bytes: int | None = None) -> Ledger:
+    """The node's ledger; one a thread. `fold_bytes`: of logs kept in memory. Raises StorageError."""
     config.state.mkdir(parents=True, exist_ok=True)
     options = Options(
         tier=tier,
         hold_labels=tier is Tier.EDGE and config.labels == "first-edge",
         outbox=Bounds(int(config.outbox.megabytes * 1e6), config.outbox.days * _DAY),
+        fold_bytes=fold_bytes,
     )
     return Ledger.open(
         config.state / "ledger.sqlite",
@@ -47,12 +48,14 @@ def make_learner(config: FleetConfig, sample_shape: tuple[int, ...], classes: in
     modules = str(config.path(config.modules))
     factory = learner_factory(config.training.engine, modules)
     return factory(
-        config.model(),
-        sample_shape=sample_shape,
-        classes=classes,
-        hyperparameters=config.training,
-        seed=derive(config.node.seed, "init", config.node.id),
-        base_dir=modules,
+        LearnerSpec(
+            config.model(),
+            sample_shape,
+            classes,
+            config.training,
+            derive(config.node.seed, "init", config.node.id),
+            modules,
+        )
     )
 
 

@@ -13,7 +13,7 @@ from fedagg_edge.errors import OutboxFull, RemoteProtocolError
 from fedagg_edge.ledger import log, payloads
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
-from fedagg_edge.ledger.fold import EMPTY, Fold, only, union, without
+from fedagg_edge.ledger.fold import EMPTY, Fold, only, pick, union, without
 from fedagg_edge.ledger.log import Kind, LogEntry, Position
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
 from fedagg_edge.wire.tensors import OWN, dump_embeddings, dump_samples, load_embeddings, load_samples
@@ -25,11 +25,17 @@ __all__ = [
     "batch_bytes",
     "expected",
     "follow",
+    "forget_late",
+    "held",
     "pending",
     "put_forget",
     "put_rows",
     "rebase",
 ]
+
+
+_FEW = 16  # origins
+_GONE = "outbox.gone"  # a fact: samples that were to be forgotten when this node changed parents
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ def put_rows(db: Database, node: NodeId, embeddings: Embeddings, bounds: Bounds,
     Raises OutboxFull, and DataError for a sample with other content than before.
     """
     log.fold(db, node).check(embeddings)
-    new = without(embeddings.samples, expected(db, node))
+    new = without(embeddings.samples, expected(db, node, embeddings.samples.origins))
     if not len(new):
         return None
     rows = only(embeddings, new)
@@ -69,7 +75,7 @@ def put_rows(db: Database, node: NodeId, embeddings: Embeddings, bounds: Bounds,
 
 def put_forget(db: Database, node: NodeId, samples: SampleSet, now: float) -> int | None:
     """Put a batch that forgets those of `samples` that the parent has or will get; it is never refused for room."""
-    known = expected(db, node)
+    known = expected(db, node, samples.origins)
     gone = without(samples, without(samples, known))
     return None if not len(gone) else _put(db, Kind.FORGET, dump_samples(gone), gone, now)
 
@@ -100,13 +106,24 @@ def _check_room(db: Database, size: int, bounds: Bounds, now: float) -> None:
         )
 
 
-def expected(db: Database, node: NodeId) -> SampleSet:
-    """The set that the parent will have once it has committed all that waits."""
+def expected(db: Database, node: NodeId, origins: tuple[NodeId, ...] | None = None) -> SampleSet:
+    """The set, or what is in it of these origins, that the parent will have once it has committed all that waits."""
     known = log.fold(db, node).samples()
-    for kind, ids in db.all("SELECT kind, ids FROM outbox ORDER BY key"):
+    known = known if origins is None else pick(known, origins)
+    for kind, ids in _waiting(db, origins):
         batch = load_samples(ids, OWN)
+        batch = batch if origins is None else pick(batch, origins)
         known = without(known, batch) if kind == Kind.FORGET else union(known, batch)
     return known
+
+
+def _waiting(db: Database, origins: tuple[NodeId, ...] | None) -> list[tuple[int, bytes]]:
+    """Kind and ids of the batches that may have samples of these origins."""
+    if origins is None or len(origins) > _FEW:
+        return db.all("SELECT kind, ids FROM outbox ORDER BY key")
+    # an edge of a thousand devices may have a thousand batches, of which one concerns this device
+    named = " OR ".join(["instr(ids, ?) > 0"] * len(origins)) or "0"
+    return db.all(f"SELECT kind, ids FROM outbox WHERE {named} ORDER BY key", tuple(o.encode() for o in origins))
 
 
 def pending(db: Database, limit: int = 256, inline: int = log.INLINE) -> list[Batch]:
@@ -186,7 +203,7 @@ def follow(db: Database, node: NodeId, news: Iterable[LogEntry]) -> Position:
             last = log.insert(
                 db, node, entry.kind, entry.payload, key=None, by="parent", told=entry.digest, rows=entry.rows
             )
-            whole = whole and (entry.kind is Kind.FORGET or _rows(entry) == entry.rows)
+            whole = whole and (entry.kind is not Kind.APPEND or _rows(entry) == entry.rows)
             reach("outbox.follow.after-entry")
         if whole:
             _check_set(db, node, last.digest)
@@ -220,29 +237,63 @@ def _reduced_before(db: Database, node: NodeId) -> bool:
 def rebase(db: Database, node: NodeId, news: Iterable[LogEntry], fence: int, now: float) -> Position:
     """Take a new parent's log in place of the old one: its entries from 1 on. The own log's head.
 
-    Rows that the old parent had and the new one lacks, and those that wait, are put into the outbox under new keys: so
-    nothing that was acknowledged is lost however late the old parent was. A `fence` that is not newer changes nothing.
+    Rows that the old parent had and the new one lacks, those whose labels it lacks, and those that wait, are put into
+    the outbox under new keys: so nothing that was acknowledged is lost however late the old parent was. What the new
+    one has and this node had forgotten is forgotten there. A `fence` that is not newer changes nothing.
     """
     with db.savepoint():
         log.open_link(db, node)
         if db.one("SELECT fence FROM links WHERE child = ?", (node,))[0] >= fence:
             return log.head(db, node)
-        mine = _everything(db, node)
+        mine = held(db, node)
+        gone = _forgotten(db)
         _clear(db, node)
         reach("outbox.rebase.after-clear")
         db.execute("UPDATE links SET fence = ? WHERE child = ?", (fence, node))
         last = follow(db, node, news)
-        missing = without(mine.samples, log.fold(db, node).samples())
+        theirs = log.fold(db, node).embeddings()
+        missing = union(without(mine.samples, log.fold(db, node).samples()), _unlabelled(theirs, mine))
         if len(missing):
             _put(db, Kind.APPEND, dump_embeddings(only(mine, missing)), missing, now)
+        forget_late(db, node, union(gone, without(theirs.samples, mine.samples)), now)
         return last
 
 
-def _everything(db: Database, node: NodeId) -> Embeddings:
-    """All rows that are not erased, of the log's head and of what waits."""
+def forget_late(db: Database, node: NodeId, gone: SampleSet, now: float) -> SampleSet:
+    """Forget at the parent those of `gone` that it has; the others when they get there, late, by the old parent.
+
+    All that are to be forgotten so, those of calls before included.
+    """
+    row = db.one("SELECT value FROM facts WHERE key = ?", (_GONE,))
+    everything = gone if row is None else union(load_samples(row[0], OWN), gone)
+    if len(gone):
+        db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_GONE, dump_samples(everything)))
+    if len(everything):
+        put_forget(db, node, everything, now)
+    return everything
+
+
+def _forgotten(db: Database) -> SampleSet:
+    """What waits to be forgotten."""
+    gone = EMPTY
+    for (ids,) in db.all("SELECT ids FROM outbox WHERE kind = ?", (int(Kind.FORGET),)):
+        gone = union(gone, load_samples(ids, OWN))
+    return gone
+
+
+def _unlabelled(theirs: Embeddings, mine: Embeddings) -> SampleSet:
+    """Samples that this node has with a label and the parent without one: it never went further than the old parent."""
+    rows = only(mine, theirs.samples.only(theirs.label_N < 0))
+    return rows.samples.only(rows.label_N >= 0)
+
+
+def held(db: Database, node: NodeId) -> Embeddings:
+    """All rows that are not erased, of the log's head and of what waits, without what waits to be forgotten."""
     wanted = expected(db, node)
     rows = Fold()
-    rows.add(1, log.fold(db, node).embeddings())
+    known = log.fold(db, node).embeddings()
+    if len(known):
+        rows.add(1, known)
     for kind, stored in db.all("SELECT kind, payload FROM outbox ORDER BY key"):
         if kind == Kind.APPEND:
             rows.add(1, load_embeddings(payloads.read(db, stored), OWN))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import msgspec
-
 from fedagg_edge.errors import DataError, RemoteProtocolError
 from fedagg_edge.wire import parent_exchange as exchange
 from fedagg_edge.wire import parent_log as log
-from fedagg_edge.wire.http import JSON_TYPE, RAW_TYPE, Request, Response
+from fedagg_edge.wire.http import RAW_TYPE, Request, Response
 from fedagg_edge.wire.messages import (
     PROTOCOL,
+    Adopt,
     Append,
     Behind,
     Exchange,
@@ -26,12 +25,21 @@ from fedagg_edge.wire.messages import (
     decode,
     encode,
 )
+from fedagg_edge.wire.parent_adopt import adopt
 from fedagg_edge.wire.parent_exchange import Later
 from fedagg_edge.wire.problems import answer
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import ParentLedger, Peer
 from fedagg_edge.wire.tensors import dump_logits
-from fedagg_edge.wire.terms import PRESENT, Terms, admit, check_fence, draining, finished, refuse_while_draining
+from fedagg_edge.wire.terms import (
+    PRESENT,
+    Terms,
+    admit,
+    check_child,
+    check_fence,
+    finished,
+    refuse_while_draining,
+)
 
 __all__ = ["Later", "ParentEnd", "ParentLedger", "Peer"]
 
@@ -62,8 +70,12 @@ class ParentEnd:
         """The answer to a poll that waited: news, an empty one from `until` on, `later` itself after a false alarm."""
         try:
             admit(ledger, peer)
+            check_child(ledger, peer.node)
         except Refusal as refusal:
             return answer(refusal)
+        return self._news(ledger, later, now)
+
+    def _news(self, ledger: ParentLedger, later: Later, now: float) -> Response | Later:
         if now < later.until and not exchange.has_news(self.terms, ledger, later):
             return later
         return _ok(exchange.exchanged(self.terms, ledger, later))
@@ -75,16 +87,17 @@ class ParentEnd:
         if int(path["version"]) != PROTOCOL:
             raise _versions("the path", int(path["version"]), int(path["version"]), self.terms.software)
         rest = path["rest"]
+        if rest == "adopt" and request.method == "POST":  # of a node that is not a child yet, too
+            return adopt(ledger, peer, decode(Adopt, request.body, self.terms.limits))
         admit(ledger, peer)
         post = _POST.get(rest) if request.method == "POST" else None
         if post is not None:
             return post(self, ledger, peer, request.body, now)
+        check_child(ledger, peer.node)
         if request.method == "PUT" and (chunk := _CHUNK.fullmatch(rest)):
             refuse_while_draining(ledger)
             log.stage(self.terms, ledger, peer, bytes.fromhex(chunk[1]), request.body)
             return Response(204)
-        if request.method == "GET" and rest == "status":
-            return self._status(ledger, peer)
         if request.method == "GET" and (piece := _PIECE.fullmatch(rest)):
             return self._piece(ledger, peer, request, piece)
         raise _not_found(request)
@@ -95,7 +108,8 @@ class ParentEnd:
             raise _versions(spoken.software, spoken.oldest, spoken.newest, self.terms.software)
         hello = decode(Hello, body, self.terms.limits)
         self._check_hello(peer, hello)
-        check_fence(ledger, peer, hello.fence)
+        fence = hello.fence if hello.head or hello.fence else ledger.fence(peer.node)  # it may have lost its state
+        check_fence(ledger, peer, fence)
         head = ledger.head(peer.node)
         log.check_known(ledger, peer.node, hello.head, hello.digest)
         fact = {"software": hello.software, "formats": list(hello.formats), "at": now, "left": None}
@@ -109,7 +123,7 @@ class ParentEnd:
                 federation=self.terms.federation,
                 classes=self.terms.classes,
                 time=now,
-                fence=hello.fence,
+                fence=fence,
                 head=head.entry,
                 digest=bytes.fromhex(head.digest),
                 version=exchange.committed(self.terms, ledger, peer.node),
@@ -149,7 +163,7 @@ class ParentEnd:
         if asked.knowledge is not None:
             exchange.take_knowledge(self.terms, ledger, peer, asked.knowledge, now)
         until = now + min(asked.wait, self.terms.limits.wait)
-        return self.resume(ledger, peer, Later(peer.node, asked.have, asked.head, asked.noticed, until), now)
+        return self._news(ledger, Later(peer.node, asked.have, asked.head, asked.noticed, until), now)
 
     def _missing(self, ledger: ParentLedger, peer: Peer, body: bytes, _now: float) -> Response:
         refuse_while_draining(ledger)
@@ -160,21 +174,6 @@ class ParentEnd:
         known = ledger.get(f"child/{peer.node}")
         ledger.put(f"child/{peer.node}", {**(known if isinstance(known, dict) else {}), "left": now})
         return _ok(Left(ledger.head(peer.node).entry))
-
-    def _status(self, ledger: ParentLedger, peer: Peer) -> Response:
-        facts = {
-            "node": self.terms.node,
-            "federation": self.terms.federation,
-            "software": self.terms.software,
-            "protocol": PROTOCOL,
-            "classes": self.terms.classes,
-            "mode": self.terms.mode,
-            "finished": finished(ledger),
-            "draining": draining(ledger) is not None,
-            "head": ledger.head(peer.node).entry,
-            "version": exchange.committed(self.terms, ledger, peer.node),
-        }
-        return Response(200, msgspec.json.encode(facts), media=JSON_TYPE)
 
     def _piece(self, ledger: ParentLedger, peer: Peer, request: Request, piece: re.Match[str]) -> Response:
         """One chunk of an entry or of knowledge on the caller's own link, or of an artefact."""

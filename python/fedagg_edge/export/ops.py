@@ -24,6 +24,7 @@ __all__ = [
     "compare",
     "concatenate",
     "conv",
+    "depth_to_space",
     "depthwise_conv",
     "fully_connected",
     "gather",
@@ -83,8 +84,8 @@ _COMPARE: dict[str, tuple[int, Any]] = {
 }
 
 _VALID = schema.Padding.VALID
-_LANES = 16
-"""Values that the delegate's widest vectors hold."""
+_LONG = 64
+"""Values of a vector from which on the delegate repeats it over pixels as fast as it can read."""
 
 
 def _ints(g: GraphWriter, values: Sequence[int]) -> Tensor:
@@ -138,7 +139,7 @@ def _widened(g: GraphWriter, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def _row_by_row(g: GraphWriter, images: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
     pixels, channels = images.shape[-2:]
     lead = images.shape[:-2]
-    if channels % _LANES == 0 or pixels < 2 or sum(size < 0 for size in lead) != 1:
+    if channels >= _LONG or pixels < 2 or sum(size < 0 for size in lead) != 1:
         return images, vector
     copies = g.op(
         _B.MUL, [g.constant(np.ones((pixels, 1), np.float32)), vector], (pixels, channels), schema.MulOptionsT()
@@ -356,6 +357,14 @@ def depthwise_conv(
     options.depthMultiplier = w.shape[3] // x.shape[3]
     shape = (x.shape[0], *_extent(x, w.shape[1:3], stride, dilation, same), w.shape[3])
     return g.op(_B.DEPTHWISE_CONV_2D, [x, w, bias], shape, options)
+
+
+def depth_to_space(g: GraphWriter, x: Tensor, block: int) -> Tensor:
+    """Images (N, h, w, block * block * C), whose pixels are blocks of pixels, as (N, block * h, block * w, C)."""
+    options = schema.DepthToSpaceOptionsT()
+    options.blockSize = block
+    n, h, w, c = x.shape
+    return g.op(_B.DEPTH_TO_SPACE, [x], (n, h * block, w * block, c // block**2), options)
 
 
 def _extent(

@@ -253,16 +253,6 @@ class GraphWriter:
         self._makers.update({t.index: (operator, list(inputs), options) for t in outputs})
         return outputs
 
-    def used(self, outputs: Sequence[Tensor]) -> set[int]:
-        """The numbers of all tensors that `outputs` are computed from, and their own."""
-        return self._needed({t.index for t in outputs})[0]
-
-    def drop_unused_inputs(self, candidates: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        """Take those of `candidates` that `outputs` do not need out of the inputs."""
-        used = self.used(outputs)
-        gone = {t.index for t in candidates} - used
-        self._inputs = {n: t for n, t in self._inputs.items() if t.index not in gone}
-
     def _needed(self, needed: set[int]) -> tuple[set[int], list[Any]]:
         """The tensors that some need, themselves included, and the operators between."""
         kept = []

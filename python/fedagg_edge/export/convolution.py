@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from fedagg_edge.errors import ExportError
 from fedagg_edge.export import ops
 from fedagg_edge.export.lower import Lowering, translates
@@ -112,10 +110,6 @@ def _grouped(g: GraphWriter, groups: int, *tensors: tuple[Tensor, int]) -> list[
     return [ops.split(g, t, axis, [t.shape[axis] // groups] * groups) for t, axis in tensors]
 
 
-def _zeros(g: GraphWriter, count: int) -> Tensor:
-    return g.constant(np.zeros(count, np.float32))
-
-
 def _same(x: Tensor, geometry: Geometry) -> bool:
     """Whether the runtime's SAME pads as torch is asked to."""
     for size, stride, pad, reach in zip(x.shape[1:3], geometry.stride, geometry.padding, geometry.reach, strict=True):
@@ -144,7 +138,7 @@ def _dense(g: GraphWriter, x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
     same = _same(x, geometry)
     if not same:
         x = _padded(g, x, geometry.padding, geometry.padding)
-    return ops.conv(g, x, w, _zeros(g, w.shape[0]), stride=geometry.stride, dilation=geometry.dilation, same=same)
+    return ops.conv(g, x, w, stride=geometry.stride, dilation=geometry.dilation, same=same)
 
 
 def _blockwise(g: GraphWriter, x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
@@ -180,9 +174,7 @@ def _depthwise(g: GraphWriter, x: Tensor, w: Tensor, geometry: Geometry) -> Tens
     same = _same(x, geometry)
     if not same:
         x = _padded(g, x, geometry.padding, geometry.padding)
-    return ops.depthwise_conv(
-        g, x, w, _zeros(g, w.shape[3]), stride=geometry.stride, dilation=geometry.dilation, same=same
-    )
+    return ops.depthwise_conv(g, x, w, stride=geometry.stride, dilation=geometry.dilation, same=same)
 
 
 @translates("convolution_backward.default")
@@ -282,7 +274,7 @@ def _phased_input_gradient(g: GraphWriter, dy: Tensor, w: Tensor, geometry: Geom
     filters = ops.reshape(g, filters, (1, *taps, s * s * c))
     copies = ops.concatenate(g, [dy] * (s * s), 3)
     copies = _padded(g, copies, (most[0], most[1]), (-least[0], -least[1]))
-    phases = ops.depthwise_conv(g, copies, filters, _zeros(g, s * s * c), stride=(1, 1), dilation=(1, 1))
+    phases = ops.depthwise_conv(g, copies, filters, stride=(1, 1), dilation=(1, 1))
     return ops.depth_to_space(g, phases, s)
 
 
@@ -327,8 +319,7 @@ def _swapped_weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, geometry: Ge
     One convolution then sums over the batch and all places.
     """
     swapped, filters = _fitted(g, x, dy, geometry), ops.transpose(g, dy, (3, 1, 2, 0))
-    outputs = dy.shape[3]
-    found = ops.conv(g, swapped, filters, _zeros(g, outputs), stride=geometry.dilation, dilation=geometry.stride)
+    found = ops.conv(g, swapped, filters, stride=geometry.dilation, dilation=geometry.stride)
     return ops.transpose(g, found, (3, 1, 2, 0))
 
 
@@ -340,14 +331,16 @@ def _depthwise_weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, w: Value, 
     """
     (kh, kw), s, channels = geometry.kernel, geometry.stride[1], dy.shape[3]
     groups = sorted({j * geometry.dilation[1] // s for j in range(kw)})
-    seen = _Seen.of(g, x, dy.shape[1:3], geometry)
-    given = ops.concatenate(g, [dy] * s, 3)
+    n, h, v, _ = dy.shape
+    seen = _Seen.of(g, x, (h, v), geometry)
+    given = ops.reshape(g, ops.concatenate(g, [dy] * s, 3), (n, h, 1, v * s * channels))
     sums = []
     for i in range(kh):
         for group in groups:
             product = ops.binary(g, "mul", seen.at(g, i * geometry.dilation[0], group), given)
-            sums.append(ops.reduce(g, "sum", product, [1, 2], keep=True))
+            sums.append(ops.reduce(g, "sum", product, [1], keep=True))
     found = ops.reduce(g, "sum", ops.concatenate(g, sums, 1), [0], keep=False)
+    found = ops.reduce(g, "sum", ops.reshape(g, found, (len(sums), v, s * channels)), [1], keep=False)
     found = ops.reshape(g, found, (kh, len(groups) * s, channels))
     places = [groups.index(j * geometry.dilation[1] // s) * s + j * geometry.dilation[1] % s for j in range(kw)]
     found = ops.concatenate(g, [ops.slices(g, found, 1, run) for run in _runs(places)], 1)
@@ -385,9 +378,8 @@ class _Seen:
         return _Seen(ops.reshape(g, x, (n, grid[0], sh, grid[1] * sw * c)), (sh, sw), (size[0], size[1]), c)
 
     def at(self, g: GraphWriter, top: int, group: int) -> Tensor:
-        """Rows top, top + stride, ... and all columns from group * stride on, (N, h, w, stride * C)."""
+        """Rows top, top + stride, ... and all columns from group * stride on, (N, h, 1, w * stride * C)."""
         sh, run = self.stride[0], self.stride[1] * self.channels
         begin = (0, top // sh, top % sh, group * run)
         end = (self.images.shape[0], begin[1] + self.size[0], begin[2] + 1, begin[3] + self.size[1] * run)
-        rows = ops.strided_slice(g, self.images, begin, end, (1, 1, 1, 1))
-        return ops.reshape(g, rows, (rows.shape[0], *self.size, run))
+        return ops.strided_slice(g, self.images, begin, end, (1, 1, 1, 1))

@@ -145,10 +145,10 @@ def write_training(model: ModelWriter, trace: Trace) -> tuple[Mask, ...]:
 
     lowering = Lowering(g, inputs.x, given)
     buffers = _new_buffers(trace)
-    lowering.write(_ordered([trace.logits, *buffers], _is_input))
+    lowering.write(_ordered([trace.logits], _is_input))
     outputs = {"logits": _owned(g, arrange(g, lowering.get(trace.logits)))}
     if buffers:
-        outputs["buffers"] = ops.concatenate(g, [_flat(g, lowering.get(n).tensor) for n in buffers], 0)
+        outputs["buffers"] = _write_buffers(lowering, inputs.weights, buffers)
     upstream.append(plain(write_upstream(g, outputs["logits"])))
     gradients = [n for n in trace.gradients if n is not None]
     lowering.write(_ordered(gradients, lambda n: _is_input(n) or lowering.has(n)))
@@ -162,6 +162,20 @@ def _new_buffers(trace: Trace) -> list[Node]:
     """All buffers after the pass, if it changes any."""
     changed = any(canonical(n)[0] is not trace.buffers[name] for name, n in trace.new_buffers.items())
     return list(trace.new_buffers.values()) if changed else []
+
+
+def _write_buffers(lowering: Lowering, weights: Tensor, buffers: Sequence[Node]) -> Tensor:
+    """The new buffers, flat; the old ones are the end of the weights."""
+    lowering.write(
+        _ordered([s for n in buffers for s in inputs_of(canonical(n)[0])], lambda n: _is_input(n) or lowering.has(n))
+    )
+    g, size = lowering.g, weights.shape[0]
+    old = ops.slices(g, weights, 0, (size - sum(_size(n.shape) for n in buffers), size, 1))
+    together = normalisation.moved_together(lowering, buffers, old)
+    if together is not None:
+        return together
+    lowering.write(_ordered(buffers, lambda n: _is_input(n) or lowering.has(n)))
+    return ops.concatenate(g, [_flat(g, lowering.get(n).tensor) for n in buffers], 0)
 
 
 class _Masks:

@@ -146,10 +146,12 @@ def _now(ctx: Lowering, node: Node) -> Tensor:
 
 
 def moved_together(ctx: Lowering, nodes: Sequence[Node], before: Tensor) -> Tensor | None:
-    """All of `nodes` in one vector, as `before` has their old values; None where they are not all running figures of
-    one momentum."""
+    """All of `nodes` in one vector, as `before` has their old values; None where they are not all running figures
+    that move once, by one momentum."""
     own = [canonical(n)[0] for n in nodes]
-    if any(n.op not in ("running_mean", "running_var") for n in own) or len({n.args[0].args[6] for n in own}) != 1:
+    if not all(n.op in ("running_mean", "running_var") and n.args[1].op == "placeholder" for n in own):
+        return None
+    if len({n.args[0].args[6] for n in own}) != 1:
         return None
     now = ops.concatenate(ctx.g, [_now(ctx, n) for n in own], 0)
     return _towards(ctx.g, before, now, float(own[0].args[0].args[6]))

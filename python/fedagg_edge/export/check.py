@@ -97,8 +97,7 @@ def _ones(file: TrainingFile, rows: int) -> dict[str, Array]:
 
 def _nothing(file: TrainingFile, rows: int) -> Targets:
     """Targets of a loss that is 0."""
-    zeros_NC, zeros_N1 = np.zeros((rows, file.classes), np.float32), np.zeros((rows, 1), np.float32)
-    return Targets(zeros_NC, zeros_NC, zeros_N1, zeros_N1, np.array([1, 1, 0], np.float32))
+    return Targets(np.zeros((rows, 2 * file.classes + 2), np.float32), np.array([1, 0], np.float32))
 
 
 def _batch(file: TrainingFile, seed: int) -> Batch:

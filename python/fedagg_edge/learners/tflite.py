@@ -158,8 +158,7 @@ class _Trial:
         if private_x_N is None:
             raise LearnerError("batch: got no private samples to join")
         x_N, count = np.concatenate([private_x_N, batch.bridge_x_N]), len(private_x_N)
-        wanted = targets.private_targets(batch, classes), targets.bridge_targets(batch, hyperparameters, classes)
-        done = self._pass(x_N, targets.joined(*wanted))
+        done = self._pass(x_N, targets.joint_targets(batch, hyperparameters, classes))
         self.private = objective.private_loss(done.logits_NC[:count], batch)
         self.bridge = objective.bridge_loss(done.logits_NC[count:], batch, hyperparameters)
         self.passes = 2
@@ -177,7 +176,10 @@ class _Trial:
     def _pass(self, x_N: Array, wanted: Targets) -> Pass:
         done = self._learner._train(x_N, self.weights, wanted)
         self.passes += 1
-        self.gradient = done.gradient if self.passes == 1 else self.gradient + done.gradient
+        if self.passes == 1:
+            self.gradient = done.gradient
+        else:
+            self.gradient += done.gradient
         return done
 
 

@@ -90,7 +90,8 @@ class Graphs:
     def train(self, x_N: Array, weights: Array, masks: Mapping[str, Array], targets: Targets) -> Pass:
         """A pass forward and backward in training mode."""
         train = self._train
-        train.run({"x": x_N, "weights": weights, **masks, **targets.inputs()})
+        inputs = {"x": x_N, "weights": weights, "targets": targets.rows_NT, "settings": targets.settings}
+        train.run({**inputs, **masks})
         buffers = train.copy_of("buffers") if "buffers" in train.outputs else None
         return Pass(train.copy_of("logits"), buffers, train.copy_of("gradient"))
 

@@ -33,8 +33,8 @@ def test_both_directions_also_where_the_softmax_is_all_but_one_hot(kl: str, scal
     batch = Batch(np.zeros((N, 1), np.float32), y_N, teacher_NC)
     hyperparameters = Hyperparameters(kl=kl, temperature=2.0)  # type: ignore[arg-type]
     expected_NC = objective.bridge_loss(logits_NC, batch, hyperparameters).gradient_NC
-    inputs = bridge_targets(batch, hyperparameters, C).inputs()
-    got_NC = graph().get_signature_runner("loss")(logits=logits_NC, **inputs)["upstream"]
+    targets, settings = bridge_targets(batch, hyperparameters, C)
+    got_NC = graph().get_signature_runner("loss")(logits=logits_NC, targets=targets, settings=settings)["upstream"]
     np.testing.assert_allclose(got_NC, expected_NC, atol=1e-6 * scale)
 
 
@@ -42,7 +42,7 @@ def test_nan_logits_give_a_nan_gradient() -> None:
     batch = Batch(np.zeros((N, 1), np.float32), np.zeros(N, np.int64), None)
     logits_NC = np.zeros((N, C), np.float32)
     logits_NC[2, 3] = np.nan
-    inputs = bridge_targets(batch, Hyperparameters(), C).inputs()
-    got_NC = graph().get_signature_runner("loss")(logits=logits_NC, **inputs)["upstream"]
+    targets, settings = bridge_targets(batch, Hyperparameters(), C)
+    got_NC = graph().get_signature_runner("loss")(logits=logits_NC, targets=targets, settings=settings)["upstream"]
     assert np.isnan(got_NC[2]).any()
     assert np.isfinite(np.delete(got_NC, 2, 0)).all()

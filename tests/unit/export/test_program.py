@@ -21,8 +21,7 @@ def test_the_signatures_are_stateless() -> None:
     signatures = interpreter_of(module).get_signature_list()
     assert list(signatures["infer"]["inputs"]) == ["weights", "x"]
     assert set(signatures) == {"infer", "train"}
-    loss = {"labels", "teacher", "ce", "kl", "settings"}
-    assert set(signatures["train"]["inputs"]) == {"x", "weights", "mask_0", *loss}
+    assert set(signatures["train"]["inputs"]) == {"x", "weights", "mask_0", "targets", "settings"}
     assert set(signatures["train"]["outputs"]) == {"logits", "buffers", "gradient"}
 
 
@@ -37,8 +36,8 @@ def test_masks_are_drawn_by_who_trains() -> None:
     weights = torch.cat([p.detach().flatten() for p in module.parameters()]).numpy()
     x_N = np.random.default_rng(0).random((3, *IMAGE), np.float32)
     train = interpreter_of(module).get_signature_runner("train")
-    mask = np.ones((3, 128), np.float32)
-    kept = train(x=x_N, weights=weights, mask_0=mask, **no_loss(3).inputs())["logits"]
+    mask, (targets, settings) = np.ones((3, 128), np.float32), no_loss(3)
+    kept = train(x=x_N, weights=weights, mask_0=mask, targets=targets, settings=settings)["logits"]
     linear = module[2]
     expected = linear(2 * torch.from_numpy(x_N).flatten(1)).detach().numpy()  # what is kept is doubled
     np.testing.assert_allclose(kept, expected, atol=1e-5)

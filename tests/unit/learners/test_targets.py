@@ -10,7 +10,7 @@ import pytest
 from fedagg_edge.config import Hyperparameters
 from fedagg_edge.learners import objective
 from fedagg_edge.learners.base import Batch
-from fedagg_edge.learners.targets import Targets, bridge_targets, joined, private_targets
+from fedagg_edge.learners.targets import Targets, bridge_targets, joint_targets, private_targets
 from fedagg_edge.reference import log_softmax
 
 N, C = 7, 4
@@ -26,12 +26,13 @@ def batch(*, leaf: bool, **changes: Any) -> Batch:
 
 def upstream(targets: Targets, logits_NC: np.ndarray) -> np.ndarray:
     """What `fedagg_edge.export.loss` writes, in float64."""
-    student, teacher, reverse = targets.settings.astype(np.float64)
-    log_s, log_t = log_softmax(logits_NC * student), log_softmax(targets.teacher_NC * teacher)
+    student, reverse = targets.settings.astype(np.float64)
+    labels_NC, teacher_NC, ce_N1, kl_N1 = np.split(targets.rows_NT.astype(np.float64), [C, 2 * C, 2 * C + 1], 1)
+    log_s, log_t = log_softmax(logits_NC * student), log_softmax(teacher_NC)
     s, ratio = np.exp(log_s), log_s - log_t
     back = s * (ratio - (s * ratio).sum(1, keepdims=True))
     divergence = back if reverse else s - np.exp(log_t)
-    return targets.ce_N1 * (np.exp(log_softmax(logits_NC)) - targets.labels_NC) + targets.kl_N1 * divergence
+    return ce_N1 * (np.exp(log_softmax(logits_NC)) - labels_NC) + kl_N1 * divergence
 
 
 @pytest.mark.parametrize("leaf", [True, False])
@@ -64,18 +65,21 @@ def test_the_bridge_term_is_the_kernels(leaf: bool, settings: dict[str, Any], ch
 
 def test_the_private_term_and_both_as_one_batch() -> None:
     given, hyperparameters = batch(leaf=True), Hyperparameters()
-    private, bridge = private_targets(given, C), bridge_targets(given, hyperparameters, C)
+    both = joint_targets(given, hyperparameters, C)
     expected_NC = np.concatenate(
         [
             objective.private_loss(LOGITS_NC, given).gradient_NC,
             objective.bridge_loss(LOGITS_NC[::-1].copy(), given, hyperparameters).gradient_NC,
         ]
     )
-    got_NC = upstream(joined(private, bridge), np.concatenate([LOGITS_NC, LOGITS_NC[::-1]]))
+    got_NC = upstream(both, np.concatenate([LOGITS_NC, LOGITS_NC[::-1]]))
     np.testing.assert_allclose(got_NC, expected_NC, atol=2e-6)
-    assert {a.dtype for a in joined(private, bridge).inputs().values()} == {np.dtype(np.float32)}
+    alone = upstream(private_targets(given, C), LOGITS_NC)
+    np.testing.assert_allclose(alone, expected_NC[:N], atol=2e-6)
+    assert both.rows_NT.dtype == both.settings.dtype == np.float32
 
 
 def test_batches_without_rows() -> None:
     empty = Batch(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), None)
-    assert private_targets(empty, C).labels_NC.shape == bridge_targets(empty, Hyperparameters(), C).labels_NC.shape
+    for targets in (private_targets(empty, C), bridge_targets(empty, Hyperparameters(), C)):
+        assert targets.rows_NT.shape == (0, 2 * C + 2)

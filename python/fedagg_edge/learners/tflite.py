@@ -1,7 +1,8 @@
 """The learner of devices: a training file, a TFLite runtime of a few megabytes and NumPy. No torch here.
 
-The file's graphs compute logits and gradients; the loss is the C++ kernel's, the update NumPy's. Weights live in one
-flat array, in and out of the graphs at every step, so that a state is a copy and a failed step changes nothing.
+The file's graph computes logits and gradients, dLoss/dlogits included; the losses that are reported are the C++
+kernel's, the update that of every engine. Weights live in one flat array, in and out of the graph at every step, so
+that a state is a copy and a failed step changes nothing.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 from fedagg_edge.config import Hyperparameters
 from fedagg_edge.errors import ArtefactError, LearnerError
 from fedagg_edge.kernels import DistillLoss
-from fedagg_edge.learners import objective, tflite_file
+from fedagg_edge.learners import objective, targets, tflite_file
 from fedagg_edge.learners.base import Batch, LearnerState, StepReport
 from fedagg_edge.learners.optimizers import make_optimizer
+from fedagg_edge.learners.targets import Targets
 from fedagg_edge.learners.tflite_file import TrainingFile
-from fedagg_edge.learners.tflite_runtime import Runtime, open_graphs
+from fedagg_edge.learners.tflite_runtime import Pass, Runtime, open_graphs
 
 __all__ = ["TfliteLearner"]
 
@@ -118,13 +120,13 @@ class TfliteLearner:
             expected = ", ".join(map(str, ("N", *self._file.sample_shape)))
             raise LearnerError(f"samples: got {x_N.dtype} {x_N.shape}, this training file takes float32 ({expected})")
 
-    def _forward(self, x_N: Array, weights: Array) -> Array:
-        """Logits in training mode; the pass's new buffers go into `weights`."""
+    def _train(self, x_N: Array, weights: Array, targets: Targets) -> Pass:
+        """A pass with `weights`, into which its new buffers go."""
         self._check_samples(x_N)
-        logits_NC, buffers = self._graphs.forward(x_N, weights, self._masks(len(x_N)))
-        if buffers is not None:
-            weights[self._trained :] = buffers
-        return logits_NC
+        done = self._graphs.train(x_N, weights, self._masks(len(x_N)), targets)
+        if done.buffers is not None:
+            weights[self._trained :] = done.buffers
+        return done
 
     def _masks(self, rows: int) -> dict[str, Array]:
         """New masks of a training pass, by name."""
@@ -151,38 +153,34 @@ class _Trial:
         return math.isfinite(report.loss) and math.isfinite(sums)
 
     def joined(self, batch: Batch, hyperparameters: Hyperparameters) -> None:
-        """Private and bridge rows as one batch: half as many runs of the graphs."""
-        private_x_N = batch.private_x_N
+        """Private and bridge rows as one batch: half as many runs of the graph."""
+        private_x_N, classes = batch.private_x_N, self._learner._file.classes
         if private_x_N is None:
             raise LearnerError("batch: got no private samples to join")
         x_N, count = np.concatenate([private_x_N, batch.bridge_x_N]), len(private_x_N)
-        before = self.weights.copy()
-        logits_NC = self._learner._forward(x_N, self.weights)
-        self.private = objective.private_loss(logits_NC[:count], batch)
-        self.bridge = objective.bridge_loss(logits_NC[count:], batch, hyperparameters)
-        upstream_NC = np.concatenate([self.private.gradient_NC, self.bridge.gradient_NC])
-        self.gradient = self._learner._graphs.gradient(x_N, before, upstream_NC)
+        done = self._pass(x_N, targets.joint_targets(batch, hyperparameters, classes))
+        self.private = objective.private_loss(done.logits_NC[:count], batch)
+        self.bridge = objective.bridge_loss(done.logits_NC[count:], batch, hyperparameters)
         self.passes = 2
 
     def apart(self, batch: Batch, hyperparameters: Hyperparameters) -> None:
         """The private batch, then the bridge batch: a batch norm sees each on its own."""
+        classes = self._learner._file.classes
         if batch.private_x_N is not None:
-            logits_NC, before = self._pass(batch.private_x_N)
-            self.private = objective.private_loss(logits_NC, batch)
-            self._add_gradient(batch.private_x_N, before, self.private)
+            done = self._pass(batch.private_x_N, targets.private_targets(batch, classes))
+            self.private = objective.private_loss(done.logits_NC, batch)
         if len(batch.bridge_x_N):
-            logits_NC, before = self._pass(batch.bridge_x_N)
-            self.bridge = objective.bridge_loss(logits_NC, batch, hyperparameters)
-            self._add_gradient(batch.bridge_x_N, before, self.bridge)
+            done = self._pass(batch.bridge_x_N, targets.bridge_targets(batch, hyperparameters, classes))
+            self.bridge = objective.bridge_loss(done.logits_NC, batch, hyperparameters)
 
-    def _pass(self, x_N: Array) -> tuple[Array, Array]:
-        """Logits, and the weights that they were computed with."""
-        before = self.weights.copy()
+    def _pass(self, x_N: Array, wanted: Targets) -> Pass:
+        done = self._learner._train(x_N, self.weights, wanted)
         self.passes += 1
-        return self._learner._forward(x_N, self.weights), before
-
-    def _add_gradient(self, x_N: Array, before: Array, loss: DistillLoss) -> None:
-        self.gradient += self._learner._graphs.gradient(x_N, before, loss.gradient_NC)
+        if self.passes == 1:
+            self.gradient = done.gradient
+        else:
+            self.gradient += done.gradient
+        return done
 
 
 def _opened(file: str | os.PathLike[str] | bytes | TrainingFile) -> TrainingFile:

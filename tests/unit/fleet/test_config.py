@@ -25,6 +25,11 @@ def test_a_device_and_a_cloud(tmp_path):
     assert parse_fleet_config(CLOUD, Tier.CLOUD).rounds.mode == "sync"
 
 
+def test_a_training_file_lies_in_the_configurations_folder(tmp_path):
+    raw = DEVICE | {"models": {"mlp": {"builder": "model.tflite"}}, "modules": "elsewhere"}
+    assert parse_fleet_config(raw, Tier.DEVICE, base_dir=tmp_path).model().builder == str(tmp_path / "model.tflite")
+
+
 @pytest.mark.parametrize(
     ("tier", "raw", "message"),
     [

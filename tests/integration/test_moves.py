@@ -173,6 +173,9 @@ def test_labels_that_were_held_back_at_the_old_parent_come_again(tmp_path):
     trees = Trees(tmp_path, hold_labels=True)
     begin(trees)
     trees.move("d1", "e2")
+    while ("d1", Moved(1)) not in trees.events:
+        trees.run(1, lambda name: "lose" if name == "d1" and trees.below["d1"].step is Step.SYNC else "")
+    assert (trees.ledgers["d1"].embeddings("d1").label_N >= 0).all()  # it trains on them at once
     trees.run(60)
     settled(trees)
     assert set(trees.ledgers["cloud"].embeddings("e2").label_N) == {-1}

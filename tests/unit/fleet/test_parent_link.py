@@ -106,6 +106,14 @@ def test_a_parent_that_is_about_to_stop_sends_to_the_fallback_and_is_heeded_once
     assert moving.under_way(link._ledger) == ("https://127.0.0.1:9", 2)
 
 
+def test_a_notice_that_cannot_be_meant_is_passed_over(with_fallback):
+    link = with_fallback
+    link._on_events([welcome(), notice(3, "ftp://x"), events.NoticeArrived(Notice(4, "move", b"\xc1"))])
+    assert moving.under_way(link._ledger) is None
+    assert link._ledger.get("noticed") == 4
+    assert link._log._stream.getvalue().count("notice_refused") == 2
+
+
 def test_without_a_fallback_it_stays_and_says_so(link):
     link._on_events([welcome(), notice(3)])
     assert moving.under_way(link._ledger) is None
@@ -128,6 +136,28 @@ def test_a_lost_parent_and_one_that_refuses_lead_to_the_next_under_a_new_number(
     assert isinstance(link._end.next(0.0), events.Idle)  # not at once
     link._on_events([events.Refused(0, Problem("malformed", "what?", None))])
     assert moving.under_way(link._ledger)[1] == 2
+
+
+def test_back_to_the_parent_that_it_has_is_no_move_unless_that_has_let_it_go(with_fallback):
+    link = with_fallback
+    link._on_events([welcome()])
+    link._lost("https://127.0.0.1:2")
+    link._lost("https://127.0.0.1:1")
+    assert moving.under_way(link._ledger) is None
+    link._on_events([events.Refused(409, Problem("moved", "you left", None))])
+    assert moving.under_way(link._ledger) == ("https://127.0.0.1:1", 2)
+
+
+def test_a_move_that_takes_too_long_is_given_up(with_fallback):
+    link = with_fallback
+    link._on_events([welcome()])
+    link._lost("https://127.0.0.1:2")
+    link.look()
+    link.look()
+    assert moving.under_way(link._ledger) == ("https://127.0.0.1:2", 1)
+    link._patience = -1.0
+    link.look()
+    assert moving.under_way(link._ledger) is None
 
 
 def test_a_refusal_of_the_own_parent_is_no_reason_to_go(with_fallback):

@@ -209,6 +209,17 @@ def test_a_device_that_lost_its_state_learns_its_fence_again(trees, tmp_path):
     settled(trees)
 
 
+def test_an_edge_without_children_takes_in_its_first(trees):
+    trees.send("d1", 40)
+    trees.run(30)
+    trees.below["e2"].ready = False  # it has nobody to train for
+    trees.restart("e2")
+    trees.below["e2"].ready = False
+    trees.move("d1", "e2")
+    trees.run(40)
+    settled(trees)
+
+
 def test_who_may_ask_what(trees):
     begin(trees)
     foreign = Request("POST", "/v1/adopt", encode(Adopt("d2", ("d2",), 1)))

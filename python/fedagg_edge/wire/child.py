@@ -287,7 +287,7 @@ class ChildEnd:
             self._go(Step.SYNC)
 
     def _introduction(self) -> Request:
-        moving = self.state.moving()
+        moving, self._behind = self.state.moving(), 0
         self.fence = self.state.fence() if moving is None else moving
         if moving is not None and not self._adopted:
             return self._post("adopt", Adopt(self.node, tuple(self.state.origins()), moving))
@@ -357,7 +357,8 @@ class ChildEnd:
         return self._post("missing", Missing(payload.chunks))
 
     def _exchange(self, now: float) -> Request | Idle:
-        if not self.ready:
+        behind = self.state.acknowledged().entry < self._behind  # a node that moved here waits for these rows
+        if not self.ready and not behind:
             return Idle(now + _LONGEST_WAIT)
         given = self._knowledge_to_give()
         if given is not None and given.payload.chunks:
@@ -367,15 +368,14 @@ class ChildEnd:
                 return chunk
         have = self._have()
         owes = given is None and self._owes(have)
-        hurries = owes or self.state.acknowledged().entry < self._behind
-        if owes and now < self._look:
+        if owes and not behind and now < self._look:
             return Idle(self._look)
         self._look = now + _OWED_WAIT
         asked = Exchange(
             have=have,
             head=self.state.acknowledged().entry,
             noticed=self._noticed(),
-            wait=0.0 if hurries else min(self.wait, self.limits.wait),
+            wait=0.0 if owes or behind else min(self.wait, self.limits.wait),
             fence=self.fence,
             knowledge=given,
         )

@@ -28,6 +28,8 @@ FROZEN = {
     "device": ["--config", "--help"],
     "edge": ["--config", "--help"],
     "cloud": ["--config", "--help"],
+    "status": ["--help", "--identity", "--json", "URL"],
+    "pull": ["--help", "--identity", "--name", "--out", "URL"],
     "move": ["--help", "--state", "--to", "NODE"],
     "drain": ["--help", "--state", "--to", "--wait"],
     "pki": ["--help"],

@@ -128,9 +128,9 @@ class Gateway(Generic[L]):
 
     def _known(self, peer: Peer | None) -> Peer:
         if peer is None:
-            raise _Refused(HTTPStatus.UNAUTHORIZED, "certificate", "got no client certificate, enrol first")
+            raise _Refused(HTTPStatus.UNAUTHORIZED, "no_certificate", "got no client certificate, enrol first")
         if not self.is_allowed(peer):
-            raise _Refused(HTTPStatus.FORBIDDEN, "revoked", "this certificate is revoked")
+            raise _Refused(HTTPStatus.FORBIDDEN, "revoked", "this certificate is revoked or has expired")
         return peer
 
     async def _admit(self, request: web.BaseRequest, meters: Meters, name: str, most: int) -> bytes:
@@ -158,7 +158,7 @@ class Gateway(Generic[L]):
                     return problem(HTTPStatus.SERVICE_UNAVAILABLE, "nothing", "nothing new, ask again", 0.0)
             return answer
         except StorageFull:
-            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "disk full", "the server's disk is full", 30.0)
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "disk_full", "the server's disk is full", 30.0)
         except WriterBusy:
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many requests wait", 1.0)
         except WriterStopped:
@@ -210,7 +210,7 @@ def _declared_size(request: web.BaseRequest, most: int) -> int:
         raise _Refused(HTTPStatus.LENGTH_REQUIRED, "length", "got a chunked body, send Content-Length")
     size = request.content_length or 0
     if size > most:
-        raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large", f"got {size} bytes, expected at most {most}")
+        raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"got {size} bytes, expected at most {most}")
     return size
 
 

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from fedagg_edge.bridge import Bridge, open_bridge
-from fedagg_edge.errors import ArtefactError, DataError
+from fedagg_edge.errors import ArtefactError, DataError, FedaggError
 from fedagg_edge.fleet import moving, parts, weights
 from fedagg_edge.fleet.config import FleetConfig
+from fedagg_edge.fleet.keys import PROGRESS, PUBLISHED
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parent_link import ParentLink
+from fedagg_edge.fleet.publish import Publisher, model_content
 from fedagg_edge.fleet.rounds import Conductor, RoundReport
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.turns import Situation, next_turn, offline_pass_due
@@ -51,7 +53,8 @@ class ParentChanged(BaseException):
 class NodeLoop:
     """One node at work. `before_turn` is called between turns: a device takes in new samples there.
 
-    `link` is None for the cloud. `stop` ends the loop with `Stopped`; `wake` cuts a wait short.
+    `link` is None for the cloud, `publisher` for all others. `stop` ends the loop with `Stopped`; `wake` cuts a wait
+    short.
     """
 
     config: FleetConfig
@@ -61,6 +64,7 @@ class NodeLoop:
     link: ParentLink | None = None
     before_turn: Callable[[Bridge], None] | None = None
     private: Callable[[Bridge], PrivateSamples | None] | None = None
+    publisher: Publisher | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     _awake: threading.Event = field(default_factory=threading.Event)
     _bridge: Bridge | None = None
@@ -149,6 +153,8 @@ class NodeLoop:
             trained=trained,
         )
         self._ended = time.monotonic()
+        if done >= 0:  # a stop may have come between a round's end and its publication
+            self._publish_if_due(node, done, finished=bool(self.ledger.get(FINISHED)))
         try:
             while True:
                 if self.before_turn is not None:
@@ -310,6 +316,8 @@ class NodeLoop:
             shared = max(1, self._shared(node.place.children))
             self.ledger.put("passes", float(self.ledger.get("passes") or 0.0) + row["rows"] / shared)
             row["finished"] = self._maybe_finish(report.version)
+            self._publish_if_due(node, report.version, finished=row["finished"])
+        self.ledger.put(PROGRESS, {k: row[k] for k in ("version", "rows", "loss", "accuracy", "at")})
         with (self.config.state / "metrics.jsonl").open("a", encoding="utf-8") as f:
             f.write(json.dumps(row) + "\n")
         self.log.info(
@@ -321,6 +329,22 @@ class NodeLoop:
         )
         for _ in report.refused:
             self.log.warning("pass_refused", version=report.version)
+
+    def _publish_if_due(self, node: Node, version: int, *, finished: bool) -> None:
+        """Put the model on the shelf every so many rounds, and at the end. What goes wrong is told, and the training
+        goes on: the next one is tried again."""
+        every = self.config.publish.every
+        due = finished or (every > 0 and (version + 1) % every == 0)
+        known = (self.ledger.get(PUBLISHED) or {}).get("version", -1)
+        if self.publisher is None or not due or known >= version:
+            return
+        try:
+            content = model_content(self.config, node.learner.state(), node.bridge, node.classes, version)
+            made = self.publisher.put_model(self.ledger, content, version)
+        except (FedaggError, OSError) as error:
+            self.log.failure("publication_failed", error, version=version)
+            return
+        self.log.info("model_published", version=version, bytes=made.size, digest=made.digest.hex()[:12])
 
     def _maybe_finish(self, version: int) -> bool:
         """The cloud ends the training: in sync after `target` rounds, in async after that many passes over all rows."""

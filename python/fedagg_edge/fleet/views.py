@@ -78,6 +78,9 @@ class ParentView:
     def newest(self, link: Link, publisher: NodeId) -> Stored | None:
         return self.ledger.newest(link, publisher)
 
+    def version(self, link: Link, publisher: NodeId) -> int:
+        return self.ledger.version(link, publisher)
+
     def head(self, child: NodeId) -> Position:
         return self.ledger.head(child)
 
@@ -145,7 +148,7 @@ class ChildView:
         return self._ledger.origins()
 
     def find(self, digest: bytes) -> bytes | None:
-        return self._ledger.find(digest)
+        return self._ledger.find_payload(digest)
 
     def rebase(self, log: Sequence[TakenEntry], fence: int) -> None:
         with self._ledger.savepoint():

@@ -107,6 +107,13 @@ class Ledger:
         """Set a fact to a value that msgpack can say."""
         self.db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, msgspec.msgpack.encode(value)))
 
+    def find(self, prefix: str) -> dict[str, Any]:
+        """All facts whose names begin with `prefix`, in the order of their names."""
+        rows = self.db.all(
+            "SELECT key, value FROM facts WHERE key >= ? AND key < ? ORDER BY key", (prefix, prefix + "\x7f")
+        )
+        return {key: msgspec.msgpack.decode(value) for key, value in rows}
+
     # logs: the parent's end
 
     def head(self, child: NodeId) -> Position:
@@ -227,7 +234,7 @@ class Ledger:
         """The parent knows of moves that this node has forgotten."""
         log.open_link(self.db, self.node, fence)
 
-    def find(self, digest: bytes) -> bytes | None:
+    def find_payload(self, digest: bytes) -> bytes | None:
         """A payload of this SHA-256 that is here already: one that is kept, or all rows of the own log as one."""
         known = payloads.find(self.db, digest)
         if known is None:
@@ -355,6 +362,10 @@ class Ledger:
         """See `knowledge.newest`."""
         return knowledge.newest(self.db, link, publisher)
 
+    def version(self, link: Link, publisher: NodeId) -> int:
+        """See `knowledge.version`."""
+        return knowledge.version(self.db, link, publisher)
+
     def knowledge(self, link: Link, publisher: NodeId, version: int) -> Stored | None:
         """See `knowledge.get`."""
         return knowledge.get(self.db, link, publisher, version)
@@ -384,6 +395,10 @@ class Ledger:
     def revoked_serials(self) -> list[str]:
         """See `nodes.revoked_serials`."""
         return nodes.revoked_serials(self.db)
+
+    def knows_serial(self, serial: str) -> bool:
+        """See `nodes.knows_serial`."""
+        return nodes.knows_serial(self.db, serial)
 
     def facts_of(self, node: NodeId) -> nodes.NodeFacts | None:
         """See `nodes.node`."""

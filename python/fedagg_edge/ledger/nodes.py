@@ -9,8 +9,9 @@ from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.records import NodeId, Tier
 
-__all__ = ["NodeFacts", "Token", "Usage", "children", "count_usage", "enrol", "introduce", "join", "knows_serial",
-           "leave", "node", "put_token", "revocations", "revoke", "revoked_serials", "spend_token", "usage"]  # fmt: skip
+__all__ = ["NodeFacts", "Token", "Usage", "children", "count_usage", "enrol", "introduce", "join",
+           "knows_serial", "leave", "node", "put_token", "revocations", "revoke", "revoked_serials", "spend_token",
+           "usage"]  # fmt: skip
 
 _REVISION = "nodes.revision"
 

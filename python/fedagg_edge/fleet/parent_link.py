@@ -57,7 +57,6 @@ class ParentLink:
         self._ledger: Ledger | None = None
         self._ready = threading.Event()
         self._begun: tuple[int, float] | None = None  # number of the move under way, and when it was first seen
-        self._bell = Signal(config.state / "gateway.sock")
         self._parent = parent
         self._patience = parent.lost_after
         self.uplink = Uplink(
@@ -86,7 +85,6 @@ class ParentLink:
     def stop(self) -> None:
         """End the thread, also in the middle of a long poll."""
         self.uplink.stop()
-        self._bell.close()
 
     def open(self) -> None:
         """This node is ready to exchange knowledge: its own children, or its own samples, are there."""
@@ -218,7 +216,9 @@ class ParentLink:
                 self._log.info("parent_changed", endpoint=self.uplink.endpoint, fence=fence)
             case events.Settled(node):
                 self._log.info("node_adopted", peer=node)
-                self._bell.notify(node)
+                bell = Signal(self._config.state / "gateway.sock")
+                bell.notify(node)
+                bell.close()
             case events.KnowledgeArrived(version):
                 self._log.debug("knowledge_arrived", version=version)
             case events.EntryCommitted(_, entry):

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from fedagg_edge import __version__
-from fedagg_edge.errors import FedaggError
+from fedagg_edge.errors import ConfigError, FedaggError, RemoteProtocolError
 from fedagg_edge.fleet import moving, parts
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
+from fedagg_edge.fleet.endpoints import parse_endpoint
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.uplink import Uplink
@@ -55,7 +56,7 @@ class ParentLink:
         self._end: events.ChildEnd | None = None
         self._ledger: Ledger | None = None
         self._ready = threading.Event()
-        self._bell = Signal(config.state / "gateway.sock")
+        self._begun: tuple[int, float] | None = None  # number of the move under way, and when it was first seen
         self._parent = parent
         self._patience = parent.lost_after
         self.uplink = Uplink(
@@ -84,7 +85,6 @@ class ParentLink:
     def stop(self) -> None:
         """End the thread, also in the middle of a long poll."""
         self.uplink.stop()
-        self._bell.close()
 
     def open(self) -> None:
         """This node is ready to exchange knowledge: its own children, or its own samples, are there."""
@@ -100,24 +100,40 @@ class ParentLink:
         return time.time() - self.uplink.counts.last_contact > self._patience
 
     def look(self) -> None:
-        """Take the operator's wish for another parent, if there is one; called in the link's thread."""
+        """Take the operator's wish for another parent, if there is one, and give up a move that takes too long; called
+        in the link's thread."""
         ledger = self._ledger
-        if ledger is not None and (urls := moving.wanted(ledger)):
+        if ledger is None:
+            return
+        if urls := moving.wanted(ledger):
             with ledger.transaction():
                 ledger.put(moving.WANTED, None)
                 self._go(ledger, urls, "asked for here")
+        move = moving.under_way(ledger)
+        if move is None or self._begun is None or self._begun[0] != move[1]:
+            self._begun = None if move is None else (move[1], time.monotonic())
+        elif time.monotonic() - self._begun[1] > self._patience:
+            self._begun = None
+            self._turned_away(ledger, "not taken in for too long")
 
     def _lost(self, url: str) -> None:
         """The parent was silent for too long: `url` is the next one."""
         ledger, end = self._ledger, self._end
         if ledger is not None and end is not None:
             with ledger.transaction():
-                moving.begin(ledger, url)
+                self._choose(ledger, url)
             end.restart()
 
+    def _choose(self, ledger: Ledger, url: str) -> int:
+        """Back to the parent that this node has, or on to another one; the number of the move, 0 for none."""
+        if url == moving.home(ledger) and moving.under_way(ledger) is not None:
+            moving.cancel(ledger)
+            return 0
+        return moving.begin(ledger, url)
+
     def _go(self, ledger: Ledger, urls: Sequence[str], why: str, wake: float = 0.0) -> None:
-        """Begin a move to the first of `urls`; the others, and what is known besides, are tried after it."""
-        fence = moving.begin(ledger, urls[0])
+        """Change to the first of `urls`; the others, and what is known besides, are tried after it."""
+        fence = self._choose(ledger, urls[0])
         self.uplink.redirect(moving.targets(ledger, self._parent, urls))
         if self._end is not None:
             self._end.restart(wake)
@@ -125,20 +141,35 @@ class ParentLink:
 
     def _told_to_go(self, ledger: Ledger, body: bytes) -> None:
         """The parent says where to go, or that it is about to stop."""
-        urls = decode(MoveTo, body, Limits()).urls
+        try:
+            urls = decode(MoveTo, body, Limits()).urls
+            for url in urls:
+                parse_endpoint(url)
+        except (RemoteProtocolError, ConfigError) as error:
+            self._log.failure("notice_refused", error)
+            return
         others = tuple(u for u in (urls or self._parent.fallback) if u != self.uplink.endpoint)
         if others:
             self._go(ledger, others, "the parent says so")
         else:
             self._log.warning("no_fallback", reason="the parent is about to stop, and parent.fallback names no other")
 
-    def _turned_away(self, ledger: Ledger) -> None:
-        """The new parent does not take this node in: on to the next one."""
+    def _turned_away(self, ledger: Ledger, why: str) -> None:
+        """The new parent does not take this node in: on to the next one, the one that it has among them."""
         move = moving.under_way(ledger)
         other = None if move is None else moving.after(ledger, self._parent, move[0])
         if other is not None:
             with ledger.transaction():
-                self._go(ledger, (other,), "the new parent refused", time.time() + _PAUSE)
+                self._go(ledger, (other,), why, time.time() + _PAUSE)
+
+    def _refused(self, ledger: Ledger, code: str) -> None:
+        """A refusal while this node moves; or its own parent has let it go, by a move that was thought given up."""
+        home = moving.home(ledger)
+        if moving.under_way(ledger) is not None:
+            self._turned_away(ledger, "the new parent refused")
+        elif code == "moved" and home is not None:
+            with ledger.transaction():
+                self._go(ledger, (home,), "the parent had let it go", time.time() + _PAUSE)
 
     @contextmanager
     def _open(self) -> Iterator[_Talk]:
@@ -180,12 +211,14 @@ class ParentLink:
             case events.Refused(status, problem):
                 self._log.warning("refused", status=status, reason=problem.code.replace("_", " "))
                 if status:
-                    self._turned_away(ledger)
+                    self._refused(ledger, problem.code)
             case events.Moved(fence):
                 self._log.info("parent_changed", endpoint=self.uplink.endpoint, fence=fence)
             case events.Settled(node):
                 self._log.info("node_adopted", peer=node)
-                self._bell.notify(node)
+                bell = Signal(self._config.state / "gateway.sock")
+                bell.notify(node)
+                bell.close()
             case events.KnowledgeArrived(version):
                 self._log.debug("knowledge_arrived", version=version)
             case events.EntryCommitted(_, entry):

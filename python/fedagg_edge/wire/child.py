@@ -252,21 +252,16 @@ class ChildEnd:
             return Idle(self._wake)
         if self.step is Step.REFUSED:
             self._go(Step.HELLO)
-        if self.step is Step.HELLO:
-            return self._introduction()
-        if self.step is Step.REBASE:
-            return self._send(Request("GET", self._download.path)) if self._download else self._ask_log()
+        if self.step in (Step.HELLO, Step.REBASE):
+            return self._introduction() if self.step is Step.HELLO else self._ask_log()
         if self._download is None and self._wanted:
             self._download = ArtefactDownload(self._wanted[0], self.limits.chunk, _LARGEST_ARTEFACT)
         if self._download is not None:
             self._back_to_sync()
             return self._send(Request("GET", self._download.path))
-        if asked := self._next_adoption():
+        if owed := self._next_write():
             self._back_to_sync()
-            return self._post("adopt", asked)
-        if batch := self._next_batch():
-            self._back_to_sync()
-            return self._offer(batch)
+            return owed
         if self.step is Step.SYNC:
             self._go(Step.EXCHANGE)
         return self._exchange(now)
@@ -292,7 +287,7 @@ class ChildEnd:
             self._go(Step.SYNC)
 
     def _introduction(self) -> Request:
-        moving = self.state.moving()
+        moving, self._behind = self.state.moving(), 0
         self.fence = self.state.fence() if moving is None else moving
         if moving is not None and not self._adopted:
             return self._post("adopt", Adopt(self.node, tuple(self.state.origins()), moving))
@@ -300,6 +295,8 @@ class ChildEnd:
 
     def _ask_log(self) -> Request:
         """More of the new parent's log, and nothing else."""
+        if self._download is not None:
+            return self._send(Request("GET", self._download.path))
         head = len(self._log)
         return self._post("exchange", Exchange(_NO_NEWS, head, _NO_NEWS, 0.0, self.fence))
 
@@ -325,9 +322,13 @@ class ChildEnd:
             digest=bytes.fromhex(EMPTY_DIGEST if fresh else last.digest),
         )
 
-    def _next_batch(self) -> Batch | None:
+    def _next_write(self) -> Request | None:
+        """A node that moved to below this one comes first: it cannot work until it is taken in."""
+        asked = self._next_adoption()
+        if asked is not None:
+            return self._post("adopt", asked)
         found = self.state.pending(1)
-        return found[0] if found else None
+        return self._offer(found[0]) if found else None
 
     def _offer(self, batch: Batch) -> Request:
         """Append the batch; what is too long for a message goes ahead in chunks."""
@@ -356,7 +357,8 @@ class ChildEnd:
         return self._post("missing", Missing(payload.chunks))
 
     def _exchange(self, now: float) -> Request | Idle:
-        if not self.ready:
+        behind = self.state.acknowledged().entry < self._behind  # a node that moved here waits for these rows
+        if not self.ready and not behind:
             return Idle(now + _LONGEST_WAIT)
         given = self._knowledge_to_give()
         if given is not None and given.payload.chunks:
@@ -366,15 +368,14 @@ class ChildEnd:
                 return chunk
         have = self._have()
         owes = given is None and self._owes(have)
-        hurries = owes or self.state.acknowledged().entry < self._behind
-        if owes and now < self._look:
+        if owes and not behind and now < self._look:
             return Idle(self._look)
         self._look = now + _OWED_WAIT
         asked = Exchange(
             have=have,
             head=self.state.acknowledged().entry,
             noticed=self._noticed(),
-            wait=0.0 if hurries else min(self.wait, self.limits.wait),
+            wait=0.0 if owes or behind else min(self.wait, self.limits.wait),
             fence=self.fence,
             knowledge=given,
         )
@@ -446,6 +447,9 @@ class ChildEnd:
         self._wake = 0.0
         if self._download is not None and request.method == "GET":
             return self._piece(response.body)
+        return self._answered(about, response, now)
+
+    def _answered(self, about: object, response: Response, now: float) -> tuple[Event, ...]:
         match about:
             case Hello():
                 return self._welcomed(decode(Welcome, response.body, self.limits))
@@ -616,19 +620,13 @@ class ChildEnd:
             else:
                 return self._caught_up(behind)
         problem = of_response(response, self.limits)
-        if isinstance(about, Adopt) and about.node != self.node and not _may_pass(response.status, problem):
-            for asked in self.state.adoptions():
-                if (asked.node, asked.fence) == (about.node, about.fence):
-                    self.state.refuse(asked)
-            return (Refused(response.status, problem),)
         if problem.code == "missing":  # swept in between: ask again which
             self._needed = None
             self._back_off(now)
             return ()
         if download is not None and request.method == "GET" and problem.code == "not_found":
             return self._gone(download, response.status, problem, now)
-        if isinstance(about, Exchange) and about.knowledge is not None and problem.code in _KNOWLEDGE_CODES:
-            self._unfit = about.knowledge.version
+        if self._gives_up(about, response.status, problem):
             return (Refused(response.status, problem),)
         if _may_pass(response.status, problem):
             self._back_off(now, problem.retry_after or 0.0)
@@ -636,6 +634,18 @@ class ChildEnd:
         self._wake = now + _REFUSED_WAIT.get(response.status, _LONGEST_WAIT) * (0.5 + self.rng.random())
         self.step = Step.REFUSED
         return (Refused(response.status, problem),)
+
+    def _gives_up(self, about: object, status: int, problem: Problem) -> bool:
+        """Whether only what the request was about is refused: then all else goes on."""
+        if isinstance(about, Exchange) and about.knowledge is not None and problem.code in _KNOWLEDGE_CODES:
+            self._unfit = about.knowledge.version
+            return True
+        if not isinstance(about, Adopt) or about.node == self.node or _may_pass(status, problem):
+            return False
+        for asked in self.state.adoptions():
+            if (asked.node, asked.fence) == (about.node, about.fence):
+                self.state.refuse(asked)
+        return True
 
     def _caught_up(self, behind: Behind) -> tuple[Event, ...]:
         events = self._entries(behind.entries)

@@ -3,6 +3,7 @@
 import io
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from fedagg_edge.autoencoder import artefact as autoencoders
 from fedagg_edge.fleet import parts, weights
 from fedagg_edge.fleet.config import parse_fleet_config
 from fedagg_edge.fleet.logs import Log
-from fedagg_edge.fleet.node_loop import NodeLoop, Stopped
+from fedagg_edge.fleet.node_loop import NodeLoop, ParentChanged, Stopped
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import Link, NodeId, Tier
@@ -109,3 +110,53 @@ def test_the_target_ends_the_training_and_its_children_will_hear(cloud):
     assert cloud.ledger.get("finished") is None
     assert cloud._maybe_finish(1)
     assert cloud.ledger.get("finished") is True
+
+
+@pytest.fixture
+def edge(tmp_path, autoencoder):
+    """An edge's loop below a parent that is only what its ledger says."""
+    config = parse_fleet_config(
+        {
+            "federation": "toy",
+            "node": {"id": "edge-0", "state": "state", "model": "mlp"},
+            "parent": {"url": "https://127.0.0.1:1"},
+        },
+        Tier.EDGE,
+        base_dir=tmp_path,
+    )
+    DiskShelf(config.state / "artefacts").put("autoencoder", autoencoders.dumps(autoencoder), b"", "m")
+    ledger = parts.open_ledger(config, Tier.EDGE)
+    ledger.put("terms", TERMS)
+    yield NodeLoop(config, Tier.EDGE, ledger, Log(io.StringIO()))
+    ledger.close()
+
+
+TERMS = {"parent": "a", "classes": 3, "mode": "sync", "target": 0, "autoencoder": None}
+
+
+def test_a_turn_for_a_parent_that_changed_ends_and_its_weights_are_dropped(edge):
+    edge.wait(0.0)
+    edge._parent = NodeId("a")  # in the middle of a turn
+    edge.wait(0.0)
+    edge.ledger.put("terms", {**TERMS, "parent": "b"})
+    with pytest.raises(ParentChanged):
+        edge.wait(30.0)
+
+
+def test_before_the_first_checkpoint_the_weights_are_those_of_the_start(edge):
+    bridge, classes = edge._parts_of_federation()
+    node = SimpleNamespace(
+        learner=parts.make_learner(edge.config, bridge.sample_shape, classes), bridge=bridge, classes=classes
+    )
+    start = node.learner.state().weights.copy()
+    conductor = SimpleNamespace(trained={"x": 3})
+    state = node.learner.state()
+    state.weights[:] += 1
+    node.learner.load_state(state)
+    edge._restore(node, conductor)
+    np.testing.assert_array_equal(node.learner.state().weights, start)
+    assert conductor.trained == {}
+    weights.save(edge.checkpoints, weights.Saved(4, state, {"x": 2}))
+    edge._restore(node, conductor)
+    np.testing.assert_array_equal(node.learner.state().weights, start + 1)
+    assert conductor.trained == {"x": 2}

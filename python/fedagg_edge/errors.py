@@ -8,6 +8,7 @@
     |-- LearnerError         a model cannot do what was asked of it
     |-- ExportError          a model cannot be compiled for a device's runtime
     |-- StorageError         a node's ledger cannot be opened, read or written
+    |   |-- StorageBusy           locked by another process for too long
     |   `-- StorageFull           no room: nothing was changed, what was committed stays readable
     |       `-- OutboxFull        the parent was out of reach for so long that the outbox is at its bound
     |-- IdentityError        a key, certificate, token or authority is missing, damaged or does not fit
@@ -43,6 +44,7 @@ __all__ = [
     "ProtocolError",
     "RemoteProtocolError",
     "StateInUse",
+    "StorageBusy",
     "StorageError",
     "StorageFull",
     "nearest",
@@ -79,6 +81,10 @@ class ExportError(FedaggError):
 
 class StorageError(FedaggError):
     """Raised when a ledger is corrupt, foreign, too new, locked for too long, or its disk fails."""
+
+
+class StorageBusy(StorageError):
+    """Raised when another process has had the ledger locked for too long; later it may be free."""
 
 
 class StorageFull(StorageError):

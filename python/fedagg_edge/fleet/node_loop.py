@@ -6,10 +6,9 @@ weights it began with, and publishes nothing twice.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 
 from fedagg_edge.bridge import Bridge, open_bridge
 from fedagg_edge.errors import ArtefactError, DataError
-from fedagg_edge.fleet import parts, weights
+from fedagg_edge.fleet import journal, parts, weights
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parent_link import ParentLink
@@ -61,6 +60,7 @@ class NodeLoop:
     _awake: threading.Event = field(default_factory=threading.Event)
     _bridge: Bridge | None = None
     _ended: float = 0.0
+    _passes: float = 0.0  # over all rows, a cloud's
 
     @property
     def checkpoints(self) -> Path:
@@ -76,13 +76,20 @@ class NodeLoop:
         deadline = time.monotonic() + seconds
         mark = self._mark()
         while True:
-            if self.stop.is_set():
-                raise Stopped
+            self._check()
             left = deadline - time.monotonic()
             if left <= 0 or self._awake.wait(min(left, _LOOK)) or self._mark() != mark:
                 self._awake.clear()
                 self._hurry()
                 return
+
+    def _check(self) -> None:
+        """Raise Stopped when the node is to stop, and what ended the link to the parent: a node without it is no node of
+        a fleet any more, and must not train on as if nothing had happened."""
+        if self.stop.is_set():
+            raise Stopped
+        if self.link is not None and self.link.error is not None:
+            raise self.link.error
 
     def _hurry(self) -> None:
         """Have the link send what waits for the parent: own samples, or what the gateway took from children."""
@@ -103,6 +110,8 @@ class NodeLoop:
         if saved is not None:
             learner.load_state(saved.state)
         done, trained = (-1, {}) if saved is None else (saved.version, dict(saved.trained))
+        if saved is not None and saved.row:  # killed since the checkpoint: what should have followed follows now
+            self._told(saved.row)
         node = Node(
             place=self._place(()),
             federation=self.config.federation,
@@ -119,14 +128,16 @@ class NodeLoop:
             node,
             self.ledger,
             self.config.rounds,
-            time.time,
+            time.monotonic,
             self.wait,
+            time.time,
             published=lambda link: self._published(link, signal),
             trained=trained,
         )
         self._ended = time.monotonic()
         try:
             while True:
+                self._check()
                 if self.before_turn is not None:
                     self.before_turn(bridge)
                     self._hurry()
@@ -243,7 +254,6 @@ class NodeLoop:
         keep_version: int | None = None,
     ) -> None:
         version = report.version if keep_version is None else keep_version
-        weights.save(self.checkpoints, weights.Saved(version, node.learner.state(), conductor.trained))
         self._ended = time.monotonic()
         row: dict[str, Any] = {
             "schema": 1,
@@ -258,11 +268,12 @@ class NodeLoop:
             "at": time.time(),
         }
         if self.tier is Tier.CLOUD:
-            shared = max(1, self._shared(node.place.children))
-            self.ledger.put("passes", float(self.ledger.get("passes") or 0.0) + row["rows"] / shared)
-            row["finished"] = self._maybe_finish(report.version)
-        with (self.config.state / "metrics.jsonl").open("a", encoding="utf-8") as f:
-            f.write(json.dumps(row) + "\n")
+            row["passes"] = self._passes + row["rows"] / max(1, self._shared(node.place.children))
+            row["finished"] = self._is_over(report.version, row["passes"])
+        if keep_version is not None:
+            row["offline"] = True
+        weights.save(self.checkpoints, weights.Saved(version, node.learner.state(), conductor.trained, row))
+        self._told(row)
         self.log.info(
             "round",
             version=report.version,
@@ -273,25 +284,28 @@ class NodeLoop:
         for _ in report.refused:
             self.log.warning("pass_refused", version=report.version)
 
-    def _maybe_finish(self, version: int) -> bool:
-        """The cloud ends the training: in sync after `target` rounds, in async after that many passes over all rows."""
+    def _told(self, row: Mapping[str, Any]) -> None:
+        """What follows a checkpoint; doing it again changes nothing."""
+        self._passes = float(row.get("passes", 0.0))
+        if row.get("finished") and self.ledger.get(FINISHED) is not True:
+            self._finish_training(int(row["version"]))
+        journal.append(self.config.state / "metrics.jsonl", row)
+
+    def _is_over(self, version: int, passes: float) -> bool:
+        """Whether the cloud ends the training: in sync after `target` rounds, in async after that many passes over all
+        rows."""
         rounds = self.config.rounds
-        if rounds.target == 0:
-            return False
-        if rounds.mode == "async":
-            passes = float(self.ledger.get("passes") or 0.0)
-            over = passes >= rounds.target
-        else:
-            over = version + 1 >= rounds.target
-        if over:
-            with self.ledger.transaction():
-                self.ledger.put(FINISHED, True)
-            signal = Signal(self.config.state / "gateway.sock")
-            for child in self.ledger.children():
-                signal.notify(child)
-            signal.close()
-            self.log.info("finished", version=version)
-        return over
+        done = passes if rounds.mode == "async" else version + 1
+        return 0 < rounds.target <= done
+
+    def _finish_training(self, version: int) -> None:
+        with self.ledger.transaction():
+            self.ledger.put(FINISHED, True)
+        signal = Signal(self.config.state / "gateway.sock")
+        for child in self.ledger.children():
+            signal.notify(child)
+        signal.close()
+        self.log.info("finished", version=version)
 
     def _evaluate(self, node: Node) -> float | None:
         """Accuracy on the configured test samples."""

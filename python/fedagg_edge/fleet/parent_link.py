@@ -67,9 +67,14 @@ class ParentLink:
             self.uplink.poke()
 
     @property
+    def error(self) -> BaseException | None:
+        """What ended the link's thread by itself; None while it runs or was stopped."""
+        return self.uplink.error
+
+    @property
     def offline(self) -> bool:
         """Whether the parent has not answered for as long as makes it count as lost."""
-        return time.time() - self.uplink.counts.last_contact > self._patience
+        return self.uplink.silence > self._patience
 
     @contextmanager
     def _open(self) -> Iterator[events.ChildEnd]:

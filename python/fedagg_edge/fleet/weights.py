@@ -23,17 +23,19 @@ _NAME = "learner"
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A learner after its round `version`, and per link the newest neighbour's version that it was trained on."""
+    """A learner after its round `version`, per link the newest neighbour's version that it was trained on, and the row
+    that metrics.jsonl gets for that round: a process that was killed between the two writes it later."""
 
     version: int
     state: LearnerState
     trained: Mapping[str, int] = field(default_factory=dict)
+    row: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save(folder: Path, saved: Saved) -> None:
     """Write a checkpoint; the one before it stays."""
     arrays, facts = to_arrays(saved.state, _NAME)
-    meta: dict[str, Any] = {"learner": facts, "trained": dict(saved.trained)}
+    meta: dict[str, Any] = {"learner": facts, "trained": dict(saved.trained), "row": dict(saved.row)}
     checkpoint.save(folder, checkpoint.Checkpoint(saved.version, arrays, meta))
 
 
@@ -53,7 +55,7 @@ def load_newest(folder: Path) -> tuple[Saved | None, list[str]]:
         try:
             found = checkpoint.load(folder, version)
             state = from_arrays(found.tensors, found.meta["learner"], _NAME)
-            return Saved(version, state, dict(found.meta["trained"])), problems
+            return Saved(version, state, dict(found.meta["trained"]), dict(found.meta.get("row", {}))), problems
         except (CheckpointError, KeyError, TypeError, ValueError) as e:
             problems.append(str(e))
     return None, problems

@@ -37,6 +37,7 @@ __all__ = ["Later", "ParentEnd", "ParentLedger", "Peer"]
 
 _PATH = re.compile(r"/v(?P<version>[0-9]{1,4})/(?P<rest>[a-z0-9/]{1,120})")
 _CHUNK = re.compile(r"chunks/([0-9a-f]{64})")
+_NOTED = 3600.0  # seconds
 _PIECE = re.compile(r"(entries|knowledge|artefacts)/([0-9a-f]{1,64})/([0-9]{1,9})")
 
 
@@ -98,8 +99,7 @@ class ParentEnd:
         check_fence(ledger, peer, hello.fence)
         head = ledger.head(peer.node)
         log.check_known(ledger, peer.node, hello.head, hello.digest)
-        fact = {"software": hello.software, "formats": list(hello.formats), "at": now, "left": None}
-        ledger.put(f"child/{peer.node}", fact)
+        self._note(ledger, peer, {"software": hello.software, "formats": list(hello.formats), "left": None}, now)
         shelf = self.terms.shelf
         return _ok(
             Welcome(
@@ -120,6 +120,14 @@ class ParentEnd:
                 artefacts=() if shelf is None else shelf.listing(),
             )
         )
+
+    def _note(self, ledger: ParentLedger, peer: Peer, fact: dict[str, object], now: float) -> None:
+        """Keep what a child says of itself, and when, to the hour: a session that tells nothing new writes nothing, so
+        that on a full disk whoever only reads is served."""
+        known = ledger.get(f"child/{peer.node}")
+        at = known.get("at") if isinstance(known, dict) else None
+        if known != {**fact, "at": at} or not isinstance(at, float) or abs(now - at) >= _NOTED:
+            ledger.put(f"child/{peer.node}", {**fact, "at": now})
 
     def _check_hello(self, peer: Peer, hello: Hello) -> None:
         if hello.node != peer.node or hello.role != peer.role:

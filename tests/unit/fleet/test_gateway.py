@@ -149,7 +149,7 @@ def test_a_full_disk_refuses_and_the_gateway_goes_on(tmp_path: Path) -> None:
         connection = gateway.connect()
         full.set()
         status, headers, body = post(connection, "/v1/append", b"x")
-        assert (status, code(body), headers["Retry-After"]) == (503, "disk full", "30")
+        assert (status, code(body), headers["Retry-After"]) == (503, "disk_full", "30")
         full.clear()
         assert post(connection, "/v1/append", b"x")[0] == 200
 

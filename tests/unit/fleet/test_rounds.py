@@ -70,7 +70,7 @@ def nodes():
 
 def conductor(node, shelf=None, clock=None, **rounds):
     clock = clock or Clock()
-    return Conductor(node, shelf or Shelf(), RoundsConfig(**rounds), clock, clock.wait)
+    return Conductor(node, shelf or Shelf(), RoundsConfig(**rounds), clock, clock.wait, clock)
 
 
 def of(nodes, link, publisher, version):

@@ -17,7 +17,8 @@
         |-- LocalProtocolError    this node broke the protocol: our bug
         `-- RemoteProtocolError   the neighbour broke it: their bug, or an attack
             |-- Conflict              other content for what was committed before
-            `-- PermissionDenied      it is not who it says, is revoked, or may not do that
+            |-- PermissionDenied      it is not who it says, is revoked, or may not do that
+            `-- Unreachable           it gave no answer, or said: later
 
 A message is lower-case and has no full stop; it says what was got, what was expected and, where the reader can
 act, what to do. Kernels raise plain ValueError and TypeError: they are array functions.
@@ -47,6 +48,7 @@ __all__ = [
     "StorageBusy",
     "StorageError",
     "StorageFull",
+    "Unreachable",
     "nearest",
 ]
 
@@ -123,6 +125,10 @@ class Conflict(RemoteProtocolError):
 
 class PermissionDenied(RemoteProtocolError):
     """Raised when a neighbour is not who it says, is revoked, or may not do what it asked for."""
+
+
+class Unreachable(RemoteProtocolError):
+    """Raised when a neighbour gave no answer, or said that it cannot now: the same again later may do."""
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:

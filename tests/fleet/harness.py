@@ -44,7 +44,7 @@ def experiment(rounds: int = 4, devices: int = 2, edges: int = 1, **changes: Any
             "children": [{"model": "softmax", "count": edges, "children": [{"model": "softmax", "count": devices}]}],
         },
         "models": {"softmax": {"builder": "softmax"}},
-        "training": {"engine": "softmax:make_learner", "learning_rate": 0.5},
+        "training": {"engine": "softmax:make_learner", "learning_rate": 0.05},
         "evaluation": {"references": False},
     }
     return parse_config({**raw, **changes}, base_dir=HERE)

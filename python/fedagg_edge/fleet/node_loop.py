@@ -24,6 +24,7 @@ from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.rounds import Conductor, RoundReport
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.turns import Situation, next_turn, offline_pass_due
+from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.signal import Signal
 from fedagg_edge.ledger.store import LedgerStore
@@ -160,7 +161,13 @@ class NodeLoop:
         if self.private is not None and self._bridge is not None:
             node.samples = self.private(self._bridge)
         began = time.monotonic()
-        report = conductor.run(version)
+        try:
+            report = conductor.run(version)
+        except DataError as error:  # an entry came whose rows are forgotten by the next one, which is on its way
+            self.log.failure("turn_put_off", error)
+            conductor.trained = self._restore(node)
+            self.wait(1.0)
+            return done
         self._finish(node, conductor, report, time.monotonic() - began)
         return version
 
@@ -194,10 +201,24 @@ class NodeLoop:
             finished=bool(self.ledger.get("finished")),
         )
 
+    def _restore(self, node: Node) -> dict[str, int]:
+        """The weights that the turn began with; what they were trained on."""
+        saved, _ = weights.load_newest(self.checkpoints)
+        node.learner = parts.make_learner(self.config, node.bridge.sample_shape, node.classes)
+        if saved is None:
+            return {}
+        node.learner.load_state(saved.state)
+        return dict(saved.trained)
+
     def _shared(self, children: tuple[NodeId, ...]) -> int:
-        if self.tier is Tier.CLOUD:
-            return sum(len(self.ledger.samples(c)) for c in children)
-        return len(self.ledger.samples(self.ledger.node))
+        """Samples that the parent has committed (a cloud: that it holds); 0 while an entry is here whose rows are
+        forgotten by the next one, which is on its way."""
+        try:
+            if self.tier is Tier.CLOUD:
+                return sum(len(self.ledger.samples(c)) for c in children)
+            return len(self.ledger.samples(self.ledger.node))
+        except DataError:
+            return 0
 
     def _children(self) -> tuple[NodeId, ...]:
         """Children that have samples here and have begun to exchange, in the order of their ids."""
@@ -273,7 +294,9 @@ class NodeLoop:
         if keep_version is not None:
             row["offline"] = True
         weights.save(self.checkpoints, weights.Saved(version, node.learner.state(), conductor.trained, row))
+        reach("node_loop.finish.after-checkpoint")
         self._told(row)
+        reach("node_loop.finish.after-row")
         self.log.info(
             "round",
             version=report.version,
@@ -289,6 +312,7 @@ class NodeLoop:
         self._passes = float(row.get("passes", 0.0))
         if row.get("finished") and self.ledger.get(FINISHED) is not True:
             self._finish_training(int(row["version"]))
+            reach("node_loop.told.after-finished")
         journal.append(self.config.state / "metrics.jsonl", row)
 
     def _is_over(self, version: int, passes: float) -> bool:

@@ -88,7 +88,7 @@ def test_a_fleet_in_step_computes_what_the_simulator_computes(nodes):
             with shelf.arrived:
                 shelf.arrived.wait(0.05)
 
-        mine = Conductor(node, shelf, RoundsConfig(), lambda: 0.0, wait)
+        mine = Conductor(node, shelf, RoundsConfig(), lambda: 0.0, wait, lambda: 0.0)
         for version in range(3):
             mine.run(version)
 
@@ -155,11 +155,11 @@ def test_a_round_that_was_stopped_is_run_again_and_publishes_nothing_twice(nodes
         raise Stop
 
     with pytest.raises(Stop):
-        Conductor(edge, shelf, RoundsConfig(), lambda: 0.0, stop).run(0)
+        Conductor(edge, shelf, RoundsConfig(), lambda: 0.0, stop, lambda: 0.0).run(0)
     first = {key: kept.knowledge for key, kept in shelf.kept.items()}
     edge.learner.load_state(replace(before, weights=before.weights + 1))  # it comes back as another
     with pytest.raises(Stop):
-        Conductor(edge, shelf, RoundsConfig(), lambda: 0.0, stop).run(0)
+        Conductor(edge, shelf, RoundsConfig(), lambda: 0.0, stop, lambda: 0.0).run(0)
     assert shelf.puts == len(LINKS)
     assert {key: kept.knowledge for key, kept in shelf.kept.items()} == first
 

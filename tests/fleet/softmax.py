@@ -16,8 +16,8 @@ from fedagg_edge.learners.base import Batch, Entry, LearnerState, StepReport
 __all__ = ["blobs", "make_learner"]
 
 
-def blobs(count: int = 96, classes: int = 4, seed: int = 5) -> Dataset:
-    """Images of one bright quarter each, with noise."""
+def blobs(count: int = 96, classes: int = 4, seed: int = 5, floats: bool = False) -> Dataset:
+    """Images of one bright quarter each, with noise; `floats`: as numbers of many digits, which a log would show."""
     rng = np.random.default_rng(seed)
 
     def some(n: int) -> tuple[Any, Any]:
@@ -26,7 +26,7 @@ def blobs(count: int = 96, classes: int = 4, seed: int = 5) -> Dataset:
         for x, y in zip(x_N, y_N, strict=True):
             row, column = 4 * (y // 2 % 2), 4 * (y % 2)
             x[0, row : row + 4, column : column + 4] += 150
-        return x_N.astype(np.uint8), y_N
+        return (x_N / 255 + rng.uniform(0, 1e-3, x_N.shape)).astype(np.float32) if floats else x_N.astype(np.uint8), y_N
 
     train_x, train_y = some(count)
     test_x, test_y = some(40)

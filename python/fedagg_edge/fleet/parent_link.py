@@ -89,6 +89,7 @@ class ParentLink:
                 f"fedagg-edge {__version__}",
                 random.Random(),
                 ready=self._ready.is_set(),
+                labels=self._config.labels,
             )
             yield self._end
         finally:

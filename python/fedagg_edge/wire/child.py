@@ -175,7 +175,8 @@ Event = (
 class ChildEnd:
     """One child's end. `state` is durable; everything else may be lost.
 
-    `ready`: whether to exchange already; an inner node is, once its own children are there. `rng` spreads retries.
+    `ready`: whether to exchange already; an inner node is, once its own children are there. `rng` spreads retries. `labels`: how
+    far up this node's labels may go, "all" or "first-edge".
     """
 
     state: ChildState
@@ -188,6 +189,7 @@ class ChildEnd:
     wait: float = 25.0
     ready: bool = True
     fence: int = 0
+    labels: str = "all"
     step: Step = Step.HELLO
     parent: NodeId | None = None
     _sent: Request | None = None
@@ -261,6 +263,7 @@ class ChildEnd:
             fence=self.fence,
             head=last.entry,
             digest=bytes.fromhex(last.digest),
+            labels=self.labels,
         )
 
     def _next_batch(self) -> Batch | None:

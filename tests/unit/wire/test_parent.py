@@ -15,7 +15,7 @@ from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.state import EMPTY_DIGEST, Peer
 
-HELLO = m.Hello(1, 1, "x", "d1", "device", "f", ("f32",), 0, 0, bytes.fromhex(EMPTY_DIGEST))
+HELLO = m.Hello(1, 1, "x", "d1", "device", "f", ("f32",), 0, 0, bytes.fromhex(EMPTY_DIGEST), "all")
 
 
 @pytest.fixture

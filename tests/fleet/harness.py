@@ -32,7 +32,12 @@ HERE = Path(__file__).parent
 
 def experiment(rounds: int = 4, devices: int = 2, edges: int = 1, **changes: Any) -> SimulationConfig:
     """What both the simulator and a fleet run: no torch in any process of the fleet."""
-    raw: dict[str, Any] = {
+    return parse_config(table(rounds, devices, edges) | changes, base_dir=HERE)
+
+
+def table(rounds: int, devices: int = 2, edges: int = 1) -> dict[str, Any]:
+    """The same in the shape of its TOML."""
+    return {
         "name": "small",
         "rounds": rounds,
         "schedule": "snapshot",
@@ -47,7 +52,6 @@ def experiment(rounds: int = 4, devices: int = 2, edges: int = 1, **changes: Any
         "training": {"engine": "softmax:make_learner", "learning_rate": 0.05},
         "evaluation": {"references": False},
     }
-    return parse_config({**raw, **changes}, base_dir=HERE)
 
 
 def lay_out(
@@ -258,7 +262,9 @@ class Daemons:
             code = process.poll()
             if code is None:
                 continue
-            assert code == -signal.SIGKILL, f"{name} ended with {code} (armed {self.armed.get(name)}){tails(self.fleet)}"
+            assert code == -signal.SIGKILL, (
+                f"{name} ended with {code} (armed {self.armed.get(name)}){tails(self.fleet)}"
+            )
             self.kills.append((name, self.armed.get(name, "signal")))
             dead.append(name)
         return dead

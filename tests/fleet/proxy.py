@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 __all__ = ["FATES", "Proxy"]
 
@@ -49,7 +49,13 @@ class Proxy:
 
     def __init__(self, target: int, *, seed: int = 0, faults: int = 0, delay: float = 0.0, stall: float = 0.5) -> None:
         """`faults`: how many in all. `delay`: seconds at most that a piece is late. `stall`: seconds."""
-        self._target, self._rng, self._faults, self._delay, self._stall = target, random.Random(seed), faults, delay, stall
+        self._target, self._rng, self._faults, self._delay, self._stall = (
+            target,
+            random.Random(seed),
+            faults,
+            delay,
+            stall,
+        )
         self.happened: Counter[str] = Counter()
         self.connections = 0
         self._cut = False

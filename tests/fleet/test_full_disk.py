@@ -178,5 +178,3 @@ def test_an_edge_whose_disk_fills_up_goes_on_when_there_is_room(tmp_path):
         finally:
             fleet.stop()
     assert_as_simulated(fleet, config, tmp_path / "sim")
-
-

@@ -75,7 +75,9 @@ def torment(daemons, budget, over, *, seed, limit, meanwhile=lambda: None):
                 daemons.kill(name)
                 daemons.kills.append((name, "any moment"))
                 begin(name)
-        assert time.monotonic() < deadline, f"{len(daemons.kills)} kills, {rounds_done(daemons.fleet)} rounds{tails(daemons.fleet)}"
+        assert time.monotonic() < deadline, (
+            f"{len(daemons.kills)} kills, {rounds_done(daemons.fleet)} rounds{tails(daemons.fleet)}"
+        )
         time.sleep(0.02)
 
 
@@ -127,7 +129,7 @@ def while_data_grow(tmp_path, budget, parcels, limit, seed=1):
         return there == wanted
 
     try:
-        torment(daemons, budget, lambda: arrived(), seed=seed, limit=limit, meanwhile=grow)
+        torment(daemons, budget, arrived, seed=seed, limit=limit, meanwhile=grow)
     finally:
         daemons.stop()
     compare_rows(fleet, given)
@@ -188,5 +190,3 @@ def test_hundreds_of_kills_in_the_middle_of_rounds(tmp_path):
 @pytest.mark.slow
 def test_more_kills_while_samples_arrive(tmp_path):
     assert sum(while_data_grow(tmp_path, 160, parcels=50, limit=1800, seed=3).values()) >= 160
-
-

@@ -144,7 +144,9 @@ def probed(fleet, node, found):
     connection = http.client.HTTPSConnection("127.0.0.1", table["port"], context=context, timeout=30)
     device = next(n for n in fleet.nodes if n.place.id == "device-000")
     planted = device.private[0].tobytes()[:400] + (fleet.home(device) / "token").read_bytes()
-    requests = [("POST", f"/v1/{name}", planted) for name in ("hello", "append", "exchange", "missing", "enrol", "renew")]
+    requests = [
+        ("POST", f"/v1/{name}", planted) for name in ("hello", "append", "exchange", "missing", "enrol", "renew")
+    ]
     requests += [("PUT", f"/v1/chunks/{'ab' * 32}", planted), ("POST", "/v1/enrol", msgspec.msgpack.encode([planted]))]
     requests += [("GET", "/v1/" + planted.hex()[:64], b"")]
     statuses = []

@@ -38,7 +38,6 @@ from fedagg_edge.wire.state import EMPTY_DIGEST, Peer
 from fedagg_edge.wire.terms import Terms
 from fedagg_edge.wire.transfer import ArtefactDownload, Download
 
-
 KINDS = [type(example) for example in EXAMPLES]
 LIMITS = Limits()
 SMALL = Limits(message=16_384, inline=256, chunk=256, entry_bytes=61_440, staged=61_440)
@@ -131,7 +130,12 @@ class Ends:
         with undone(self.above):
             answer = self.end.handle(ParentView(self.above), Peer(CHILD, Tier.DEVICE, "01"), asked, 1e9)
             assert isinstance(answer, Response | Later)
-            if isinstance(answer, Response) and answer.status >= 400 and asked.method == "POST" and answer.status != 409:
+            if (
+                isinstance(answer, Response)
+                and answer.status >= 400
+                and asked.method == "POST"
+                and answer.status != 409
+            ):
                 messages.decode(messages.Problem, answer.body, LIMITS)
 
     def answer(self, data: bytes) -> None:
@@ -281,6 +285,7 @@ def main() -> None:
         for function in functions():
             atheris.instrument_func(function)
         flags = [f"-max_total_time={args.seconds}", "-max_len=4096", "-rss_limit_mb=1024", "-print_final_stats=1"]
+        flags.append(f"-artifact_prefix={corpus.parent}/")
         atheris.Setup([sys.argv[0], *flags, str(corpus), str(given)], lambda data: check(every, data))
         atheris.Fuzz()
 

@@ -95,7 +95,9 @@ def enrol(where: Address, token: tokens.Token, place: Path, *, node: str, role: 
     try:
         contact = tls.first_contact(where.host, where.port, token.authority)
     except ssl.SSLCertVerificationError as error:
-        raise IdentityError(f"{where.host}:{where.port}: not of the token's federation ({error.verify_message})") from None
+        raise IdentityError(
+            f"{where.host}:{where.port}: not of the token's federation ({error.verify_message})"
+        ) from None
     except OSError as error:
         raise Unreachable(f"{where.host}:{where.port}: no connection ({error.strerror or error})") from None
     request = enrolment.request_enrolment(place, contact.authority, token, node=node, role=role, time=time.time())
@@ -134,9 +136,7 @@ def post(where: Address, context: ssl.SSLContext, token: tokens.Token, request: 
             )
             body = answer.read(_ANSWER + 1, decode_content=False)
         except urllib3.exceptions.HTTPError as error:
-            raise Unreachable(
-                f"{where.host}:{where.port}: no answer ({type(error).__name__}: {error})"
-            ) from None
+            raise Unreachable(f"{where.host}:{where.port}: no answer ({type(error).__name__}: {error})") from None
     return _certificate(answer.status, body)
 
 

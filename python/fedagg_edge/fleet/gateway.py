@@ -164,7 +164,12 @@ class Gateway(Generic[L]):
                     return problem(HTTPStatus.SERVICE_UNAVAILABLE, "nothing", "nothing new, ask again", 0.0)
             return answer
         except StorageFull:
-            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "disk_full", "the server's disk is full, nothing was taken; it keeps serving what it has", 30.0)
+            return problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "disk_full",
+                "the server's disk is full, nothing was taken; it keeps serving what it has",
+                30.0,
+            )
         except WriterBusy:
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many requests wait", 1.0)
         except WriterStopped:

@@ -85,8 +85,8 @@ class NodeLoop:
                 return
 
     def _check(self) -> None:
-        """Raise Stopped when the node is to stop, and what ended the link to the parent: a node without it is no node of
-        a fleet any more, and must not train on as if nothing had happened."""
+        """Raise Stopped when the node is to stop, and what ended the link to the parent: without it a node must not train
+        on as if nothing had happened."""
         if self.stop.is_set():
             raise Stopped
         if self.link is not None and self.link.error is not None:

@@ -42,9 +42,9 @@ class Uplink:
     """Runs a talker against a parent until `stop`.
 
     `open_talker` is entered in the thread and left when it ends (it opens and closes the ledger). `context` makes the
-    TLS context, again after `renewed`. Called in the thread: `on_events` with the events of an answer (once more if the disk was
-    full), `on_move` with
-    the address that became current because the one before had not answered for `patience` seconds, `on_end` last.
+    TLS context, again after `renewed`. Called in the thread: `on_events` with the events of an answer (once more if the
+    disk was full), `on_move` with the address that became current because the one before had not answered for
+    `patience` seconds, `on_end` last.
     An exception from the talker or a callback ends the thread and is kept in `error`: a broken ledger must stop the
     node, not be retried for ever. A full disk is waited for: an answer that could not be kept counts as none.
     """

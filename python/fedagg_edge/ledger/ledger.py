@@ -33,8 +33,8 @@ __all__ = ["Ledger", "Options"]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`hold_labels`: no label goes to the own parent, whatever the child it came from said. `staged`: bytes of chunks per
-    node. `clock`: seconds since 1970."""
+    """`hold_labels`: no label goes to the own parent, whatever the child it came from said. `staged`: bytes of chunks
+    per node. `clock`: seconds since 1970."""
 
     tier: Tier = Tier.DEVICE
     hold_labels: bool = False

@@ -175,8 +175,8 @@ Event = (
 class ChildEnd:
     """One child's end. `state` is durable; everything else may be lost.
 
-    `ready`: whether to exchange already; an inner node is, once its own children are there. `rng` spreads retries. `labels`: how
-    far up this node's labels may go, "all" or "first-edge".
+    `ready`: whether to exchange already; an inner node is, once its own children are there. `rng` spreads retries.
+    `labels`: how far up this node's labels may go, "all" or "first-edge".
     """
 
     state: ChildState

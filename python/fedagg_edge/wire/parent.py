@@ -31,7 +31,17 @@ from fedagg_edge.wire.problems import answer
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import ParentLedger, Peer
 from fedagg_edge.wire.tensors import dump_logits
-from fedagg_edge.wire.terms import CHILD, LABELS, PRESENT, Terms, admit, check_fence, draining, finished, refuse_while_draining
+from fedagg_edge.wire.terms import (
+    CHILD,
+    LABELS,
+    PRESENT,
+    Terms,
+    admit,
+    check_fence,
+    draining,
+    finished,
+    refuse_while_draining,
+)
 
 __all__ = ["Later", "ParentEnd", "ParentLedger", "Peer"]
 
@@ -99,8 +109,8 @@ class ParentEnd:
         check_fence(ledger, peer, hello.fence)
         head = ledger.head(peer.node)
         log.check_known(ledger, peer.node, hello.head, hello.digest)
-        fact = {"software": hello.software, "formats": list(hello.formats), "labels": hello.labels, "left": None}
-        self._note(ledger, peer, fact, now)
+        said = {"software": hello.software, "formats": list(hello.formats), "labels": hello.labels}
+        self._note(ledger, peer, {**said, "left": None}, now)
         shelf = self.terms.shelf
         return _ok(
             Welcome(

@@ -85,7 +85,7 @@ class NodeLoop:
                 return
 
     def _check(self) -> None:
-        """Raise Stopped when the node is to stop, and what ended the link to the parent: without it a node must not train
+        """Raise Stopped when the node is to stop, and what ended the link to the parent: without it a node must not go
         on as if nothing had happened."""
         if self.stop.is_set():
             raise Stopped

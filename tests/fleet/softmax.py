@@ -11,7 +11,7 @@ import numpy as np
 
 from fedagg_edge.datasets import Dataset
 from fedagg_edge.errors import LearnerError
-from fedagg_edge.learners.base import Batch, Entry, LearnerState, StepReport
+from fedagg_edge.learners.base import Batch, Entry, LearnerSpec, LearnerState, StepReport
 
 __all__ = ["blobs", "make_learner"]
 
@@ -102,6 +102,6 @@ class Softmax:
         pass
 
 
-def make_learner(model: Any, *, sample_shape: Any, classes: int, hyperparameters: Any, seed: int, base_dir: str) -> Any:
-    rng = np.random.default_rng(seed)
-    return Softmax(int(np.prod(sample_shape)), classes, hyperparameters.learning_rate, rng)
+def make_learner(spec: LearnerSpec) -> Any:
+    rng = np.random.default_rng(spec.seed)
+    return Softmax(int(np.prod(spec.sample_shape)), spec.classes, spec.hyperparameters.learning_rate, rng)

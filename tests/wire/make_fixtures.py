@@ -23,6 +23,7 @@ EXAMPLES: tuple[m.Message, ...] = (
     INLINE,
     m.Hello(1, 1, "fedagg-edge 1.0", "d1", "device", "f", ("f32", "f16", "int8"), 0, 6, SET, "all"),
     ARTEFACT,
+    m.Offered(1 << 20, (ARTEFACT,)),
     m.Welcome(1, "x", "edge-a", "f", 10, 1.5e9, 0, 7, SET, -1, "sync", 100, False, Limits(), (ARTEFACT,)),
     m.Append(1, 6, m.APPEND, 4, m.NOT_COMPUTED, CHUNKED, 0),
     m.Appended(7, SET, True),

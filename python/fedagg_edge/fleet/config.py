@@ -27,15 +27,20 @@ from fedagg_edge.config import (
     read_toml,
 )
 from fedagg_edge.errors import ConfigError, DataError
+from fedagg_edge.identity.renewal import DAY, LIFETIME, LONGEST
 from fedagg_edge.records import LogitsFormat, Tier, node_id
+from fedagg_edge.wire.limits import Limits
 
 __all__ = [
     "FleetConfig",
+    "IdentityConfig",
+    "LimitsConfig",
     "ListenConfig",
     "LogConfig",
     "NodeConfig",
     "OutboxConfig",
     "ParentConfig",
+    "PublishConfig",
     "RetentionConfig",
     "RoundsConfig",
     "load_fleet_config",
@@ -111,6 +116,38 @@ class OutboxConfig(Table, frozen=True, kw_only=True):
     days: Positive = 30.0
 
 
+class LimitsConfig(Table, frozen=True, kw_only=True):
+    """What a parent takes from one child; it tells them in Welcome and refuses the rest with 413 or 429.
+
+    `samples` on its link; `entry_rows` and `entry_bytes` of one entry; `staged`: bytes of chunks that no message has
+    named yet; requests and bytes (both directions) a minute, in a burst of a minute's worth.
+    """
+
+    samples: Count = 5_000_000
+    entry_rows: Count = 65_536
+    entry_bytes: Count = 64 << 20
+    staged: Count = 256 << 20
+    requests_per_minute: Count = 1200
+    bytes_per_minute: Count = 256 << 20
+
+    def wire(self) -> Limits:
+        """The same for the protocol. Raises ValueError if they do not fit each other."""
+        return Limits(**{name: getattr(self, name) for name in self.__struct_fields__})
+
+
+class IdentityConfig(Table, frozen=True, kw_only=True):
+    """`certificate_days`: how long the certificates last that this server issues, its own renewed one too."""
+
+    certificate_days: Annotated[float, Meta(gt=0, le=LONGEST / DAY)] = LIFETIME / DAY
+
+
+class PublishConfig(Table, frozen=True, kw_only=True):
+    """When the cloud puts its model on the shelf, signed, for `fedagg pull`: every so many rounds (0: never in
+    between), and when the training is finished."""
+
+    every: Annotated[int, Meta(ge=0)] = 10
+
+
 class LogConfig(Table, frozen=True, kw_only=True):
     """What is written to stderr: as ``text`` or ``json`` lines."""
 
@@ -145,6 +182,9 @@ class FleetConfig(Table, frozen=True, kw_only=True):
     training: Hyperparameters = Hyperparameters()
     evaluation: str | None = None
     modules: str = "."
+    limits: LimitsConfig = LimitsConfig()
+    identity: IdentityConfig = IdentityConfig()
+    publish: PublishConfig = PublishConfig()
     log: LogConfig = LogConfig()
     base_dir: str = "."
 
@@ -169,7 +209,11 @@ _BELONGS: Mapping[str, tuple[Tier, ...]] = {
     "data": (Tier.DEVICE,),
     "autoencoder": (Tier.CLOUD,),
     "classes": (Tier.CLOUD,),
+    "limits": (Tier.EDGE, Tier.CLOUD),
+    "identity": (Tier.EDGE, Tier.CLOUD),
+    "publish": (Tier.CLOUD,),
 }
+_OPTIONAL = ("listen", "limits", "identity", "publish")
 
 
 def load_fleet_config(path: str | Path, tier: Tier) -> FleetConfig:
@@ -198,8 +242,12 @@ def parse_fleet_config(
         there = table in raw
         if there and tier not in tiers:
             raise ConfigError(f"{where}: {table}: {a_tier} has no such table; it belongs to {' and '.join(tiers)}")
-        if not there and tier in tiers and table != "listen":
+        if not there and tier in tiers and table not in _OPTIONAL:
             raise ConfigError(f"{where}: {table}: this key is missing; {a_tier} needs it")
+    try:
+        config.limits.wire()
+    except ValueError as e:
+        raise ConfigError(f"{where}: {e}; change the table limits") from None
     if tier is Tier.CLOUD and (config.autoencoder is None or config.autoencoder.path is None):
         raise ConfigError(
             f"{where}: autoencoder.path: this key is missing; train one with `fedagg autoencoder train` and name it"

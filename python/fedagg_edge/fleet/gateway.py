@@ -128,9 +128,9 @@ class Gateway(Generic[L]):
 
     def _known(self, peer: Peer | None) -> Peer:
         if peer is None:
-            raise _Refused(HTTPStatus.UNAUTHORIZED, "certificate", "got no client certificate, enrol first")
+            raise _Refused(HTTPStatus.UNAUTHORIZED, "no_certificate", "got no client certificate, enrol first")
         if not self.is_allowed(peer):
-            raise _Refused(HTTPStatus.FORBIDDEN, "revoked", "this certificate is revoked")
+            raise _Refused(HTTPStatus.FORBIDDEN, "revoked", "this certificate is revoked or has expired")
         return peer
 
     async def _admit(self, request: web.BaseRequest, meters: Meters, name: str, most: int) -> bytes:
@@ -221,7 +221,7 @@ def _declared_size(request: web.BaseRequest, most: int) -> int:
         raise _Refused(HTTPStatus.LENGTH_REQUIRED, "length", "got a chunked body, send Content-Length")
     size = request.content_length or 0
     if size > most:
-        raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large", f"got {size} bytes, expected at most {most}")
+        raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"got {size} bytes, expected at most {most}")
     return size
 
 

@@ -9,7 +9,7 @@ __all__ = ["GatewayMetrics", "endpoint"]
 
 ENDPOINTS = frozenset(
     {"hello", "append", "exchange", "missing", "enrol", "renew", "adopt", "leave"}
-    | {"chunks", "entries", "knowledge", "artefacts", "status"}
+    | {"chunks", "entries", "knowledge", "artefacts", "status", "revocations"}
 )
 GROUPS = (1, 2, 4, 8, 16, 32, 64)
 

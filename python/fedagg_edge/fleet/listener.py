@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fedagg_edge.errors import FedaggError
+
 __all__ = ["Listener", "ListenerLimits", "bind", "small_tls_buffers"]
 
 TLS_BUFFER = 16 * 1024
@@ -111,9 +113,9 @@ class Listener:
         return None
 
     async def _shake_hands(self, connection: socket.socket, address: str) -> None:
-        context = self._context()
-        limit = self._limits.handshake_seconds if context is not None else None
         try:
+            context = self._context()
+            limit = self._limits.handshake_seconds if context is not None else None
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._factory,
                 connection,
@@ -121,7 +123,7 @@ class Listener:
                 ssl_handshake_timeout=limit,
                 ssl_shutdown_timeout=2.0 if context is not None else None,
             )
-        except (TimeoutError, OSError, ssl.SSLError):
+        except (TimeoutError, OSError, ssl.SSLError, FedaggError):
             self._refused("handshake")
             self.closed(address)
             connection.close()

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from random import Random
 
 from fedagg_edge.autoencoder import artefact as autoencoders
@@ -20,14 +19,12 @@ from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.node_loop import NodeLoop, Stopped
 from fedagg_edge.fleet.notify import notify
 from fedagg_edge.fleet.parent_link import ParentLink
-from fedagg_edge.fleet.shelf import DiskShelf
-from fedagg_edge.identity import offload, requests
+from fedagg_edge.fleet.publish import Publisher
+from fedagg_edge.fleet.shelf import AUTOENCODER
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.records import Tier
 
 __all__ = ["enrol_if_needed", "publish_autoencoder", "run_member"]
-
-MEDIA = "application/x-safetensors"
 
 
 def run_member(config: FleetConfig, tier: Tier, log: Log, stop: threading.Event) -> None:
@@ -42,7 +39,8 @@ def run_member(config: FleetConfig, tier: Tier, log: Log, stop: threading.Event)
             link = loop.link = ParentLink(config, config.parent, tier, log, loop.wake)
             link.start()
         else:
-            publish_autoencoder(config, ledger)
+            loop.publisher = Publisher(config.state)
+            publish_autoencoder(config, ledger, loop.publisher)
         if tier is Tier.DEVICE:
             from fedagg_edge.fleet.agent import Intake  # noqa: PLC0415  agent.py imports this module
 
@@ -98,16 +96,14 @@ def _enrol(config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lo
     raise IdentityError(f"enrolment at {parent.url}: {said[-1].removeprefix('fedagg: ')}")
 
 
-def publish_autoencoder(config: FleetConfig, ledger: Ledger) -> None:
+def publish_autoencoder(config: FleetConfig, ledger: Ledger, publisher: Publisher) -> None:
     """The cloud's part at its start: pin the autoencoder, sign it, and say what the federation agreed on."""
     if config.autoencoder is None or config.autoencoder.path is None:
         raise ConfigError("autoencoder.path: this key is missing; a cloud needs it")
     content = autoencoders.dumps(autoencoders.load(config.path(config.autoencoder.path), config.autoencoder.digest))
-    shelf = DiskShelf(config.state / "artefacts")
-    known = shelf.find("autoencoder")
-    if known is None or shelf.content(known) != content:
-        put_signed(config.state, shelf, "autoencoder", content, version=0)
-    found = shelf.find("autoencoder")
+    found = publisher.shelf.find(AUTOENCODER)
+    if found is None or publisher.shelf.content(found) != content:
+        found = publisher.put(AUTOENCODER, content, version=0)
     ledger.put(
         "terms",
         {
@@ -115,25 +111,9 @@ def publish_autoencoder(config: FleetConfig, ledger: Ledger) -> None:
             "classes": config.classes,
             "mode": config.rounds.mode,
             "target": config.rounds.target if config.rounds.mode == "sync" else 0,
-            "autoencoder": None if found is None else found.digest.hex(),
+            "autoencoder": found.digest.hex(),
         },
     )
-
-
-def put_signed(state: Path, shelf: DiskShelf, name: str, content: bytes, *, version: int) -> None:
-    """Sign an artefact with the cloud's key, in a short-lived process, and put it on the shelf."""
-    import hashlib  # noqa: PLC0415
-
-    asked = requests.Sign(
-        folder=str(state / "identity"),
-        name=name,
-        media=MEDIA,
-        size=len(content),
-        digest=hashlib.sha256(content).digest(),
-        version=version,
-        now=time.time(),
-    )
-    shelf.put(name, content, offload.ask(asked, requests.Signed).signature, MEDIA)
 
 
 def _limit_threads(config: FleetConfig) -> None:

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from fedagg_edge.bridge import Bridge, open_bridge
-from fedagg_edge.errors import ArtefactError, DataError
+from fedagg_edge.errors import ArtefactError, DataError, FedaggError
 from fedagg_edge.fleet import journal, parts, weights
 from fedagg_edge.fleet.config import FleetConfig
+from fedagg_edge.fleet.keys import PROGRESS, PUBLISHED
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parent_link import ParentLink
+from fedagg_edge.fleet.publish import Publisher, model_content
 from fedagg_edge.fleet.rounds import Conductor, RoundReport
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.turns import Situation, next_turn, offline_pass_due
@@ -47,7 +49,8 @@ class Stopped(BaseException):
 class NodeLoop:
     """One node at work. `before_turn` is called between turns: a device takes in new samples there.
 
-    `link` is None for the cloud. `stop` ends the loop with `Stopped`; `wake` cuts a wait short.
+    `link` is None for the cloud, `publisher` for all others. `stop` ends the loop with `Stopped`; `wake` cuts a wait
+    short.
     """
 
     config: FleetConfig
@@ -57,6 +60,7 @@ class NodeLoop:
     link: ParentLink | None = None
     before_turn: Callable[[Bridge], None] | None = None
     private: Callable[[Bridge], PrivateSamples | None] | None = None
+    publisher: Publisher | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     _awake: threading.Event = field(default_factory=threading.Event)
     _bridge: Bridge | None = None
@@ -111,8 +115,6 @@ class NodeLoop:
         if saved is not None:
             learner.load_state(saved.state)
         done, trained = (-1, {}) if saved is None else (saved.version, dict(saved.trained))
-        if saved is not None and saved.row:  # killed since the checkpoint: what should have followed follows now
-            self._told(saved.row)
         node = Node(
             place=self._place(()),
             federation=self.config.federation,
@@ -136,6 +138,10 @@ class NodeLoop:
             trained=trained,
         )
         self._ended = time.monotonic()
+        if saved is not None and saved.row:  # killed since the checkpoint: what should have followed follows now
+            self._follow_up(node, saved.row)
+        if done >= 0:  # a stop may have come between a round's end and its publication
+            self._publish_if_due(node, done, finished=bool(self.ledger.get(FINISHED)))
         try:
             while True:
                 self._check()
@@ -295,7 +301,7 @@ class NodeLoop:
             row["offline"] = True
         weights.save(self.checkpoints, weights.Saved(version, node.learner.state(), conductor.trained, row))
         reach("node_loop.finish.after-checkpoint")
-        self._told(row)
+        self._follow_up(node, row)
         reach("node_loop.finish.after-row")
         self.log.info(
             "round",
@@ -307,13 +313,32 @@ class NodeLoop:
         for _ in report.refused:
             self.log.warning("pass_refused", version=report.version)
 
-    def _told(self, row: Mapping[str, Any]) -> None:
-        """What follows a checkpoint; doing it again changes nothing."""
+    def _follow_up(self, node: Node, row: Mapping[str, Any]) -> None:
+        """What follows a checkpoint. Again it changes nothing: a process that was killed before it does it later."""
         self._passes = float(row.get("passes", 0.0))
         if row.get("finished") and self.ledger.get(FINISHED) is not True:
             self._finish_training(int(row["version"]))
-            reach("node_loop.told.after-finished")
+            reach("node_loop.follow-up.after-finished")
+        if self.tier is Tier.CLOUD:
+            self._publish_if_due(node, int(row["version"]), finished=bool(row.get("finished")))
+        self.ledger.put(PROGRESS, {k: row.get(k) for k in ("version", "rows", "loss", "accuracy", "at")})
         journal.append(self.config.state / "metrics.jsonl", row)
+
+    def _publish_if_due(self, node: Node, version: int, *, finished: bool) -> None:
+        """Put the model on the shelf every so many rounds, and at the end. What goes wrong is told, and the training
+        goes on: the next one is tried again."""
+        every = self.config.publish.every
+        due = finished or (every > 0 and (version + 1) % every == 0)
+        known = (self.ledger.get(PUBLISHED) or {}).get("version", -1)
+        if self.publisher is None or not due or known >= version:
+            return
+        try:
+            content = model_content(self.config, node.learner.state(), node.bridge, node.classes, version)
+            made = self.publisher.put_model(self.ledger, content, version)
+        except (FedaggError, OSError) as error:
+            self.log.failure("publication_failed", error, version=version)
+            return
+        self.log.info("model_published", version=version, bytes=made.size, digest=made.digest.hex()[:12])
 
     def _is_over(self, version: int, passes: float) -> bool:
         """Whether the cloud ends the training: in sync after `target` rounds, in async after that many passes over all

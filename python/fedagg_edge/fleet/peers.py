@@ -84,6 +84,10 @@ class Connections(web.Server):
             if not mine:
                 del self._of_node[connection.peer.node]
 
+    def nodes(self) -> frozenset[str]:
+        """Those that are connected; may be called from any thread."""
+        return frozenset(tuple(self._of_node))
+
     def of(self, request: web.BaseRequest) -> _Connection:
         """The connection that a request came by."""
         return self._known[request.protocol]

@@ -73,12 +73,14 @@ class Service(Generic[L]):
         hooks: Mapping[str, Hook] | None = None,
         doorbell: Doorbell | None = None,
         poll: Callable[[L, frozenset[str]], Collection[str]] | None = None,
+        chores: Sequence[tuple[float, Callable[[], Awaitable[None]]]] = (),
     ) -> None:
         """`context` is asked for each connection; `identify` reads the peer off a connection's ssl object. `poll` is
         asked once a second, in a transaction, for which of the waited-for topics have news: it stands in for wake-ups
-        that were lost."""
+        that were lost. `chores`: what else is done every so many seconds, beginning now."""
         small_tls_buffers()
         self._settings, self._context, self._log, self._doorbell, self._poll = settings, context, log, doorbell, poll
+        self._chores = chores
         self.registry = Registry()
         self.metrics = GatewayMetrics(self.registry)
         self.writer = Writer(open_ledger, group=settings.group, linger=settings.linger, on_group=self.metrics.committed)
@@ -133,6 +135,7 @@ class Service(Generic[L]):
         if self._doorbell is not None:
             loop.add_reader(self._doorbell.fileno(), self._ring)
         self._tasks = [loop.create_task(self._every(1.0, self._look)), loop.create_task(self._every(2.0, self._cut))]
+        self._tasks += [loop.create_task(self._every(seconds, work, now=True)) for seconds, work in self._chores]
         if (seconds := watchdog_seconds()) is not None:
             self._tasks.append(loop.create_task(self._every(seconds, self._pat)))
 
@@ -179,9 +182,11 @@ class Service(Generic[L]):
         assert self._doorbell is not None
         self.gateway.waiters.wake(self._doorbell.topics())
 
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]], *, now: bool = False) -> None:
         while True:
-            await asyncio.sleep(seconds)
+            if not now:
+                await asyncio.sleep(seconds)
+            now = False
             try:
                 await work()
             except Exception as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,16 +13,20 @@ from typing import Any
 from fedagg_edge import __version__
 from fedagg_edge.errors import DataError, FedaggError, IdentityError, PermissionDenied, RemoteProtocolError
 from fedagg_edge.fleet import parts
+from fedagg_edge.fleet.commons import Commons
 from fedagg_edge.fleet.config import FleetConfig, ListenConfig
 from fedagg_edge.fleet.ends import Peer as AnyPeer
 from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.gateway import GatewayLimits
 from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.rates import TokenBucket
+from fedagg_edge.fleet.reload import Reloaded
 from fedagg_edge.fleet.serve import Service, ServiceSettings, serve
-from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.fleet.shelf import DiskShelf, Pinned
 from fedagg_edge.fleet.views import ParentView
-from fedagg_edge.identity import offload, requests, revocation, tls, tokens
+from fedagg_edge.identity import folder, offload, pem, requests, revocation, tls, tokens
 from fedagg_edge.identity.facts import Facts
+from fedagg_edge.identity.renewal import DAY
 from fedagg_edge.ledger.signal import Listener
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.http import Request, Response
@@ -34,7 +40,8 @@ from fedagg_edge.wire.terms import Terms
 
 __all__ = ["run_gateway"]
 
-_REVOKED_EVERY = 5.0  # seconds between looks at the revocation list
+_TIDY_EVERY = 3600.0  # seconds between looks at tokens and revocations that have had their time
+_STRANGERS = 6.0  # renewals a minute of certificates that this server has not seen before
 
 
 def run_gateway(config: FleetConfig, tier: Tier, log: Log) -> Exit:
@@ -45,11 +52,18 @@ def run_gateway(config: FleetConfig, tier: Tier, log: Log) -> Exit:
 class _Handler:
     """The parent's end; its terms are read from the ledger, where the node loop keeps them."""
 
-    def __init__(self, config: FleetConfig) -> None:
+    def __init__(self, config: FleetConfig, tier: Tier, connected: Callable[[], frozenset[str]] = frozenset) -> None:
         self._config = config
         self._shelf = DiskShelf(config.state / "artefacts")
+        self._limits = config.limits.wire()
+        self._commons = Commons(config, tier, connected)
+        self._known: object = None  # the terms that `_parent` was made of
+        self._parent: ParentEnd | None = None
 
     def handle(self, ledger: ParentView, peer: AnyPeer, request: Request, now: float) -> Response | Later:
+        common = self._commons.answer(ledger, peer, request)
+        if common is not None:
+            return common
         end = self._end(ledger)
         if end is None:
             return answer(Refusal(503, "starting", "this parent does not know its own terms yet", 1.0))
@@ -64,18 +78,24 @@ class _Handler:
 
     def _end(self, ledger: ParentView) -> ParentEnd | None:
         terms = ledger.get("terms")
+        if self._parent is not None and terms == self._known:
+            return self._parent
         if terms is None or self._shelf.find("autoencoder") is None:
             return None
+        self._known, self._parent = terms, self._make_end(terms)
+        return self._parent
+
+    def _make_end(self, terms: Mapping[str, Any]) -> ParentEnd:
         return ParentEnd(
             Terms(
                 federation=self._config.federation,
                 node=parts.node_of(self._config),
                 classes=int(terms["classes"]),
-                limits=Limits(),
+                limits=self._limits,
                 software=f"fedagg-edge {__version__}",
                 mode=str(terms["mode"]),
                 target=int(terms["target"]),
-                shelf=self._shelf,
+                shelf=Pinned(self._shelf),
             )
         )
 
@@ -91,10 +111,18 @@ class _Gateway:
     config: FleetConfig
     tier: Tier
     log: Log
-    revoked: revocation.Revocations | None = None
-    _looked: float = 0.0
     _facts: dict[str, Facts] = field(default_factory=dict)
     _service: Service[ParentView] | None = None
+    _revoked: Reloaded[revocation.Revocations] = field(init=False)
+    _contexts: Reloaded[ssl.SSLContext] = field(init=False)
+    _strangers: TokenBucket = field(init=False)
+
+    def __post_init__(self) -> None:
+        place = self.identity
+        own = [place / name for name in (folder.CERTIFICATE, folder.KEY, folder.AUTHORITY)]
+        self._contexts = Reloaded(own, lambda: tls.server_context(place), self.log)
+        self._revoked = Reloaded([place / folder.REVOKED], lambda: revocation.load(place), self.log)
+        self._strangers = TokenBucket(_STRANGERS / 60, _STRANGERS, time.monotonic())
 
     @property
     def identity(self) -> Path:
@@ -102,21 +130,32 @@ class _Gateway:
 
     def service(self) -> Service[ParentView]:
         listen = self.config.listen or ListenConfig()
-        state = self.config.state
+        state, limits = self.config.state, self.config.limits.wire()
+        allowed = GatewayLimits(
+            body=limits.body,
+            chunk=limits.chunk,
+            requests_per_minute=limits.requests_per_minute,
+            bytes_per_minute=limits.bytes_per_minute,
+        )
+        self._contexts.get()  # an identity that is not there or does not fit is told now, not to each who connects
         service: Service[ParentView] = Service(
-            ServiceSettings(listen.host, listen.port, admin_port=listen.admin_port, gateway=GatewayLimits()),
-            _Handler(self.config),
+            ServiceSettings(listen.host, listen.port, admin_port=listen.admin_port, gateway=allowed),
+            _Handler(self.config, self.tier, self._connected),
             lambda: ParentView(parts.open_ledger(self.config, self.tier)),
-            lambda: tls.server_context(self.identity),
+            self._contexts.get,
             self._identify,
             log=self.log,
             is_allowed=self._is_allowed,
             hooks={"/v1/enrol": self._enrol, "/v1/renew": self._renew},
             doorbell=Listener(state / "gateway.sock"),
             poll=lambda ledger, topics: topics,  # a look a second: a wake-up that was lost costs no more
+            chores=((_TIDY_EVERY, self._tidy),),
         )
         self._service = service
         return service
+
+    def _connected(self) -> frozenset[str]:
+        return frozenset() if self._service is None else self._service.connections.nodes()
 
     def _identify(self, connection: Any) -> Peer | None:
         try:
@@ -129,16 +168,23 @@ class _Gateway:
         return Peer(facts.node, facts.role, facts.serial)
 
     def _is_allowed(self, peer: AnyPeer) -> bool:
-        now = time.monotonic()
-        if self.revoked is None or now - self._looked > _REVOKED_EVERY:
-            self.revoked, self._looked = revocation.load(self.identity), now
         facts = self._facts.get(peer.serial)
+        if facts is None or time.time() > facts.not_after:  # an open connection outlives its certificate
+            return False
         try:
-            if facts is not None:
-                revocation.check(self.revoked, facts)
+            revocation.check(self._revoked.get(), facts)
         except PermissionDenied:
             return False
-        return facts is not None
+        return True
+
+    async def _tidy(self) -> None:
+        """Let go what can never be asked for again: tokens, revocations of nodes, what is known of old certificates."""
+        now = time.time()
+        removed = tokens.remove_expired(self.identity, now)
+        revocation.update(self.identity, lambda known: revocation.prune(known, now))
+        self._facts = {serial: facts for serial, facts in self._facts.items() if now <= facts.not_after}
+        if removed:
+            self.log.info("tokens_expired", count=removed)
 
     async def _enrol(self, request: Request, peer: AnyPeer | None) -> Response:
         try:
@@ -158,6 +204,7 @@ class _Gateway:
                 time=asked.time,
                 now=time.time(),
                 hosts=grant.hosts,
+                lifetime=self._lifetime,
             )
             issued = await offload.ask_async(wanted, requests.Issued)
             node = NodeId(grant.node)
@@ -170,6 +217,7 @@ class _Gateway:
     async def _renew(self, request: Request, peer: AnyPeer | None) -> Response:
         try:
             asked = decode(Renew, request.body, Limits())
+            await self._check_known(asked)
             wanted = requests.Renew(
                 folder=str(self.identity),
                 certificate=asked.certificate,
@@ -177,6 +225,7 @@ class _Gateway:
                 proof=asked.proof,
                 time=asked.time,
                 now=time.time(),
+                lifetime=self._lifetime,
             )
             issued = await offload.ask_async(wanted, requests.Issued)
             node, role = NodeId(issued.node), issued.role
@@ -185,6 +234,20 @@ class _Gateway:
             return _denied(error)
         self.log.info("renewed", peer=node, serial=issued.serial)
         return self._certified(issued)
+
+    @property
+    def _lifetime(self) -> float:
+        return self.config.identity.certificate_days * DAY
+
+    async def _check_known(self, asked: Renew) -> None:
+        """A stranger must not be able to start processes: certificates that were never seen here, as those of nodes
+        that have just moved, are looked at a few times a minute only."""
+        serial = pem.validity(pem.certificates(asked.certificate)[0]).serial
+        if await self._in_ledger(lambda ledger: ledger.ledger.knows_serial(serial)):
+            return
+        if wait := self._strangers.wait(1, time.monotonic()):
+            raise Refusal(429, "rate", "renewal: too many certificates that are not known here, ask again", wait)
+        self._strangers.take(1)
 
     async def _in_ledger(self, operation: Any) -> Any:
         if self._service is None:

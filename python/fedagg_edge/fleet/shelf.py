@@ -7,6 +7,7 @@ have begun to fetch it.
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import msgspec
@@ -15,9 +16,26 @@ from fedagg_edge.errors import ArtefactError
 from fedagg_edge.files import write_atomic
 from fedagg_edge.wire.messages import Artefact
 
-__all__ = ["DiskShelf"]
+__all__ = ["AUTOENCODER", "MODEL", "DiskShelf", "Pinned"]
 
+AUTOENCODER, MODEL = "autoencoder", "model"
 _INDEX = "index.msgpack"
+_CONTENT = re.compile(r"[0-9a-f]{64}")
+
+
+class Pinned:
+    """A shelf as children see it in Welcome: what they must have. The rest is there for those who ask for the list."""
+
+    def __init__(self, shelf: DiskShelf) -> None:
+        self._shelf = shelf
+
+    def listing(self) -> tuple[Artefact, ...]:
+        """The autoencoder."""
+        return tuple(a for a in self._shelf.listing() if a.name == AUTOENCODER)
+
+    def read(self, digest: bytes, start: int, size: int) -> bytes | None:
+        """As the shelf's."""
+        return self._shelf.read(digest, start, size)
 
 
 class DiskShelf:
@@ -27,13 +45,22 @@ class DiskShelf:
         self._folder = folder
 
     def put(self, name: str, content: bytes, signature: bytes, media: str) -> Artefact:
-        """Keep an artefact in place of one of the same name. Raises OSError."""
+        """Keep an artefact in place of one of the same name, whose content stays until the next. Raises OSError."""
         artefact = Artefact(name, hashlib.sha256(content).digest(), len(content), signature, media)
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(self._path(artefact.digest), content)
-        kept = [a for a in self.listing() if a.name != name]
+        before = self.listing()
+        if not any(a.digest == artefact.digest for a in before):
+            write_atomic(self._path(artefact.digest), content)
+        kept = [a for a in before if a.name != name]
         write_atomic(self._folder / _INDEX, msgspec.msgpack.encode([*kept, artefact]))
+        self._sweep({a.digest.hex() for a in (*before, artefact)})
         return artefact
+
+    def _sweep(self, wanted: set[str]) -> None:
+        """Remove contents that neither this index nor the one before it names."""
+        for path in self._folder.iterdir():
+            if _CONTENT.fullmatch(path.name) and path.name not in wanted:
+                path.unlink(missing_ok=True)
 
     def listing(self) -> tuple[Artefact, ...]:
         """The artefacts there are. Raises ArtefactError for a damaged index."""
@@ -59,9 +86,7 @@ class DiskShelf:
         return content
 
     def read(self, digest: bytes, start: int, size: int) -> bytes | None:
-        """Part of an artefact, None if there is none of this digest."""
-        if not any(a.digest == digest for a in self.listing()):
-            return None
+        """Part of an artefact, also of one that was just replaced; None if there is none of this digest."""
         try:
             with self._path(digest).open("rb") as f:
                 f.seek(start)

@@ -84,14 +84,16 @@ def revoke(place: Path, now: float, *, node: str | None = None, serial: str | No
     """Add a node, a serial or both to a folder's list; in the operator's folder a server's signing certificates as
     well.
     """
-    known = revocation.load(place)
-    known = revocation.revoke(known, now, node=None if node is None else node_id(node), serial=serial)
-    for each in _recorded(place):
-        if node is not None and each.get("node") == node:
+    servers = [each for each in _recorded(place) if node is not None and each.get("node") == node]
+
+    def add(known: revocation.Revocations) -> revocation.Revocations:
+        known = revocation.revoke(known, now, node=None if node is None else node_id(node), serial=serial)
+        for each in servers:
             known = revocation.revoke(known, now, serial=each["issuer"])
             known = revocation.revoke(known, now, serial=each["serial"])
-    revocation.save(place, known)
-    return known
+        return known
+
+    return revocation.update(place, add)
 
 
 def _recorded(place: Path) -> list[dict[str, str]]:

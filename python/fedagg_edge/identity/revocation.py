@@ -7,8 +7,10 @@ of it that was made up to then, so that a node that is enrolled again works.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
@@ -21,8 +23,9 @@ from fedagg_edge.identity import folder
 from fedagg_edge.identity.facts import Facts
 from fedagg_edge.identity.renewal import GRACE, LONGEST, SKEW
 
-__all__ = ["Revocations", "check", "decode", "encode", "load", "merge", "prune", "revoke", "save"]
+__all__ = ["Revocations", "check", "decode", "encode", "load", "merge", "prune", "revoke", "save", "update"]
 
+_LOCK = "revoked.lock"
 LIMIT = 8 << 20  # bytes of an encoded list: some 100,000 entries
 _SERIAL = re.compile(r"[0-9a-f]{1,40}")
 _Time = Annotated[float, Meta(ge=0, le=1e11)]
@@ -81,7 +84,7 @@ def check(known: Revocations, facts: Facts) -> None:
 
 def encode(known: Revocations) -> bytes:
     """The list as JSON, the same bytes for the same list."""
-    return msgspec.json.encode(known, order="deterministic")
+    return msgspec.json.encode(known, order="deterministic", enc_hook=dict)  # of an empty list, too
 
 
 def decode(data: bytes) -> Revocations:
@@ -98,6 +101,23 @@ def load(place: Path) -> Revocations:
     """The list of an identity folder; an empty one if there is no file. Raises IdentityError if it is damaged."""
     path = place / folder.REVOKED
     return decode(folder.read(path, limit=LIMIT)) if path.exists() else Revocations()
+
+
+def update(place: Path, change: Callable[[Revocations], Revocations]) -> Revocations:
+    """Change the list of an identity folder; what it is then. Writers in several processes wait for each other.
+
+    Raises IdentityError as `load` does, OSError.
+    """
+    lock = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = load(place)
+        changed = change(known)
+        if changed is not known:
+            save(place, changed)
+        return changed
+    finally:
+        os.close(lock)
 
 
 def save(place: Path, known: Revocations) -> None:

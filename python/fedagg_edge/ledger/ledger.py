@@ -107,6 +107,13 @@ class Ledger:
         """Set a fact to a value that msgpack can say."""
         self.db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, msgspec.msgpack.encode(value)))
 
+    def find(self, prefix: str) -> dict[str, Any]:
+        """All facts whose names begin with `prefix`, in the order of their names."""
+        rows = self.db.all(
+            "SELECT key, value FROM facts WHERE key >= ? AND key < ? ORDER BY key", (prefix, prefix + "\x7f")
+        )
+        return {key: msgspec.msgpack.decode(value) for key, value in rows}
+
     # logs: the parent's end
 
     def head(self, child: NodeId) -> Position:
@@ -311,6 +318,10 @@ class Ledger:
         """See `knowledge.newest`."""
         return knowledge.newest(self.db, link, publisher)
 
+    def version(self, link: Link, publisher: NodeId) -> int:
+        """See `knowledge.version`."""
+        return knowledge.version(self.db, link, publisher)
+
     def knowledge(self, link: Link, publisher: NodeId, version: int) -> Stored | None:
         """See `knowledge.get`."""
         return knowledge.get(self.db, link, publisher, version)
@@ -336,6 +347,10 @@ class Ledger:
     def revoked_serials(self) -> list[str]:
         """See `nodes.revoked_serials`."""
         return nodes.revoked_serials(self.db)
+
+    def knows_serial(self, serial: str) -> bool:
+        """See `nodes.knows_serial`."""
+        return nodes.knows_serial(self.db, serial)
 
     def facts_of(self, node: NodeId) -> nodes.NodeFacts | None:
         """See `nodes.node`."""

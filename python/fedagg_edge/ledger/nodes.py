@@ -9,7 +9,8 @@ from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.records import NodeId, Tier
 
-__all__ = ["NodeFacts", "Token", "Usage", "children", "count_usage", "enrol", "leave", "node", "put_token",
+__all__ = ["NodeFacts", "Token", "Usage", "children", "count_usage", "enrol", "knows_serial", "leave",
+           "node", "put_token",
            "revocations", "revoke", "revoked_serials", "spend_token", "usage"]  # fmt: skip
 
 _REVISION = "nodes.revision"
@@ -101,6 +102,11 @@ def revoked_serials(db: Database) -> list[str]:
     """Serials of all certificates of revoked nodes, ascending."""
     sql = "SELECT serials.serial FROM serials JOIN nodes USING (node) WHERE revoked IS NOT NULL ORDER BY serials.serial"
     return [row[0] for row in db.all(sql)]
+
+
+def knows_serial(db: Database, serial: str) -> bool:
+    """Whether a node showed, or got, the certificate with this serial here."""
+    return db.one("SELECT 1 FROM serials WHERE serial = ?", (serial,)) is not None
 
 
 def put_token(db: Database, digest: bytes, name: NodeId | None, role: Tier, expires: float) -> None:

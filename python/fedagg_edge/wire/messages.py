@@ -38,6 +38,7 @@ __all__ = [
     "Message",
     "Missing",
     "Notice",
+    "Offered",
     "Payload",
     "Problem",
     "Renew",
@@ -128,6 +129,13 @@ class Welcome(Message, frozen=True):
     finished: bool
     limits: Limits
     artefacts: Annotated[tuple[Artefact, ...], Meta(max_length=32)] = ()
+
+
+class Offered(Message, frozen=True):
+    """What a node has to give to any node of its federation; each travels in parts of `chunk` bytes."""
+
+    chunk: Annotated[int, Meta(ge=256, le=1 << 24)]
+    artefacts: Annotated[tuple[Artefact, ...], Meta(max_length=32)]
 
 
 class Append(Message, frozen=True):

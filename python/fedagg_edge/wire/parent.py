@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import msgspec
-
 from fedagg_edge.errors import DataError, RemoteProtocolError
 from fedagg_edge.wire import parent_exchange as exchange
 from fedagg_edge.wire import parent_log as log
-from fedagg_edge.wire.http import JSON_TYPE, RAW_TYPE, Request, Response
+from fedagg_edge.wire.http import RAW_TYPE, Request, Response
 from fedagg_edge.wire.messages import (
     PROTOCOL,
     Append,
@@ -31,17 +29,7 @@ from fedagg_edge.wire.problems import answer
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import ParentLedger, Peer
 from fedagg_edge.wire.tensors import dump_logits
-from fedagg_edge.wire.terms import (
-    CHILD,
-    LABELS,
-    PRESENT,
-    Terms,
-    admit,
-    check_fence,
-    draining,
-    finished,
-    refuse_while_draining,
-)
+from fedagg_edge.wire.terms import CHILD, LABELS, PRESENT, Terms, admit, check_fence, finished, refuse_while_draining
 
 __all__ = ["Later", "ParentEnd", "ParentLedger", "Peer"]
 
@@ -75,6 +63,9 @@ class ParentEnd:
             admit(ledger, peer)
         except Refusal as refusal:
             return answer(refusal)
+        return self._news(ledger, later, now)
+
+    def _news(self, ledger: ParentLedger, later: Later, now: float) -> Response | Later:
         if now < later.until and not exchange.has_news(self.terms, ledger, later):
             return later
         return _ok(exchange.exchanged(self.terms, ledger, later))
@@ -94,8 +85,6 @@ class ParentEnd:
             refuse_while_draining(ledger)
             log.stage(self.terms, ledger, peer, bytes.fromhex(chunk[1]), request.body)
             return Response(204)
-        if request.method == "GET" and rest == "status":
-            return self._status(ledger, peer)
         if request.method == "GET" and (piece := _PIECE.fullmatch(rest)):
             return self._piece(ledger, peer, request, piece)
         raise _not_found(request)
@@ -170,7 +159,7 @@ class ParentEnd:
         if asked.knowledge is not None:
             exchange.take_knowledge(self.terms, ledger, peer, asked.knowledge, now)
         until = now + min(asked.wait, self.terms.limits.wait)
-        return self.resume(ledger, peer, Later(peer.node, asked.have, asked.head, asked.noticed, until), now)
+        return self._news(ledger, Later(peer.node, asked.have, asked.head, asked.noticed, until), now)
 
     def _missing(self, ledger: ParentLedger, peer: Peer, body: bytes, _now: float) -> Response:
         refuse_while_draining(ledger)
@@ -181,21 +170,6 @@ class ParentEnd:
         known = ledger.get(CHILD + peer.node)
         ledger.put(CHILD + peer.node, {**(known if isinstance(known, dict) else {}), "left": now})
         return _ok(Left(ledger.head(peer.node).entry))
-
-    def _status(self, ledger: ParentLedger, peer: Peer) -> Response:
-        facts = {
-            "node": self.terms.node,
-            "federation": self.terms.federation,
-            "software": self.terms.software,
-            "protocol": PROTOCOL,
-            "classes": self.terms.classes,
-            "mode": self.terms.mode,
-            "finished": finished(ledger),
-            "draining": draining(ledger) is not None,
-            "head": ledger.head(peer.node).entry,
-            "version": exchange.committed(self.terms, ledger, peer.node),
-        }
-        return Response(200, msgspec.json.encode(facts), media=JSON_TYPE)
 
     def _piece(self, ledger: ParentLedger, peer: Peer, request: Request, piece: re.Match[str]) -> Response:
         """One chunk of an entry or of knowledge on the caller's own link, or of an artefact."""

@@ -15,9 +15,19 @@ from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import ParentLedger, Peer
 from fedagg_edge.wire.terms import Terms, draining, finished, refuse_while_draining
 
-__all__ = ["Later", "check_have", "committed", "exchanged", "has_news", "take_knowledge", "take_receipts"]
+__all__ = [
+    "MOST_RECEIPTS",
+    "Later",
+    "check_have",
+    "committed",
+    "exchanged",
+    "has_news",
+    "take_knowledge",
+    "take_receipts",
+]
 
-_RECEIPTS = 256  # kept a child
+MOST_RECEIPTS = 256
+"""Kept a child: the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +45,12 @@ def take_knowledge(terms: Terms, ledger: ParentLedger, peer: Peer, given: WireKn
     """Commit the child's knowledge if it is newer than what is here; refuse what does not fit the link (422)."""
     refuse_while_draining(ledger)
     _check_shape(terms, given)
-    newest = ledger.newest(terms.link(peer.node), peer.node)
-    if newest is not None and given.version < newest.knowledge.version:
+    version = ledger.version(terms.link(peer.node), peer.node)
+    if given.version < version:
         return  # a late copy: what is newer stands
-    if newest is not None and given.version == newest.knowledge.version:
-        if not same_content(given, newest):
+    if given.version == version:
+        newest = ledger.newest(terms.link(peer.node), peer.node)
+        if newest is not None and not same_content(given, newest):
             raise Refusal(409, "conflict", f"knowledge.version: got {given.version} with other content than committed")
         return
     _check_rows(ledger, peer.node, given)
@@ -77,29 +88,26 @@ def _check_rows(ledger: ParentLedger, child: NodeId, given: WireKnowledge) -> No
 
 
 def take_receipts(ledger: ParentLedger, peer: Peer, receipts: tuple[bytes, ...]) -> None:
-    """Keep the child's signed receipts, each once."""
+    """Keep the child's receipts, each once, the newest `MOST_RECEIPTS` of them."""
     if not receipts:
         return
     key = f"receipts/{peer.node}"
     kept = ledger.get(key)
     known = list(kept) if isinstance(kept, list | tuple) else []
     fresh = [r for r in dict.fromkeys(receipts) if digest_of(r) not in {digest_of(k) for k in known}]
-    check("receipts", len(known) + len(fresh), _RECEIPTS, "receipts")
     if fresh:
-        ledger.put(key, [*known, *fresh])
+        ledger.put(key, [*known, *fresh][-MOST_RECEIPTS:])
 
 
 def committed(terms: Terms, ledger: ParentLedger, child: NodeId) -> int:
     """The version of the child's newest knowledge here, -1 if there is none."""
-    newest = ledger.newest(terms.link(child), child)
-    return -1 if newest is None else newest.knowledge.version
+    return ledger.version(terms.link(child), child)
 
 
 def has_news(terms: Terms, ledger: ParentLedger, asked: Later) -> bool:
     """Whether there is anything that the child has not seen, or no use in waiting for it."""
-    newest = ledger.newest(terms.link(asked.node), terms.node)
     return (
-        (newest is not None and newest.knowledge.version > asked.have)
+        ledger.version(terms.link(asked.node), terms.node) > asked.have
         or ledger.head(asked.node).entry > asked.head
         or bool(ledger.notices(asked.node, asked.noticed))
         or finished(ledger)
@@ -110,13 +118,13 @@ def has_news(terms: Terms, ledger: ParentLedger, asked: Later) -> bool:
 def exchanged(terms: Terms, ledger: ParentLedger, asked: Later) -> Exchanged:
     """What the parent has of the child and what the child has not seen."""
     child = asked.node
-    newest = ledger.newest(terms.link(child), terms.node)
-    fresh = newest is not None and newest.knowledge.version > asked.have
+    fresh = ledger.version(terms.link(child), terms.node) > asked.have
+    newest = ledger.newest(terms.link(child), terms.node) if fresh else None
     return Exchanged(
         version=committed(terms, ledger, child),
         head=ledger.head(child).entry,
         entries=entries_after(terms, ledger, child, asked.head),
-        knowledge=wire_knowledge(newest, terms.limits) if fresh and newest is not None else None,
+        knowledge=None if newest is None else wire_knowledge(newest, terms.limits),
         notices=_notices(terms, ledger, child, asked.noticed),
         finished=finished(ledger),
         retry_after=draining(ledger) or 0.0,

@@ -52,7 +52,7 @@ def test_no_certificate_gets_nothing_but_hooks_and_health(tmp_path: Path) -> Non
     with running(tmp_path, hooks={"/v1/enrol": enrol}) as gateway:
         stranger = gateway.connect(None)
         status, _, body = post(stranger, "/v1/append", append(0))
-        assert (status, code(body)) == (401, "certificate")
+        assert (status, code(body)) == (401, "no_certificate")
         assert post(stranger, "/v1/enrol", b"abc")[2] == b"cba"
         assert post(stranger, "/healthz", method="GET")[0] == 200
 
@@ -71,8 +71,8 @@ def test_strangers_are_few_and_small(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "size", "headers", "expected"),
     [
-        ("POST", 1001, {}, (413, "too large")),
-        ("PUT", 2001, {}, (413, "too large")),
+        ("POST", 1001, {}, (413, "too_large")),
+        ("PUT", 2001, {}, (413, "too_large")),
         ("POST", 10, {"Content_Encoding": "gzip"}, (415, "compressed")),
     ],
 )

@@ -51,10 +51,11 @@ def test_a_cloud_without_an_autoencoder(tmp_path):
     )
     from fedagg_edge.errors import ArtefactError
     from fedagg_edge.fleet.parts import open_ledger
+    from fedagg_edge.fleet.publish import Publisher
 
     ledger = open_ledger(config, Tier.CLOUD)
     with pytest.raises(ArtefactError, match=r"none\.safetensors"):
-        member.publish_autoencoder(config, ledger)
+        member.publish_autoencoder(config, ledger, Publisher(config.state))
     ledger.close()
 
 

@@ -108,9 +108,9 @@ def test_waiting_ends_when_somebody_commits(cloud):
 
 def test_the_target_ends_the_training_and_its_children_will_hear(cloud):
     assert [cloud._is_over(version, passes=0.0) for version in range(3)] == [False, True, True]
-    cloud._told({"version": 0, "finished": False})
+    cloud._follow_up(None, {"version": 0, "finished": False})
     assert cloud.ledger.get("finished") is None
-    cloud._told({"version": 1, "finished": True})
+    cloud._follow_up(None, {"version": 1, "finished": True})
     assert cloud.ledger.get("finished") is True
 
 

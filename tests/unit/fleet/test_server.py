@@ -51,7 +51,7 @@ EDGE = Peer(NodeId("edge-0"), Tier.EDGE, "1")
 
 def ask(config, view, peer, request):
     with view.transaction():
-        return server._Handler(config).handle(view, peer, request, 5.0)
+        return server._Handler(config, Tier.CLOUD).handle(view, peer, request, 5.0)
 
 
 def test_a_parent_that_does_not_know_its_terms_yet_asks_for_patience(config, view):
@@ -77,17 +77,19 @@ def test_a_token_is_spent_by_the_first_key_that_brings_it(view):
         server._spend(view, digest, hashlib.sha256(b"other").hexdigest())
 
 
-def test_revoked_peers_are_cut_within_seconds(config, monkeypatch):
+def test_revoked_and_expired_peers_are_refused_at_once(config):
     gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
     gateway.identity.mkdir(parents=True)
     facts = Facts(NodeId("edge-0"), Tier.EDGE, "toy", "1", 100.0, 1e10, Issuer(IssuerKind.ROOT, NodeId("toy"), "2"))
     gateway._facts["1"] = facts
     assert gateway._is_allowed(EDGE)
     revocation.save(gateway.identity, revocation.revoke(revocation.Revocations(), 500.0, node=NodeId("edge-0")))
-    assert gateway._is_allowed(EDGE)  # looked at every few seconds only
-    gateway._looked -= 6
     assert not gateway._is_allowed(EDGE)
     assert not gateway._is_allowed(Peer(NodeId("nobody"), Tier.DEVICE, "9"))
+    gateway._facts["3"] = Facts(
+        NodeId("old"), Tier.EDGE, "toy", "3", 1.0, 9.0, Issuer(IssuerKind.ROOT, NodeId("toy"), "2")
+    )
+    assert not gateway._is_allowed(Peer(NodeId("old"), Tier.EDGE, "3"))
 
 
 def test_a_stranger_is_told_no_more_than_it_must():

@@ -7,6 +7,7 @@ from fedagg_edge.wire.http import Request, Response
 from fedagg_edge.wire.knowledge import wire_knowledge
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.parent import Later
+from fedagg_edge.wire.parent_exchange import MOST_RECEIPTS
 
 
 @pytest.fixture
@@ -68,6 +69,10 @@ def test_receipts_are_kept_once(ends):
     ask(ends, receipts=(b"a", b"b", b"a"))
     ask(ends, receipts=(b"b", b"c"))
     assert list(ends.parent.get(f"receipts/{CHILD}")) == [b"a", b"b", b"c"]
+    for first in range(0, MOST_RECEIPTS, 64):  # many of them: the oldest go, and the link goes on
+        ask(ends, receipts=tuple(b"%d" % n for n in range(first, first + 64)))
+    kept = list(ends.parent.get(f"receipts/{CHILD}"))
+    assert (len(kept), kept[0], kept[-1]) == (MOST_RECEIPTS, b"0", b"255")
 
 
 def test_notices_fit_a_quarter_of_a_message(ends):

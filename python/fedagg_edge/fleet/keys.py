@@ -1,0 +1,16 @@
+"""Names of facts in the ledger that several processes of a node share; wire/terms.py has the protocol's."""
+
+from __future__ import annotations
+
+__all__ = ["PROGRESS", "PUBLISHED", "RECEIPTS", "SENT", "TERMS"]
+
+TERMS = "terms"
+"""What the federation agreed on: parent, classes, mode, target, autoencoder."""
+PROGRESS = "progress"
+"""The last round of the node loop: version, rows, loss, accuracy, at."""
+PUBLISHED = "published"
+"""The model that the cloud has put on its shelf last: version, digest, size, at."""
+RECEIPTS = "receipts/"
+"""Prefix, with a node's id behind it: receipts (bytes) that came from there, or this node's own, oldest first."""
+SENT = "receipts.sent"
+"""Digests of receipts that the parent has."""

@@ -1,0 +1,60 @@
+"""Receipts of what was forgotten: made where it happened, handed up from parent to parent, kept and shown there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from fedagg_edge.fleet.keys import RECEIPTS
+from fedagg_edge.ledger.erase import Receipt
+from fedagg_edge.ledger.ledger import Ledger
+from fedagg_edge.wire.parent_exchange import MOST_RECEIPTS
+
+__all__ = ["Stamped", "keep", "known", "shown"]
+
+
+class Stamped(msgspec.Struct, frozen=True, kw_only=True):
+    """A receipt of one order to forget: `order` is the order's own id, the same at every ancestor."""
+
+    order: str
+    receipt: Receipt
+
+
+def keep(ledger: Ledger, stamped: Stamped) -> None:
+    """Keep a receipt of this node's own, in place of one of the same order; inside a transaction of the caller."""
+    key = RECEIPTS + ledger.node
+    blobs = [b for b in ledger.get(key) or () if _order(b) != stamped.order]
+    ledger.put(key, [*blobs, msgspec.msgpack.encode(stamped)][-MOST_RECEIPTS:])
+
+
+def known(ledger: Ledger, order: str) -> list[Stamped]:
+    """The receipts of an order that are here: this node's own, and those that came from below."""
+    found = {}
+    for blobs in ledger.find(RECEIPTS).values():
+        for blob in blobs:
+            stamped = _read(blob)
+            if stamped is not None and stamped.order == order:
+                found[stamped.receipt.node] = stamped  # the last word of each
+    return list(found.values())
+
+
+def shown(blob: bytes) -> dict[str, Any]:
+    """A receipt for people, as values that fit JSON; what another node sent may be anything."""
+    stamped = _read(blob)
+    if stamped is None:
+        return {"unreadable": len(blob)}
+    built: dict[str, Any] = msgspec.to_builtins(stamped)
+    return {"order": built["order"], **built["receipt"]}
+
+
+def _read(blob: bytes) -> Stamped | None:
+    try:
+        return msgspec.msgpack.decode(blob, type=Stamped)
+    except (msgspec.DecodeError, TypeError, UnicodeDecodeError):
+        return None
+
+
+def _order(blob: bytes) -> str | None:
+    stamped = _read(blob)
+    return None if stamped is None else stamped.order

@@ -1,0 +1,50 @@
+import msgspec
+import pytest
+
+from fedagg_edge.fleet import receipts
+from fedagg_edge.fleet.receipts import Stamped
+from fedagg_edge.ledger.erase import Receipt
+from fedagg_edge.ledger.ledger import Ledger, Options
+from fedagg_edge.records import NodeId, Tier
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    made = Ledger.open(tmp_path / "l", node=NodeId("cloud"), federation="f", options=Options(tier=Tier.CLOUD))
+    yield made
+    made.close()
+
+
+def stamped(order, node="cloud", rows=3, scrubbed=True):
+    receipt = Receipt(
+        node=node, origin="d1", rows=rows, knowledge=1, freed=9, digests={"e": "ab"}, at=5.0, scrubbed=scrubbed
+    )
+    return Stamped(order=order, receipt=receipt)
+
+
+def test_a_receipt_is_kept_once_an_order_and_its_last_word_counts(ledger):
+    for one in (stamped("o1", scrubbed=False), stamped("o2"), stamped("o1")):
+        receipts.keep(ledger, one)
+    assert receipts.known(ledger, "o1") == [stamped("o1")]
+    assert len(ledger.get("receipts/cloud")) == 2
+
+
+def test_those_from_below_are_found_with_it_and_junk_is_passed_over(ledger):
+    receipts.keep(ledger, stamped("o1"))
+    ledger.put("receipts/edge-0", [b"junk", msgspec.msgpack.encode(stamped("o1", "edge-0", rows=7))])
+    assert [(s.receipt.node, s.receipt.rows) for s in receipts.known(ledger, "o1")] == [("cloud", 3), ("edge-0", 7)]
+    assert receipts.known(ledger, "o9") == []
+
+
+def test_for_people():
+    told = receipts.shown(msgspec.msgpack.encode(stamped("o1")))
+    assert (told["order"], told["origin"], told["rows"]) == ("o1", "d1", 3)
+    assert receipts.shown(b"\xff\x00\x01") == {"unreadable": 3}
+
+
+def test_old_ones_go(ledger):
+    for n in range(300):
+        receipts.keep(ledger, stamped(f"o{n}"))
+    assert len(ledger.get("receipts/cloud")) == 256
+    assert receipts.known(ledger, "o0") == []
+    assert receipts.known(ledger, "o299") != []

@@ -112,6 +112,16 @@ def test_a_straggler_is_waited_for_until_the_deadline_then_its_older_knowledge_c
     assert (report.late, clock()) == ([LINKS[1].child], 30.0)
 
 
+def test_a_deadline_does_not_heed_a_wall_clock_that_jumps(nodes):
+    shelf, clock, wall = Shelf(), Clock(), iter((0.0, 1e9, -1e9, 5.0) * 50)
+    edge = Conductor(nodes[EDGE], shelf, RoundsConfig(quorum=0.5, deadline=30.0), clock, clock.wait, lambda: next(wall))
+    shelf.put_knowledge(of(nodes, LINKS[0], LINKS[0].child, 5), 5, 0.0)
+    shelf.put_knowledge(of(nodes, LINKS[1], LINKS[1].child, 3), 3, 0.0)
+    edge._publish(of(nodes, UP, EDGE, 1))
+    assert [r.age for r in edge._answer(Gather(LINKS, 5), RoundReport(5))] == [0, 2]
+    assert clock() == 30.0
+
+
 def test_who_comes_in_time_is_not_late(nodes):
     shelf = Shelf()
     shelf.put_knowledge(of(nodes, LINKS[0], LINKS[0].child, 5), 5, 0.0)

@@ -119,7 +119,7 @@ class Proxy:
             one.settimeout(5)
         left = self._faults - sum(self.happened.values())
         fate = self._rng.choice(FATES) if left > 0 else "well"
-        pair = _Pair(client, server, fate, int(self._rng.uniform(200, 30_000)))
+        pair = _Pair(client, server, fate, int(self._rng.uniform(200, 12_000)))
         for one in (client, server):
             self._pairs[one] = pair
             self._selector.register(one, selectors.EVENT_READ)

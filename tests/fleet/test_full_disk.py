@@ -82,10 +82,9 @@ def test_new_work_is_refused_reading_goes_on_and_with_room_it_is_taken(tmp_path)
             status, _, body = ask(connection, "exchange", poll)
             assert status == 200
             assert decode(Exchanged, body, limits).head == (1 if device == "device-1" else 0)
-            assert ask(connection, "status", b"", "GET")[0] == 200
+            assert ask(connection, "missing", encode(Missing((bytes(32),))))[0] == 200
         status, _, piece = ask(one, "entries/1/0", b"", "GET")
         assert (status, piece) == (200, dump_embeddings(rows("device-1", 0))[: limits.chunk])
-        assert ask(one, "missing", encode(Missing((bytes(32),))))[0] == 200
         pages(gateway)
         assert decode(Appended, append(one, 2, 1, rows("device-1", 200))[2], limits).entry == 2
         assert not decode(Appended, append(two, 1, 0, rows("device-2", 0))[2], limits).already
@@ -109,7 +108,7 @@ def test_who_reads_is_served_in_the_group_of_one_that_is_refused(tmp_path):
             answers["write"] = ask(one, f"chunks/{digest_of(chunk).hex()}", chunk, "PUT")[0]
 
         def read():
-            answers["read"] = ask(two, "status", b"", "GET")[0]
+            answers["read"] = ask(two, "missing", encode(Missing((bytes(32),))))[0]
 
         threads = [threading.Thread(target=work) for work in (write, read)]
         for thread in threads:

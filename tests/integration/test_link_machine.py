@@ -41,6 +41,7 @@ class Link(RuleBasedStateMachine):
         self.sent = self.written = 0
         self.forgotten = set()
         self.versions = {DEVICE: 0, EDGE: 0}
+        self.seen = (0, 0, -1, -1)
 
     @precondition(lambda self: self.pair is None)
     @rule(small=st.booleans())
@@ -137,6 +138,18 @@ class Link(RuleBasedStateMachine):
             assert known.entry <= there.entry
             assert self.pair.given() < self.versions[DEVICE] or self.pair.given() == -1
             assert self.pair.heard() < self.versions[EDGE] or self.pair.heard() == -1
+
+    @invariant()
+    def nothing_is_ever_taken_back(self):
+        if self.pair:
+            now = (
+                self.pair.child.acknowledged().entry,
+                self.pair.parent.head(DEVICE).entry,
+                self.pair.given(),
+                self.pair.heard(),
+            )
+            assert all(a <= b for a, b in zip(self.seen, now, strict=True)), (self.seen, now)
+            self.seen = now
 
     def teardown(self):
         try:

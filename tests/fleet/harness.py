@@ -172,9 +172,9 @@ def _state(fleet: up.Fleet, node: PlannedNode) -> dict[str, Any]:
             found["knowledge"][f"{child}>{parent}:{publisher}"] = (k.version, newest.basis, k.logits.value_NC.tolist())
     ledger.close()
     saved, problems = weights.load_newest(fleet.home(node) / "state" / "weights")
-    assert saved is not None
     assert problems == []
-    found["version"], found["weights"] = saved.version, saved.state.weights.tolist()
+    found["version"] = -1 if saved is None else saved.version
+    found["weights"] = [] if saved is None else saved.state.weights.tolist()
     found["rounds"] = [row["version"] for row in up.read_metrics(fleet, node)]
     return found
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from fedagg_edge.bridge import Bridge, open_bridge
 from fedagg_edge.errors import ArtefactError, DataError, FedaggError
-from fedagg_edge.fleet import journal, parts, weights
+from fedagg_edge.fleet import journal, moving, parts, weights
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.keys import PROGRESS, PUBLISHED
 from fedagg_edge.fleet.logs import Log
@@ -36,13 +36,17 @@ from fedagg_edge.samples import PrivateSamples
 from fedagg_edge.tree import Place
 from fedagg_edge.wire.terms import FINISHED, PRESENT
 
-__all__ = ["NodeLoop", "Stopped"]
+__all__ = ["NodeLoop", "ParentChanged", "Stopped"]
 
 _LOOK = 0.05  # seconds between looks at the ledger for what another process has committed
 
 
 class Stopped(BaseException):
     """Raised in the loop's thread when the process was asked to stop."""
+
+
+class ParentChanged(BaseException):
+    """Raised in the middle of a turn when this node has another parent: the turn's answer is nobody's."""
 
 
 @dataclass(slots=True)
@@ -66,6 +70,11 @@ class NodeLoop:
     _bridge: Bridge | None = None
     _ended: float = 0.0
     _passes: float = 0.0  # over all rows, a cloud's
+    _parent: NodeId | None = None  # of the turn under way
+    _fresh: bool = False
+    _taught_by: str | None = None  # the parent of the last turn that was finished
+    _number: int = -1  # of the last checkpoint
+    _urgent: object = None  # what the link's long poll was interrupted for
 
     @property
     def checkpoints(self) -> Path:
@@ -82,6 +91,8 @@ class NodeLoop:
         mark = self._mark()
         while True:
             self._check()
+            if self._parent is not None and self._place(()).parent != self._parent:
+                raise ParentChanged
             left = deadline - time.monotonic()
             if left <= 0 or self._awake.wait(min(left, _LOOK)) or self._mark() != mark:
                 self._awake.clear()
@@ -98,8 +109,15 @@ class NodeLoop:
 
     def _hurry(self) -> None:
         """Have the link send what waits for the parent: own samples, or what the gateway took from children."""
-        if self.link is not None and self.ledger.pending(1, inline=0):
+        if self.link is None:
+            return
+        if self.ledger.pending(1, inline=0):
             self.link.uplink.poke()
+        urgent = (moving.wanted(self.ledger), self.ledger.adoptions())
+        if any(urgent) and urgent != self._urgent:
+            self.link.uplink.poke()
+            self.link.uplink.interrupt()
+        self._urgent = urgent
 
     def _mark(self) -> int:
         """A number that changes when another connection commits."""
@@ -114,9 +132,14 @@ class NodeLoop:
             self.log.warning("checkpoint_damaged", count=len(problems))
         if saved is not None:
             learner.load_state(saved.state)
-        done, trained = (-1, {}) if saved is None else (saved.version, dict(saved.trained))
+        done, trained = (-1, {}) if saved is None else (saved.done, dict(saved.trained))
+        place = self._place(())
+        if saved is not None:
+            self._number = saved.version
+            self._taught_by = saved.parent
+            self._fresh = saved.parent not in (None, place.parent)
         node = Node(
-            place=self._place(()),
+            place=place,
             federation=self.config.federation,
             classes=classes,
             seed=self.config.node.seed,
@@ -135,6 +158,7 @@ class NodeLoop:
             self.wait,
             time.time,
             published=lambda link: self._published(link, signal),
+            gone=lambda child: child not in self._children(),
             trained=trained,
         )
         self._ended = time.monotonic()
@@ -155,7 +179,8 @@ class NodeLoop:
     def _turn(self, node: Node, conductor: Conductor, done: int) -> int:
         """Take the turn that is due, if any; the last version that was finished."""
         children = self._children()
-        node.place = self._place(children)
+        before, node.place = node.place.parent, self._place(children)
+        self._fresh = self._fresh or (before != node.place.parent and done >= 0)
         now = self._situation(node, conductor, children, done)
         self._open_link(now)
         version = next_turn(now, self.config.rounds)
@@ -167,15 +192,33 @@ class NodeLoop:
         if self.private is not None and self._bridge is not None:
             node.samples = self.private(self._bridge)
         began = time.monotonic()
+        self._parent = node.place.parent
         try:
             report = conductor.run(version)
+        except ParentChanged:
+            self._restore(node, conductor)
+            return done
         except DataError as error:  # an entry came whose rows are forgotten by the next one, which is on its way
             self.log.failure("turn_put_off", error)
-            conductor.trained = self._restore(node)
+            self._restore(node, conductor)
+            self._parent = None
             self.wait(1.0)
             return done
+        finally:
+            self._parent = None
+        self._fresh = False
         self._finish(node, conductor, report, time.monotonic() - began)
         return version
+
+    def _restore(self, node: Node, conductor: Conductor) -> None:
+        """Back to the weights that the turn began with."""
+        saved, _ = weights.load_newest(self.checkpoints)
+        if saved is None:
+            node.learner = parts.make_learner(self.config, node.bridge.sample_shape, node.classes)
+        else:
+            node.learner.load_state(saved.state)
+        conductor.trained.clear()
+        conductor.trained |= {} if saved is None else saved.trained
 
     def _open_link(self, now: Situation) -> None:
         """Begin to exchange with the parent: a device once it has samples there, an edge once its children are here."""
@@ -205,16 +248,8 @@ class NodeLoop:
             idle=time.monotonic() - self._ended,
             offline=self.link is not None and self.link.offline,
             finished=bool(self.ledger.get("finished")),
+            fresh=self._fresh,
         )
-
-    def _restore(self, node: Node) -> dict[str, int]:
-        """The weights that the turn began with; what they were trained on."""
-        saved, _ = weights.load_newest(self.checkpoints)
-        node.learner = parts.make_learner(self.config, node.bridge.sample_shape, node.classes)
-        if saved is None:
-            return {}
-        node.learner.load_state(saved.state)
-        return dict(saved.trained)
 
     def _shared(self, children: tuple[NodeId, ...]) -> int:
         """Samples that the parent has committed (a cloud: that it holds); 0 while an entry is here whose rows are
@@ -280,7 +315,9 @@ class NodeLoop:
         seconds: float,
         keep_version: int | None = None,
     ) -> None:
-        version = report.version if keep_version is None else keep_version
+        turn = report.version if keep_version is None else keep_version
+        self._number = max(turn, self._number)
+        self._taught_by = node.place.parent if keep_version is None else self._taught_by
         self._ended = time.monotonic()
         row: dict[str, Any] = {
             "schema": 1,
@@ -299,7 +336,8 @@ class NodeLoop:
             row["finished"] = self._is_over(report.version, row["passes"])
         if keep_version is not None:
             row["offline"] = True
-        weights.save(self.checkpoints, weights.Saved(version, node.learner.state(), conductor.trained, row))
+        saved = weights.Saved(self._number, node.learner.state(), conductor.trained, turn, self._taught_by, row)
+        weights.save(self.checkpoints, saved)
         reach("node_loop.finish.after-checkpoint")
         self._follow_up(node, row)
         reach("node_loop.finish.after-row")

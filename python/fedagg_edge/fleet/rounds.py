@@ -61,8 +61,9 @@ class Conductor:
     """Runs one node's programs against its ledger.
 
     `clock`: seconds that never jump, for deadlines; `now`: unix seconds, for records. `wait(seconds)`: return when
-    something may have arrived, or after that time; it raises what stops the node. `trained`: per link the newest
-    neighbour's version that was trained on; it belongs to the checkpoint.
+    something may have arrived, or after that time; it raises what stops the node. `gone`: whether a child went to
+    another parent since the round began: nobody waits for it. `trained`: per link the newest neighbour's version that
+    was trained on; it belongs to the checkpoint.
     """
 
     node: Node
@@ -72,6 +73,7 @@ class Conductor:
     wait: Callable[[float], None]
     now: Callable[[], float]
     published: Callable[[Link], None] = lambda link: None
+    gone: Callable[[NodeId], bool] = lambda child: False
     trained: dict[str, int] = field(default_factory=dict)
 
     def run(self, version: int) -> RoundReport:
@@ -141,8 +143,9 @@ class Conductor:
     def _gather(self, links: tuple[Link, ...], version: int, report: RoundReport) -> tuple[Received, ...]:
         """All children's knowledge, or at the deadline what a quorum and the stragglers' older knowledge make."""
         deadline = self.clock() + self.rounds.deadline
-        wanted = math.ceil(self.rounds.quorum * len(links))
         while True:
+            links = tuple(link for link in links if not self.gone(link.child))
+            wanted = math.ceil(self.rounds.quorum * len(links))
             newest = {link: self._newest(link) for link in links}
             fresh = sum(k is not None and k.knowledge.version >= version for k in newest.values())
             late = self.clock() >= deadline

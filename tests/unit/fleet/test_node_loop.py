@@ -118,7 +118,7 @@ def test_a_cloud_that_was_killed_behind_its_last_checkpoint_still_ends_the_train
     path = cloud.config.state / "metrics.jsonl"
     learner = parts.make_learner(cloud.config, (1, 8, 8), 3)
     row = {"schema": 1, "version": 1, "finished": True, "passes": 2.0}
-    weights.save(cloud.checkpoints, weights.Saved(1, learner.state(), {}, row))
+    weights.save(cloud.checkpoints, weights.Saved(1, learner.state(), {}, row=row))
     cloud.stop.set()
     for _ in range(2):  # and once only, however often it starts
         with pytest.raises(Stopped):

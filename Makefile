@@ -10,7 +10,7 @@ JOBS   ?= 2
 NATIVE := CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-cpp test-tflite test-executorch lint bench clean
+.PHONY: help demo test test-full test-cpp test-tflite test-executorch fuzz-wire soak lint bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,15 @@ test-executorch: $(NATIVE) ## the executorch engine, in an environment of its ow
 	.venv-executorch/bin/python -m pip install -q -c constraints.txt "scikit-build-core>=0.10" "pybind11>=2.13" cmake ninja
 	.venv-executorch/bin/python -m pip install -q -c constraints.txt --no-build-isolation ".[executorch]" pytest hypothesis scikit-learn
 	.venv-executorch/bin/python -m pytest tests/unit/export/test_executorch*.py tests/unit/learners/test_executorch*.py
+
+fuzz-wire: $(VENV)/.dev ## what reads a neighbour's bytes, fuzzed with atheris for SECONDS
+	$(PIP) install -q -c constraints.txt atheris
+	mkdir -p build/fuzz/found-wire
+	$(BIN)/python tests/wire/fuzz_wire.py --seconds $(SECONDS) --corpus build/fuzz/found-wire
+SECONDS ?= 60
+
+soak: $(VENV)/.dev ## two thousand simulated devices at one gateway: its memory must stay where it is
+	$(BIN)/python tests/fleet/soak.py --clients 2000 --rounds 24 $(JSON)
 
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	$(BIN)/ruff format --check .

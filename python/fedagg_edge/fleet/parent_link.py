@@ -95,9 +95,14 @@ class ParentLink:
             self.uplink.poke()
 
     @property
+    def error(self) -> BaseException | None:
+        """What ended the link's thread by itself; None while it runs or was stopped."""
+        return self.uplink.error
+
+    @property
     def offline(self) -> bool:
         """Whether the parent has not answered for as long as makes it count as lost."""
-        return time.time() - self.uplink.counts.last_contact > self._patience
+        return self.uplink.silence > self._patience
 
     def look(self) -> None:
         """Take the operator's wish for another parent, if there is one, and give up a move that takes too long; called
@@ -184,6 +189,7 @@ class ParentLink:
                 f"fedagg-edge {__version__}",
                 random.Random(),
                 ready=self._ready.is_set(),
+                labels=self._config.labels,
             )
             yield _Talk(self, self._end)
         finally:

@@ -27,14 +27,15 @@ from fedagg_edge.ledger.log import By, Kind, LogEntry, Position
 from fedagg_edge.ledger.outbox import Batch, Bounds
 from fedagg_edge.records import Embeddings, Knowledge, Link, NodeId, SampleSet, Tier
 from fedagg_edge.wire.tensors import OWN, dump_embeddings, load_release, load_samples
+from fedagg_edge.wire.terms import CHILD
 
 __all__ = ["Ledger", "Options"]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`hold_labels`: labels do not go to the own parent. `staged`: bytes of chunks per node. `fold_bytes`: of logs kept
-    in memory, None: all. `clock`: seconds since 1970."""
+    """`hold_labels`: no label goes to the own parent, whatever the child it came from said. `staged`: bytes of chunks
+    per node. `fold_bytes`: of logs kept in memory, None: all. `clock`: seconds since 1970."""
 
     tier: Tier = Tier.DEVICE
     hold_labels: bool = False
@@ -145,10 +146,15 @@ class Ledger:
     def _relay(self, child: NodeId, after: int) -> None:
         if not self.relays:
             return
+        bounds, hold = self.options.outbox, self.options.hold_labels or self._asked_to_hold(child)
         for entry in log.entries(self.db, child, after, inline=1 << 30):
-            bounds = self.options.outbox
-            relay.up(self.db, self.node, entry.kind, entry.payload or b"", hold_labels=self.options.hold_labels,
-                     bounds=bounds, now=self._now())  # fmt: skip
+            relay.up(self.db, self.node, entry.kind, entry.payload or b"", hold_labels=hold, bounds=bounds,
+                     now=self._now())  # fmt: skip
+
+    def _asked_to_hold(self, child: NodeId) -> bool:
+        """Whether `child` said that its labels are for this node alone."""
+        said = self.get(CHILD + child)
+        return isinstance(said, dict) and said.get("labels") == "first-edge"
 
     def _erase(self, child: NodeId, payload: bytes) -> None:
         gone = load_samples(payload, OWN)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from fedagg_edge.errors import DataError, RemoteProtocolError
+from fedagg_edge.errors import DataError, RemoteProtocolError, StorageError
 from fedagg_edge.records import Link, LogitsFormat, NodeId, Tier, node_id
 from fedagg_edge.wire.child_state import Batch, ChildState, TakenEntry
 from fedagg_edge.wire.chunks import digest_of, payload_of
@@ -99,7 +99,7 @@ _OWED_WAIT = 15.0  # seconds between polls while this node owes its parent an an
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Nothing to ask before `until` (Unix time)."""
+    """Nothing to ask before `until`, on the clock that `next` was given: seconds that never jump."""
 
     until: float
 
@@ -202,6 +202,7 @@ class ChildEnd:
     """One child's end. `state` is durable; everything else may be lost.
 
     `ready`: whether to exchange already; an inner node is, once its own children are there. `rng` spreads retries.
+    `labels`: how far up this node's labels may go, "all" or "first-edge".
     """
 
     state: ChildState
@@ -214,6 +215,7 @@ class ChildEnd:
     wait: float = 25.0
     ready: bool = True
     fence: int = 0  # as the state says at each beginning
+    labels: str = "all"
     step: Step = Step.HELLO
     parent: NodeId | None = None
     _sent: Request | None = None
@@ -320,6 +322,7 @@ class ChildEnd:
             fence=self.fence,
             head=0 if fresh else last.entry,
             digest=bytes.fromhex(EMPTY_DIGEST if fresh else last.digest),
+            labels=self.labels,
         )
 
     def _next_write(self) -> Request | None:
@@ -423,7 +426,7 @@ class ChildEnd:
 
     def receive(self, request: Request, response: Response, now: float) -> tuple[Event, ...]:
         """Take an answer; an answer to a request that was given up changes nothing. What cannot be read counts as no
-        answer."""
+        answer. Raises StorageError if it could not be kept; `failed` then has it asked for again."""
         if request is not self._sent:
             return ()
         about, self._sent = self._about, None
@@ -435,6 +438,9 @@ class ChildEnd:
             self.failed(request, now)
             self._download = None
             return (Refused(0, Problem("malformed", str(error)[:1024], None)),)
+        except StorageError:
+            self._sent, self._download = request, None  # it was not kept: `failed` asks again
+            raise
         if response.status < 400:
             self._failures = 0
         return events

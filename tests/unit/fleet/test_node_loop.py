@@ -1,6 +1,7 @@
 """The loop by itself, without a parent; with one it runs in test_up.py."""
 
 import io
+import json
 import threading
 import time
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 from toys import embeddings
 
 from fedagg_edge.autoencoder import artefact as autoencoders
+from fedagg_edge.errors import StorageError
 from fedagg_edge.fleet import parts, weights
 from fedagg_edge.fleet.config import parse_fleet_config
 from fedagg_edge.fleet.logs import Log
@@ -106,9 +108,10 @@ def test_waiting_ends_when_somebody_commits(cloud):
 
 
 def test_the_target_ends_the_training_and_its_children_will_hear(cloud):
-    assert not cloud._maybe_finish(0)
+    assert [cloud._is_over(version, passes=0.0) for version in range(3)] == [False, True, True]
+    cloud._follow_up(None, {"version": 0, "finished": False})
     assert cloud.ledger.get("finished") is None
-    assert cloud._maybe_finish(1)
+    cloud._follow_up(None, {"version": 1, "finished": True})
     assert cloud.ledger.get("finished") is True
 
 
@@ -160,3 +163,25 @@ def test_before_the_first_checkpoint_the_weights_are_those_of_the_start(edge):
     edge._restore(node, conductor)
     np.testing.assert_array_equal(node.learner.state().weights, start + 1)
     assert conductor.trained == {"x": 2}
+
+
+def test_a_cloud_that_was_killed_behind_its_last_checkpoint_still_ends_the_training(cloud):
+    path = cloud.config.state / "metrics.jsonl"
+    learner = parts.make_learner(cloud.config, (1, 8, 8), 3)
+    row = {"schema": 1, "version": 1, "finished": True, "passes": 2.0}
+    weights.save(cloud.checkpoints, weights.Saved(1, learner.state(), {}, row=row))
+    cloud.stop.set()
+    for _ in range(2):  # and once only, however often it starts
+        with pytest.raises(Stopped):
+            cloud.run()
+    assert cloud.ledger.get("finished") is True
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [row]
+
+
+def test_a_link_that_broke_ends_the_node_instead_of_training_on_alone(cloud):
+    class Broken:
+        error = StorageError("damaged")
+
+    cloud.link = Broken()
+    with pytest.raises(StorageError, match="damaged"):
+        cloud.wait(30.0)

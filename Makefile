@@ -10,7 +10,7 @@ JOBS   ?= 2
 NATIVE := CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-cpp test-tflite test-executorch fuzz-wire soak lint bench clean
+.PHONY: help demo fleet test test-full test-cpp test-tflite test-executorch fuzz-wire soak lint bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +30,15 @@ $(VENV)/.dev: $(VENV)/.run
 	$(PIP) install -q -c constraints.txt --no-build-isolation -e ".[sim,dev]"
 	touch $@
 
+$(VENV)/.fleet: $(VENV)/.run
+	$(PIP) install -q -c constraints.txt --no-build-isolation -e ".[sim,fleet]"
+	touch $@
+
 demo: $(VENV)/.run ## train a cloud, 3 edges and 12 devices on handwritten digits; pictures in runs/digits
 	$(BIN)/fedagg simulate examples/digits.toml --overwrite
+
+fleet: $(VENV)/.fleet ## a cloud, 2 edges and 6 devices as processes on this machine, over TLS; in runs/fleet-fleet
+	$(BIN)/fedagg fleet up examples/fleet.toml --overwrite
 
 test: $(VENV)/.dev test-cpp ## build, install, run the tests of C++ and Python
 	$(BIN)/python -m pytest -m "not slow"

@@ -126,6 +126,7 @@ class NodeLoop:
             time.time,
             self.wait,
             published=lambda link: self._published(link, signal),
+            gone=lambda link: not len(self.ledger.samples(link.child)),
             trained=trained,
         )
         self._ended = time.monotonic()
@@ -155,9 +156,26 @@ class NodeLoop:
         if self.private is not None and self._bridge is not None:
             node.samples = self.private(self._bridge)
         began = time.monotonic()
-        report = conductor.run(version)
+        try:
+            report = conductor.run(version)
+        except DataError:
+            if self._children() == children and self._shared(children):
+                raise
+            self.log.info("turn_abandoned", version=version, reason="samples forgotten")
+            self._start_over(node, conductor)
+            return done
         self._finish(node, conductor, report, time.monotonic() - began)
         return version
+
+    def _start_over(self, node: Node, conductor: Conductor) -> None:
+        """Take the weights back that the turn began with."""
+        saved, _ = weights.load_newest(self.checkpoints)
+        if saved is None:
+            fresh = parts.make_learner(self.config, node.bridge.sample_shape, node.classes)
+            node.learner.load_state(fresh.state())
+        else:
+            node.learner.load_state(saved.state)
+        conductor.trained = {} if saved is None else dict(saved.trained)
 
     def _open_link(self, now: Situation) -> None:
         """Begin to exchange with the parent: a device once it has samples there, an edge once its children are here."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from fedagg_edge import __version__
 from fedagg_edge.errors import FedaggError
-from fedagg_edge.fleet import parts
+from fedagg_edge.fleet import forgetting, parts, receipts
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.shelf import DiskShelf
@@ -107,8 +107,12 @@ class ParentLink:
                 ledger.put("finished", True)
                 self._log.info("finished")
             case events.NoticeArrived(notice):
+                if notice.kind == forgetting.KIND:
+                    forgetting.obey(ledger, notice, self._log)
                 ledger.put("noticed", notice.number)
                 self._log.info("notice", kind=notice.kind, number=notice.number)
+            case events.ReceiptsTaken(taken):
+                receipts.mark_sent(ledger, taken)
             case events.Refused(status, problem):
                 self._log.warning("refused", status=status, reason=problem.code.replace("_", " "))
             case events.KnowledgeArrived(version):

@@ -58,6 +58,7 @@ __all__ = [
     "KnowledgeAccepted",
     "KnowledgeArrived",
     "NoticeArrived",
+    "ReceiptsTaken",
     "Refused",
     "Step",
     "Welcomed",
@@ -138,6 +139,13 @@ class NoticeArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiptsTaken:
+    """The parent has committed these receipts."""
+
+    receipts: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ArtefactArrived:
     """An artefact that was asked for with `ChildEnd.fetch`; its signature is for the caller to check."""
 
@@ -165,6 +173,7 @@ Event = (
     | KnowledgeArrived
     | KnowledgeAccepted
     | NoticeArrived
+    | ReceiptsTaken
     | ArtefactArrived
     | Finished
     | Refused
@@ -314,6 +323,7 @@ class ChildEnd:
             wait=0.0 if owes else min(self.wait, self.limits.wait),
             fence=self.fence,
             knowledge=given,
+            receipts=tuple(self.state.receipts()),
         )
         return self._post("exchange", asked)
 
@@ -422,6 +432,8 @@ class ChildEnd:
             self._needed = None
             events.append(KnowledgeAccepted(news.version))
         self._given = max(self._given, news.version)
+        if asked.receipts:
+            events.append(ReceiptsTaken(asked.receipts))
         events += self._entries(news.entries)
         if news.knowledge is not None:
             events += self._knowledge(news.knowledge)

@@ -3,6 +3,7 @@
 import io
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from toys import embeddings
 
 from fedagg_edge.autoencoder import artefact as autoencoders
 from fedagg_edge.fleet import parts, weights
-from fedagg_edge.fleet.config import parse_fleet_config
+from fedagg_edge.fleet.config import RoundsConfig, parse_fleet_config
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.node_loop import NodeLoop, Stopped
 from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.learners.base import Entry, LearnerState
 from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import Link, NodeId, Tier
 from fedagg_edge.wire.tensors import dump_embeddings
@@ -109,3 +111,49 @@ def test_the_target_ends_the_training_and_its_children_will_hear(cloud):
     assert cloud.ledger.get("finished") is None
     assert cloud._maybe_finish(1)
     assert cloud.ledger.get("finished") is True
+
+
+def test_a_turn_whose_samples_are_forgotten_in_the_middle_is_given_up_with_its_weights(cloud):
+    """The only child's rows are forgotten while the cloud waits for it: nothing is left to teach on, and no crash."""
+    cloud.ledger.put(PRESENT + EDGE, True)
+    cloud.config = cloud.config.__class__(**{
+        **{f: getattr(cloud.config, f) for f in cloud.config.__struct_fields__}, "rounds": RoundsConfig(deadline=60.0)
+    })  # fmt: skip
+
+    def forget_when_published():
+        other = parts.open_ledger(cloud.config, Tier.CLOUD)
+        while other.newest(Link(EDGE, NodeId("cloud")), NodeId("cloud")) is None:
+            time.sleep(0.02)
+        other.forget(NodeId("device-000"))
+        other.close()
+        time.sleep(1.0)
+        cloud.stop.set()
+
+    thread = threading.Thread(target=forget_when_published)
+    thread.start()
+    with pytest.raises(Stopped):
+        cloud.run()
+    thread.join()
+    assert not len(cloud.ledger.samples(EDGE))
+
+
+class Learner:
+    def __init__(self):
+        self.loaded = []
+
+    def load_state(self, state):
+        self.loaded.append(state.weights[0])
+
+
+def test_weights_are_taken_back(cloud, monkeypatch):
+    state = LearnerState((Entry("w", (1,), True),), np.ones(1, np.float32))
+    fresh = type("Fresh", (), {"state": lambda self: state})()
+    monkeypatch.setattr(parts, "make_learner", lambda *words: fresh)
+    node = SimpleNamespace(learner=Learner(), bridge=SimpleNamespace(sample_shape=(1,)), classes=3)
+    conductor = SimpleNamespace(trained={"x": 1})
+    cloud._start_over(node, conductor)
+    assert (node.learner.loaded, conductor.trained) == ([1.0], {})
+    kept = LearnerState((Entry("w", (1,), True),), np.full(1, 7, np.float32))
+    weights.save(cloud.checkpoints, weights.Saved(3, kept, {"a": 2}))
+    cloud._start_over(node, conductor)
+    assert (node.learner.loaded, conductor.trained) == ([1.0, 7.0], {"a": 2})

@@ -13,11 +13,14 @@ from fedagg_edge import __version__
 from fedagg_edge.errors import FedaggError
 from fedagg_edge.fleet import forgetting, parts, receipts
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
+from fedagg_edge.fleet.ends import Talker
+from fedagg_edge.fleet.errands import Errands, RevocationList
 from fedagg_edge.fleet.logs import Log
-from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.fleet.renewal import Renewer, at_parent
+from fedagg_edge.fleet.shelf import AUTOENCODER, DiskShelf
 from fedagg_edge.fleet.uplink import Uplink
 from fedagg_edge.fleet.views import ChildView
-from fedagg_edge.identity import offload, requests, tls
+from fedagg_edge.identity import offload, requests, revocation, tls
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.records import Tier
 from fedagg_edge.wire import child as events
@@ -42,21 +45,30 @@ class ParentLink:
         self.uplink = Uplink(
             self._open,
             (parent.url, *parent.fallback),
-            lambda: tls.client_context(self._identity),
+            lambda: tls.client_context(self._identity, check_time=False if self._clock_is_behind else None),
             parts.check_parent,
             on_events=self._on_events,
             log=log,
             on_end=wake,
+            on_failure=self._on_failure,
+            most=revocation.LIMIT if tier is Tier.EDGE else 2 << 20,
             patience=parent.lost_after,
+        )
+        self._clock_is_behind = False
+        urls = (parent.url, *parent.fallback)
+        self._renewer = Renewer(
+            self._identity, at_parent(self._identity, lambda: (self.uplink.address, *urls)), self._renewed, log
         )
 
     def start(self) -> None:
         """Begin to talk."""
         self.uplink.start()
+        self._renewer.start()
 
     def stop(self) -> None:
-        """End the thread, also in the middle of a long poll."""
+        """End the threads, also in the middle of a long poll."""
         self.uplink.stop()
+        self._renewer.stop()
 
     def open(self) -> None:
         """This node is ready to exchange knowledge: its own children, or its own samples, are there."""
@@ -71,8 +83,25 @@ class ParentLink:
         """Whether the parent has not answered for as long as makes it count as lost."""
         return time.time() - self.uplink.counts.last_contact > self._patience
 
+    def _renewed(self) -> None:
+        """Connect again with the new certificate, and hear again what the parent has pinned: it may have new
+        signatures, as the old ones do not outlive their certificates for long."""
+        self.uplink.renewed()
+        if self._end is not None:
+            self._end.greet()
+
+    def _on_failure(self, error: BaseException) -> bool:
+        """Whether the next try needs another TLS context."""
+        if tls.refused_as_expired(error):
+            self._renewer.refused()
+        if tls.clock_is_behind(error) and not self._clock_is_behind:
+            self._log.warning("clock_is_behind")
+            self._clock_is_behind = True
+            return True
+        return False
+
     @contextmanager
-    def _open(self) -> Iterator[events.ChildEnd]:
+    def _open(self) -> Iterator[Talker]:
         ledger = parts.open_ledger(self._config, self._tier)
         try:
             self._ledger = ledger
@@ -85,7 +114,8 @@ class ParentLink:
                 random.Random(),
                 ready=self._ready.is_set(),
             )
-            yield self._end
+            listed = RevocationList(self._identity, self._log)
+            yield Errands(self._end, listed) if self._tier is Tier.EDGE else self._end
         finally:
             ledger.close()
 
@@ -132,10 +162,15 @@ class ParentLink:
         ledger.put("terms", terms)
         ledger.put("finished", welcome.finished)
         self._log.info("welcomed", peer=welcome.node, mode=welcome.mode, entry=welcome.head)
-        here = {a.digest for a in self._shelf.listing()}
+        here = {a.digest: a for a in self._shelf.listing()}
         for artefact in welcome.artefacts:
-            if artefact.name == "autoencoder" and artefact.digest not in here:
+            if artefact.name != AUTOENCODER:
+                continue
+            known = here.get(artefact.digest)
+            if known is None:
                 end.fetch(artefact)
+            elif known != artefact:  # the cloud has signed it again
+                self._keep(ledger, artefact, self._shelf.content(known))
 
     def _keep(self, ledger: Ledger, artefact: Any, content: bytes) -> None:
         """Put an artefact on the shelf once the cloud's signature holds."""

@@ -209,12 +209,17 @@ class ChildEnd:
     _download: Download | ArtefactDownload | None = None
     _wanted: list[Artefact] = field(default_factory=list)
     _known_finished: bool = False
+    _greet: bool = False
     _look: float = 0.0  # when to ask for news although this node owes an answer
 
     def fetch(self, artefact: Artefact) -> None:
         """Download an artefact that a welcome has listed, after what is under way."""
         if artefact not in self._wanted:
             self._wanted.append(artefact)
+
+    def greet(self) -> None:
+        """Say hello again before the next exchange: what the parent said in Welcome may have changed."""
+        self._greet = True
 
     # what to send
 
@@ -224,7 +229,10 @@ class ChildEnd:
             return Idle(self._wake)
         if self.step is Step.REFUSED:
             self._go(Step.HELLO)
+        if self._greet and self._download is None and self.step in (Step.SYNC, Step.EXCHANGE):
+            self._go(Step.HELLO)
         if self.step is Step.HELLO:
+            self._greet = False
             return self._post("hello", self._hello())
         if self._download is None and self._wanted:
             self._download = ArtefactDownload(self._wanted[0], self.limits.chunk, _LARGEST_ARTEFACT)

@@ -28,6 +28,8 @@ from fedagg_edge.wire.messages import Welcome
 
 __all__ = ["ParentLink"]
 
+_BROKEN = 5  # connections that break off, one after the other, before a renewal is tried
+
 
 class ParentLink:
     """Runs until `stop`. `wake` is called, in the link's thread, whenever the ledger has something new."""
@@ -55,6 +57,7 @@ class ParentLink:
             patience=parent.lost_after,
         )
         self._clock_is_behind = False
+        self._broken = self._answered = 0
         urls = (parent.url, *parent.fallback)
         self._renewer = Renewer(
             self._identity, at_parent(self._identity, lambda: (self.uplink.address, *urls)), self._renewed, log
@@ -92,7 +95,11 @@ class ParentLink:
 
     def _on_failure(self, error: BaseException) -> bool:
         """Whether the next try needs another TLS context."""
-        if tls.refused_as_expired(error):
+        exchanges = self.uplink.counts.exchanges
+        self._broken = 1 if exchanges != self._answered else self._broken + 1
+        self._answered = exchanges
+        # the reason does not always get through; a board whose clock is not set has nothing else to go by
+        if tls.refused_as_expired(error) or (tls.broke_off(error) and self._broken % _BROKEN == 0):
             self._renewer.refused()
         if tls.clock_is_behind(error) and not self._clock_is_behind:
             self._log.warning("clock_is_behind")

@@ -25,7 +25,7 @@ from fedagg_edge.baselines.local import own_learner, route, taught_pass
 from fedagg_edge.config import Hyperparameters
 from fedagg_edge.errors import ConfigError
 from fedagg_edge.learners import learner_factory
-from fedagg_edge.learners.base import Learner
+from fedagg_edge.learners.base import Learner, LearnerSpec
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.seeds import derive, stream
 from fedagg_edge.simulation.build import World
@@ -86,12 +86,14 @@ class FedGkt(Trained):
         hyperparameters = config.training.of(Tier.CLOUD)
         factory = self.factories.get(root.model) or learner_factory(hyperparameters.engine, config.base_dir)
         return factory(
-            config.model(root.model),
-            sample_shape=self.feature_shape,
-            classes=self.world.classes,
-            hyperparameters=hyperparameters,
-            seed=derive(config.seed, "init", root.id),
-            base_dir=config.base_dir,
+            LearnerSpec(
+                config.model(root.model),
+                self.feature_shape,
+                self.world.classes,
+                hyperparameters,
+                derive(config.seed, "init", root.id),
+                config.base_dir,
+            )
         )
 
     def hyperparameters(self, tier: Tier) -> Hyperparameters:

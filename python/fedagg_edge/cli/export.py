@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fedagg_edge.config import Hyperparameters, ModelConfig
 from fedagg_edge.errors import ConfigError
+from fedagg_edge.learners.base import LearnerSpec
 
 __all__ = ["register", "run"]
 
@@ -68,8 +70,8 @@ def _model(args: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError("a model needs --sample-shape, for example 3 32 32, and --classes")
     from fedagg_edge.learners.torch import seeded_model  # noqa: PLC0415  torch: only when something is compiled
 
-    shape = tuple(args.sample_shape)
-    module = seeded_model(args.model, shape, args.classes, seed=args.seed, base_dir=args.base_dir, options=options)
+    shape, model = tuple(args.sample_shape), ModelConfig(builder=args.model, options=options)
+    module = seeded_model(LearnerSpec(model, shape, args.classes, Hyperparameters(), args.seed, args.base_dir))
     if args.to == "executorch":
         from fedagg_edge.export.executorch import export_executorch  # noqa: PLC0415
 

@@ -9,7 +9,7 @@ from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.logs import Form, Level, Log, redirect_logging
 from fedagg_edge.identity import tls
 from fedagg_edge.learners import learner_factory
-from fedagg_edge.learners.base import Learner
+from fedagg_edge.learners.base import Learner, LearnerSpec
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.ledger.outbox import Bounds
 from fedagg_edge.records import NodeId, Tier
@@ -47,12 +47,14 @@ def make_learner(config: FleetConfig, sample_shape: tuple[int, ...], classes: in
     modules = str(config.path(config.modules))
     factory = learner_factory(config.training.engine, modules)
     return factory(
-        config.model(),
-        sample_shape=sample_shape,
-        classes=classes,
-        hyperparameters=config.training,
-        seed=derive(config.node.seed, "init", config.node.id),
-        base_dir=modules,
+        LearnerSpec(
+            config.model(),
+            sample_shape,
+            classes,
+            config.training,
+            derive(config.node.seed, "init", config.node.id),
+            modules,
+        )
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,8 @@ class _Handler:
         self._shelf = DiskShelf(config.state / "artefacts")
         self._limits = config.limits.wire()
         self._commons = Commons(config, tier, connected)
+        self._known: object = None  # the terms that `_parent` was made of
+        self._parent: ParentEnd | None = None
 
     def handle(self, ledger: ParentView, peer: AnyPeer, request: Request, now: float) -> Response | Later:
         common = self._commons.answer(ledger, peer, request)
@@ -76,8 +78,14 @@ class _Handler:
 
     def _end(self, ledger: ParentView) -> ParentEnd | None:
         terms = ledger.get("terms")
+        if self._parent is not None and terms == self._known:
+            return self._parent
         if terms is None or self._shelf.find("autoencoder") is None:
             return None
+        self._known, self._parent = terms, self._make_end(terms)
+        return self._parent
+
+    def _make_end(self, terms: Mapping[str, Any]) -> ParentEnd:
         return ParentEnd(
             Terms(
                 federation=self._config.federation,

@@ -68,6 +68,9 @@ class ParentView:
     def newest(self, link: Link, publisher: NodeId) -> Stored | None:
         return self.ledger.newest(link, publisher)
 
+    def version(self, link: Link, publisher: NodeId) -> int:
+        return self.ledger.version(link, publisher)
+
     def head(self, child: NodeId) -> Position:
         return self.ledger.head(child)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fedagg_edge.config import Hyperparameters, ModelConfig
 from fedagg_edge.errors import LearnerError
 
-__all__ = ["Batch", "Entry", "Learner", "LearnerFactory", "LearnerState", "StepReport"]
+__all__ = ["Batch", "Entry", "Learner", "LearnerFactory", "LearnerSpec", "LearnerState", "StepReport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +117,23 @@ class Learner(Protocol):
         """Set the random state of whatever is random in a training pass (dropout)."""
 
 
-class LearnerFactory(Protocol):
-    """What ``engine = "module:function"`` names: builds one node's learner, its weights drawn from `seed`."""
+@dataclass(frozen=True, slots=True)
+class LearnerSpec:
+    """What one node's learner is built from.
 
-    def __call__(
-        self,
-        model: ModelConfig,
-        *,
-        sample_shape: tuple[int, ...],
-        classes: int,
-        hyperparameters: Hyperparameters,
-        seed: int,
-        base_dir: str,
-    ) -> Learner: ...
+    `sample_shape` is a sample's without the batch; the first weights are drawn from `seed`; files and functions that
+    `model` names are looked for in the folder `base_dir`.
+    """
+
+    model: ModelConfig
+    sample_shape: tuple[int, ...]
+    classes: int
+    hyperparameters: Hyperparameters
+    seed: int
+    base_dir: str = "."
+
+
+class LearnerFactory(Protocol):
+    """What ``engine = "module:function"`` names: builds one node's learner."""
+
+    def __call__(self, spec: LearnerSpec, /) -> Learner: ...

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedagg_edge.config import Hyperparameters, ModelConfig
+from fedagg_edge.config import Hyperparameters
 from fedagg_edge.errors import LearnerError
 from fedagg_edge.kernels import DistillLoss
 from fedagg_edge.learners import objective
-from fedagg_edge.learners.base import Batch, LearnerFactory, LearnerState, StepReport
+from fedagg_edge.learners.base import Batch, LearnerFactory, LearnerSpec, LearnerState, StepReport
 from fedagg_edge.learners.flat import FlatModule
 from fedagg_edge.learners.optimizers import make_optimizer
 from fedagg_edge.learners.zoo import build_model, check_model
@@ -154,44 +153,27 @@ def _table_difference(state: LearnerState, flat: FlatModule) -> str:
     return f"state: got {len(state.table)} arrays, this model has {len(flat.table)}"
 
 
-def make_learner(
-    model: ModelConfig,
-    *,
-    sample_shape: tuple[int, ...],
-    classes: int,
-    hyperparameters: Hyperparameters,
-    seed: int,
-    base_dir: str,
-) -> TorchLearner:
+def make_learner(spec: LearnerSpec) -> TorchLearner:
     """A `LearnerFactory`: build the model, its weights drawn from `seed`; torch's own random state is left alone."""
-    module = seeded_model(model.builder, sample_shape, classes, seed=seed, base_dir=base_dir, options=model.options)
-    return TorchLearner(module, hyperparameters.optimizer)
+    return TorchLearner(seeded_model(spec), spec.hyperparameters.optimizer)
 
 
-def seeded_model(
-    builder: str, sample_shape: tuple[int, ...], classes: int, *, seed: int, base_dir: str, options: Mapping[str, Any]
-) -> torch.nn.Module:
-    """`build_model` with the weights drawn from `seed`."""
-    with _weights_from(seed):
-        return build_model(builder, sample_shape, classes, base_dir=base_dir, **options)
+def seeded_model(spec: LearnerSpec) -> torch.nn.Module:
+    """`build_model` with the weights drawn from the seed."""
+    model = spec.model
+    with _weights_from(spec.seed):
+        return build_model(model.builder, spec.sample_shape, spec.classes, base_dir=spec.base_dir, **model.options)
 
 
 def module_factory(build: Callable[..., torch.nn.Module]) -> LearnerFactory:
     """A `LearnerFactory` around a function ``build(sample_shape=..., classes=..., **options)`` given from Python."""
 
-    def factory(
-        model: ModelConfig,
-        *,
-        sample_shape: tuple[int, ...],
-        classes: int,
-        hyperparameters: Hyperparameters,
-        seed: int,
-        base_dir: str,
-    ) -> TorchLearner:
-        with _weights_from(seed):
-            module = build(sample_shape=sample_shape, classes=classes, **model.options)
-            check_model(module, getattr(build, "__name__", "function"), sample_shape, classes)  # makes lazy layers
-        return TorchLearner(module, hyperparameters.optimizer)
+    def factory(spec: LearnerSpec) -> TorchLearner:
+        with _weights_from(spec.seed):
+            module = build(sample_shape=spec.sample_shape, classes=spec.classes, **spec.model.options)
+            name = getattr(build, "__name__", "function")
+            check_model(module, name, spec.sample_shape, spec.classes)  # makes lazy layers
+        return TorchLearner(module, spec.hyperparameters.optimizer)
 
     return factory
 

@@ -48,11 +48,13 @@ class Database:
             raise StorageError(f"sqlite: got {sqlite3.sqlite_version}, expected 3.37 or newer; upgrade the system's")
         if read_only and not path.is_file():
             raise StorageError(f"{path}: no ledger here")
-        with self._mapped():
-            mode = "ro" if read_only else "rwc"
+        mode = "ro" if read_only else "rwc"
+        try:
             self._connection = sqlite3.connect(
                 f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=busy_seconds
             )
+        except sqlite3.Error as e:
+            raise self._error(e) from e
         try:
             self._set_up()
         except BaseException:
@@ -130,25 +132,34 @@ class Database:
 
     def execute(self, sql: str, values: Iterable[Any] = ()) -> sqlite3.Cursor:
         """Run one statement."""
-        self._check_running()
-        with self._mapped():
+        if self._depth:
+            self._check_running()
+        try:
             return self._connection.execute(sql, tuple(values))
+        except sqlite3.Error as e:
+            raise self._error(e) from e
 
     def one(self, sql: str, values: Iterable[Any] = ()) -> Any:
         """The first row, or None."""
-        self._check_running()
-        with self._mapped():
+        if self._depth:
+            self._check_running()
+        try:
             return self._connection.execute(sql, tuple(values)).fetchone()
+        except sqlite3.Error as e:
+            raise self._error(e) from e
 
     def all(self, sql: str, values: Iterable[Any] = ()) -> list[Any]:
         """All rows."""
-        self._check_running()
-        with self._mapped():
+        if self._depth:
+            self._check_running()
+        try:
             return self._connection.execute(sql, tuple(values)).fetchall()
+        except sqlite3.Error as e:
+            raise self._error(e) from e
 
     def _check_running(self) -> None:
         # a full disk may undo the whole transaction: whoever catches that must not go on statement by statement
-        if self._depth and not self._connection.in_transaction:
+        if not self._connection.in_transaction:
             raise StorageFull(f"{self.path}: the disk failed and the whole transaction was undone; try again")
 
     # transactions
@@ -229,13 +240,6 @@ class Database:
         return bool(self.one("PRAGMA wal_checkpoint(TRUNCATE)")[0] == 0)
 
     # errors
-
-    @contextmanager
-    def _mapped(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as e:
-            raise self._error(e) from e
 
     def _error(self, e: sqlite3.Error) -> StorageError:
         code = getattr(e, "sqlite_errorcode", 0)

@@ -6,7 +6,7 @@ entry `k` if ``added <= k < removed``. Reading the head after a few new rows cos
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fedagg_edge.errors import DataError
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
 
-__all__ = ["EMPTY", "Fold", "only", "parts_of", "union", "without"]
+__all__ = ["EMPTY", "Fold", "only", "parts_of", "pick", "union", "without"]
 
 EMPTY = SampleSet((), ())
 _NEVER = np.iinfo(np.int64).max
@@ -207,6 +207,12 @@ def parts_of(samples: SampleSet) -> Iterator[tuple[NodeId, slice]]:
     for origin, counter_N in _pairs(samples):
         yield origin, slice(start, start + len(counter_N))
         start += len(counter_N)
+
+
+def pick(samples: SampleSet, origins: Collection[NodeId]) -> SampleSet:
+    """The samples of these origins."""
+    kept = [(o, c) for o, c in _pairs(samples) if o in origins]
+    return SampleSet(tuple(o for o, _ in kept), tuple(c for _, c in kept))
 
 
 def without(samples: SampleSet, others: SampleSet) -> SampleSet:

@@ -11,7 +11,7 @@ from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.records import Knowledge, Link, NodeId
 from fedagg_edge.wire.tensors import dump_logits, load_logits
 
-__all__ = ["Stored", "get", "newest", "put"]
+__all__ = ["Stored", "get", "newest", "put", "version"]
 
 _KEEP = 2
 _COLUMNS = "federation, version, digest, view_seed, format, rows, classes, logits, basis, at"
@@ -34,11 +34,12 @@ def put(db: Database, knowledge: Knowledge, basis: int, at: float) -> bool:
     rows, classes = k.logits.value_NC.shape
     said = (k.federation, k.version, k.digest, k.view_seed, str(k.logits.format), rows, classes)
     with db.savepoint():
-        known = db.all(f"SELECT {_COLUMNS} FROM knowledge WHERE {_WHERE} ORDER BY version DESC", where)
-        same = next((row for row in known if row[1] == k.version), None)
-        if same is not None and (same[:7] != said or same[7] not in (None, logits)):
-            raise Conflict(f"knowledge on {k.link}: version {k.version} of {k.publisher} came with two contents")
-        if known and known[0][1] >= k.version:
+        known = db.all(f"SELECT version FROM knowledge WHERE {_WHERE} ORDER BY version DESC", where)
+        if (k.version,) in known:
+            same = db.one(f"SELECT {_COLUMNS} FROM knowledge WHERE {_WHERE} AND version = ?", (*where, k.version))
+            if same[:7] != said or same[7] not in (None, logits):
+                raise Conflict(f"knowledge on {k.link}: version {k.version} of {k.publisher} came with two contents")
+        if known and known[0][0] >= k.version:
             return False
         db.execute(
             "INSERT INTO knowledge VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -47,7 +48,7 @@ def put(db: Database, knowledge: Knowledge, basis: int, at: float) -> bool:
         )  # fmt: skip
         reach("knowledge.put.after-insert")
         if len(known) >= _KEEP:
-            db.execute(f"DELETE FROM knowledge WHERE {_WHERE} AND version < ?", (*where, known[_KEEP - 2][1]))
+            db.execute(f"DELETE FROM knowledge WHERE {_WHERE} AND version < ?", (*where, known[_KEEP - 2][0]))
             reach("knowledge.put.after-delete")
     return True
 
@@ -56,6 +57,13 @@ def newest(db: Database, link: Link, publisher: NodeId) -> Stored | None:
     """The newest that was not forgotten."""
     sql = f"SELECT {_COLUMNS} FROM knowledge WHERE {_WHERE} AND logits IS NOT NULL ORDER BY version DESC LIMIT 1"
     return _stored(link, publisher, db.one(sql, (link.child, link.parent, publisher)))
+
+
+def version(db: Database, link: Link, publisher: NodeId) -> int:
+    """The version of the newest that was not forgotten, -1 if there is none: a tenth of what reading it costs."""
+    sql = f"SELECT version FROM knowledge WHERE {_WHERE} AND logits IS NOT NULL ORDER BY version DESC LIMIT 1"
+    row = db.one(sql, (link.child, link.parent, publisher))
+    return -1 if row is None else int(row[0])
 
 
 def get(db: Database, link: Link, publisher: NodeId, version: int) -> Stored | None:

@@ -333,6 +333,10 @@ class Ledger:
         """See `knowledge.newest`."""
         return knowledge.newest(self.db, link, publisher)
 
+    def version(self, link: Link, publisher: NodeId) -> int:
+        """See `knowledge.version`."""
+        return knowledge.version(self.db, link, publisher)
+
     def knowledge(self, link: Link, publisher: NodeId, version: int) -> Stored | None:
         """See `knowledge.get`."""
         return knowledge.get(self.db, link, publisher, version)

@@ -17,7 +17,7 @@ from fedagg_edge.config import SimulationConfig
 from fedagg_edge.datasets import Dataset, load_dataset
 from fedagg_edge.errors import ConfigError, DataError, nearest
 from fedagg_edge.learners import learner_factory
-from fedagg_edge.learners.base import Learner, LearnerFactory
+from fedagg_edge.learners.base import Learner, LearnerFactory, LearnerSpec
 from fedagg_edge.node import Node
 from fedagg_edge.partition import PartitionRule, partition
 from fedagg_edge.records import NodeId, Tier
@@ -208,10 +208,12 @@ def make_learner(
     hyperparameters = config.training.of(place.tier)
     factory = factories.get(place.model) or learner_factory(hyperparameters.engine, config.base_dir)
     return factory(
-        config.model(place.model),
-        sample_shape=sample_shape,
-        classes=classes,
-        hyperparameters=hyperparameters,
-        seed=derive(config.seed, "init", place.id),
-        base_dir=config.base_dir,
+        LearnerSpec(
+            config.model(place.model),
+            sample_shape,
+            classes,
+            hyperparameters,
+            derive(config.seed, "init", place.id),
+            config.base_dir,
+        )
     )

@@ -62,6 +62,9 @@ class ParentEnd:
             admit(ledger, peer)
         except Refusal as refusal:
             return answer(refusal)
+        return self._news(ledger, later, now)
+
+    def _news(self, ledger: ParentLedger, later: Later, now: float) -> Response | Later:
         if now < later.until and not exchange.has_news(self.terms, ledger, later):
             return later
         return _ok(exchange.exchanged(self.terms, ledger, later))
@@ -145,7 +148,7 @@ class ParentEnd:
         if asked.knowledge is not None:
             exchange.take_knowledge(self.terms, ledger, peer, asked.knowledge, now)
         until = now + min(asked.wait, self.terms.limits.wait)
-        return self.resume(ledger, peer, Later(peer.node, asked.have, asked.head, asked.noticed, until), now)
+        return self._news(ledger, Later(peer.node, asked.have, asked.head, asked.noticed, until), now)
 
     def _missing(self, ledger: ParentLedger, peer: Peer, body: bytes, _now: float) -> Response:
         refuse_while_draining(ledger)

@@ -45,11 +45,12 @@ def take_knowledge(terms: Terms, ledger: ParentLedger, peer: Peer, given: WireKn
     """Commit the child's knowledge if it is newer than what is here; refuse what does not fit the link (422)."""
     refuse_while_draining(ledger)
     _check_shape(terms, given)
-    newest = ledger.newest(terms.link(peer.node), peer.node)
-    if newest is not None and given.version < newest.knowledge.version:
+    version = ledger.version(terms.link(peer.node), peer.node)
+    if given.version < version:
         return  # a late copy: what is newer stands
-    if newest is not None and given.version == newest.knowledge.version:
-        if not same_content(given, newest):
+    if given.version == version:
+        newest = ledger.newest(terms.link(peer.node), peer.node)
+        if newest is not None and not same_content(given, newest):
             raise Refusal(409, "conflict", f"knowledge.version: got {given.version} with other content than committed")
         return
     _check_rows(ledger, peer.node, given)
@@ -100,15 +101,13 @@ def take_receipts(ledger: ParentLedger, peer: Peer, receipts: tuple[bytes, ...])
 
 def committed(terms: Terms, ledger: ParentLedger, child: NodeId) -> int:
     """The version of the child's newest knowledge here, -1 if there is none."""
-    newest = ledger.newest(terms.link(child), child)
-    return -1 if newest is None else newest.knowledge.version
+    return ledger.version(terms.link(child), child)
 
 
 def has_news(terms: Terms, ledger: ParentLedger, asked: Later) -> bool:
     """Whether there is anything that the child has not seen, or no use in waiting for it."""
-    newest = ledger.newest(terms.link(asked.node), terms.node)
     return (
-        (newest is not None and newest.knowledge.version > asked.have)
+        ledger.version(terms.link(asked.node), terms.node) > asked.have
         or ledger.head(asked.node).entry > asked.head
         or bool(ledger.notices(asked.node, asked.noticed))
         or finished(ledger)
@@ -119,13 +118,13 @@ def has_news(terms: Terms, ledger: ParentLedger, asked: Later) -> bool:
 def exchanged(terms: Terms, ledger: ParentLedger, asked: Later) -> Exchanged:
     """What the parent has of the child and what the child has not seen."""
     child = asked.node
-    newest = ledger.newest(terms.link(child), terms.node)
-    fresh = newest is not None and newest.knowledge.version > asked.have
+    fresh = ledger.version(terms.link(child), terms.node) > asked.have
+    newest = ledger.newest(terms.link(child), terms.node) if fresh else None
     return Exchanged(
         version=committed(terms, ledger, child),
         head=ledger.head(child).entry,
         entries=entries_after(terms, ledger, child, asked.head),
-        knowledge=wire_knowledge(newest, terms.limits) if fresh and newest is not None else None,
+        knowledge=None if newest is None else wire_knowledge(newest, terms.limits),
         notices=_notices(terms, ledger, child, asked.noticed),
         finished=finished(ledger),
         retry_after=draining(ledger) or 0.0,

@@ -7,6 +7,7 @@ from fedagg_edge.errors import StorageError
 from fedagg_edge.fleet import parts
 from fedagg_edge.fleet.config import parse_fleet_config
 from fedagg_edge.identity.facts import Facts, Issuer, IssuerKind
+from fedagg_edge.learners.base import LearnerSpec
 from fedagg_edge.learners.torch import make_learner
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.seeds import derive
@@ -38,9 +39,7 @@ def test_a_ledger_has_the_configured_bounds_and_is_one_nodes(config):
 def test_a_learner_begins_where_the_simulators_begins(config):
     mine = parts.make_learner(config, (1, 8, 8), 10).state().weights
     seed = derive(5, "init", "edge-0")
-    theirs = make_learner(
-        config.model(), sample_shape=(1, 8, 8), classes=10, hyperparameters=config.training, seed=seed, base_dir="."
-    )
+    theirs = make_learner(LearnerSpec(config.model(), (1, 8, 8), 10, config.training, seed))
     np.testing.assert_array_equal(mine, theirs.state().weights)
 
 

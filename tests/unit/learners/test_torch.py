@@ -10,7 +10,7 @@ from toys import hyperparameters
 
 from fedagg_edge.config import ModelConfig
 from fedagg_edge.errors import LearnerError
-from fedagg_edge.learners.base import Batch, LearnerState
+from fedagg_edge.learners.base import Batch, LearnerSpec, LearnerState
 from fedagg_edge.learners.torch import TorchLearner, make_learner, module_factory
 
 N, C, SHAPE = 6, 3, (1, 4, 4)
@@ -224,7 +224,7 @@ def test_logits_of_any_memory_order():
 def build(seed, **options):
     model = ModelConfig(builder="mlp", options=options)
     hp = hyperparameters(optimizer="adam")
-    return make_learner(model, sample_shape=SHAPE, classes=C, hyperparameters=hp, seed=seed, base_dir=".")
+    return make_learner(LearnerSpec(model, SHAPE, C, hp, seed))
 
 
 def test_weights_come_from_the_seed_and_the_process_generator_is_left_alone():
@@ -244,8 +244,7 @@ def test_a_function_from_python_with_lazy_layers_is_as_reproducible():
 
     def make(seed):
         model = ModelConfig(builder="mine", options={"width": 5})
-        given = {"sample_shape": SHAPE, "classes": C, "hyperparameters": hyperparameters(), "base_dir": "."}
-        return module_factory(lazy)(model, seed=seed, **given).state()
+        return module_factory(lazy)(LearnerSpec(model, SHAPE, C, hyperparameters(), seed)).state()
 
     first = make(3)
     assert first.weights.size == 16 * 5 + 5 + 5 * C + C
@@ -256,14 +255,7 @@ def test_a_function_from_python_with_lazy_layers_is_as_reproducible():
 def test_a_function_from_python_that_does_not_fit_is_refused():
     factory = module_factory(lambda sample_shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(16, classes + 1)))
     with pytest.raises(LearnerError, match=r"forward returned torch.float32 \(2, 4\), expected torch.float32 \(2, 3\)"):
-        factory(
-            ModelConfig(builder="x"),
-            sample_shape=SHAPE,
-            classes=C,
-            hyperparameters=hyperparameters(),
-            seed=0,
-            base_dir=".",
-        )
+        factory(LearnerSpec(ModelConfig(builder="x"), SHAPE, C, hyperparameters(), 0))
 
 
 class Rooted(torch.nn.Module):

@@ -137,6 +137,7 @@ def test_retention_goes_up_and_a_batch_on_its_way_may_come_reduced(device, edge,
     key = device.send(embeddings("d1", 4))
     edge.append("d1", 1, device.batch_bytes(key), key=key, by="child")  # the answer is lost
     assert device.retire(ids("d1", 0))
+    # the batch says how many rows still come with it: the parent checks that against the payload
     assert [(b.kind, b.rows) for b in device.pending()] == [(Kind.APPEND, 3), (Kind.FORGET, 1)]
     meet(device, edge)
     meet(edge, cloud)

@@ -5,6 +5,11 @@ from exchange import commit, meet
 from toys import embeddings
 
 from fedagg_edge.errors import RemoteProtocolError
+from fedagg_edge.ledger.fold import pick
+from fedagg_edge.ledger.log import Kind
+from fedagg_edge.ledger.outbox import expected
+from fedagg_edge.records import NodeId, SampleSet, counters
+from fedagg_edge.wire.tensors import dump_samples
 
 
 def test_an_answer_that_does_not_fit_is_refused_and_the_batch_stays(device):
@@ -41,3 +46,15 @@ def test_keys_are_never_used_twice(device, edge):
         meet(device, edge)
     assert keys == [1, 2, 3]
     assert device.batch_bytes(1) == b""
+
+
+@pytest.mark.parametrize("origins", [("d1",), ("d2", "d10"), tuple(f"d{i}" for i in range(30)), ()])
+def test_what_the_parent_will_have_of_some_origins_is_that_part_of_all(edge, origins):
+    for i in range(20):
+        commit(edge, f"d{i}", embeddings(f"d{i}", 3), key=1)
+    commit(edge, "d2", embeddings("d2", 2, start=3), key=2)
+    edge.append("d10", Kind.FORGET, dump_samples(SampleSet.of(NodeId("d10"), counters(1, 1))), key=None, by="parent")
+    names = tuple(map(NodeId, origins))
+    everything = expected(edge.db, edge.node)
+    assert len(everything) == 20 * 3 + 2 - 1
+    assert expected(edge.db, edge.node, names).digest == pick(everything, names).digest

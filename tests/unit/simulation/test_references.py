@@ -24,9 +24,9 @@ class Watched(TorchLearner):
         return super().step(batch, hyperparameters)
 
 
-def watched(model, *, sample_shape, classes, hyperparameters, seed, base_dir):
-    torch.manual_seed(seed)
-    return Watched(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, classes)))
+def watched(spec):
+    torch.manual_seed(spec.seed)
+    return Watched(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, spec.classes)))
 
 
 @pytest.fixture

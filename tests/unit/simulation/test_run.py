@@ -151,10 +151,10 @@ def test_everything_plugs_in_from_python(go):
         seen["models"].append((sample_shape, classes, hidden))
         return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, hidden), torch.nn.Linear(hidden, classes))
 
-    def own(model, *, sample_shape, classes, hyperparameters, seed, base_dir):
-        seen["learners"].append((model.builder, seed))
-        torch.manual_seed(seed)
-        return TorchLearner(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, classes)))
+    def own(spec):
+        seen["learners"].append((spec.model.builder, spec.seed))
+        torch.manual_seed(spec.seed)
+        return TorchLearner(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, spec.classes)))
 
     def halves(dataset, devices, rng):
         seen["partition"].append(devices)
@@ -192,9 +192,9 @@ def deal(dataset, devices, rng, first):
 def build(sample_shape, classes, hidden):
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, hidden), torch.nn.Linear(hidden, classes))
 
-def learner(model, *, sample_shape, classes, hyperparameters, seed, base_dir):
-    torch.manual_seed(seed)
-    return TorchLearner(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, classes)), "adam")
+def learner(spec):
+    torch.manual_seed(spec.seed)
+    return TorchLearner(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, spec.classes)), "adam")
 """
 
 PROJECT = """

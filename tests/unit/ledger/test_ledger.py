@@ -190,3 +190,37 @@ def test_a_second_process_reads_what_the_first_committed(cloud, make):
     assert len(second.embeddings("a")) == 3
     with pytest.raises(DataError, match="forgotten"):
         second.embeddings("a", embeddings("a", 2).samples.digest)
+
+
+def test_a_receipt_counts_rows_that_the_parents_entry_has_erased_and_goes_with_its_transaction(edge, cloud):
+    commit(edge, "d1", embeddings("d1", 4), key=1)
+    commit(edge, "d2", embeddings("d2", 2), key=1)
+    meet(edge, cloud)
+    told = {}
+    cloud.forget("d1", lambda receipt, entries: told.update(entries))
+    meet(edge, cloud)  # the entry came first
+    assert (edge.forget("d1").rows, told) == (0, {edge.node: edge.acknowledged().entry})
+    assert edge.forget("d1", entry=told[edge.node]).rows == 4
+    assert edge.forget("d1", entry=99).rows == 0  # one that has not come yet
+    assert edge.forget("d2", entry=told[edge.node]).rows == 2
+
+    def fail(receipt, entries):
+        raise DataError("no")
+
+    commit(edge, "d3", embeddings("d3", 2), key=1)
+    with pytest.raises(DataError, match="no"):
+        edge.forget("d3", fail)
+    assert len(edge.samples("d3")) == 2
+
+
+def test_facts_are_found_by_their_prefix(cloud):
+    for name in ("a/1", "a/2", "ab", "b/1"):
+        cloud.put(name, name)
+    assert cloud.find("a/") == {"a/1": "a/1", "a/2": "a/2"}
+    assert cloud.find("c") == {}
+
+
+def test_serials_are_known_once_a_node_had_them(cloud):
+    cloud.enrol("d1", Tier.DEVICE, "ab")
+    cloud.enrol("d1", Tier.DEVICE, "cd")
+    assert [cloud.knows_serial(s) for s in ("ab", "cd", "ef")] == [True, True, False]

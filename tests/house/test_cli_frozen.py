@@ -30,6 +30,8 @@ FROZEN = {
     "cloud": ["--config", "--help"],
     "status": ["--help", "--identity", "--json", "URL"],
     "pull": ["--help", "--identity", "--name", "--out", "URL"],
+    "move": ["--help", "--state", "--to", "NODE"],
+    "drain": ["--help", "--state", "--to", "--wait"],
     "forget": ["--config", "--help", "--receipt", "--revoke", "--wait", "NODE"],
     "pki": ["--help"],
     "pki init": ["--federation", "--help", "FOLDER"],

@@ -14,7 +14,22 @@ from collections.abc import Sequence
 from types import FrameType
 
 from fedagg_edge import __version__
-from fedagg_edge.cli import autoencoder, doctor, enroll, export, fleet, forget, new, node, pki, pull, simulate, status
+from fedagg_edge.cli import (
+    autoencoder,
+    doctor,
+    drain,
+    enroll,
+    export,
+    fleet,
+    forget,
+    move,
+    new,
+    node,
+    pki,
+    pull,
+    simulate,
+    status,
+)
 from fedagg_edge.errors import FedaggError
 
 __all__ = ["main", "make_parser"]
@@ -27,7 +42,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fedagg-edge {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for verb in (simulate, new, autoencoder, export, fleet, node, status, pull, forget, pki, enroll, doctor):
+    everyday = (simulate, new, autoencoder, export, fleet, node, status, pull)
+    for verb in (*everyday, move, drain, forget, pki, enroll, doctor):
         verb.register(verbs)
     return parser
 

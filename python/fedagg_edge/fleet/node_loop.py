@@ -18,7 +18,7 @@ import numpy as np
 
 from fedagg_edge.bridge import Bridge, open_bridge
 from fedagg_edge.errors import ArtefactError, DataError, FedaggError
-from fedagg_edge.fleet import parts, weights
+from fedagg_edge.fleet import moving, parts, weights
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.keys import PROGRESS, PUBLISHED
 from fedagg_edge.fleet.logs import Log
@@ -36,13 +36,17 @@ from fedagg_edge.samples import PrivateSamples
 from fedagg_edge.tree import Place
 from fedagg_edge.wire.terms import FINISHED, PRESENT
 
-__all__ = ["NodeLoop", "Stopped"]
+__all__ = ["NodeLoop", "ParentChanged", "Stopped"]
 
 _LOOK = 0.05  # seconds between looks at the ledger for what another process has committed
 
 
 class Stopped(BaseException):
     """Raised in the loop's thread when the process was asked to stop."""
+
+
+class ParentChanged(BaseException):
+    """Raised in the middle of a turn when this node has another parent: the turn's answer is nobody's."""
 
 
 @dataclass(slots=True)
@@ -65,6 +69,11 @@ class NodeLoop:
     _awake: threading.Event = field(default_factory=threading.Event)
     _bridge: Bridge | None = None
     _ended: float = 0.0
+    _parent: NodeId | None = None  # of the turn under way
+    _fresh: bool = False
+    _taught_by: str | None = None  # the parent of the last turn that was finished
+    _number: int = -1  # of the last checkpoint
+    _urgent: object = None  # what the link's long poll was interrupted for
 
     @property
     def checkpoints(self) -> Path:
@@ -82,6 +91,8 @@ class NodeLoop:
         while True:
             if self.stop.is_set():
                 raise Stopped
+            if self._parent is not None and self._place(()).parent != self._parent:
+                raise ParentChanged
             left = deadline - time.monotonic()
             if left <= 0 or self._awake.wait(min(left, _LOOK)) or self._mark() != mark:
                 self._awake.clear()
@@ -90,8 +101,15 @@ class NodeLoop:
 
     def _hurry(self) -> None:
         """Have the link send what waits for the parent: own samples, or what the gateway took from children."""
-        if self.link is not None and self.ledger.pending(1, inline=0):
+        if self.link is None:
+            return
+        if self.ledger.pending(1, inline=0):
             self.link.uplink.poke()
+        urgent = (moving.wanted(self.ledger), self.ledger.adoptions())
+        if any(urgent) and urgent != self._urgent:
+            self.link.uplink.poke()
+            self.link.uplink.interrupt()
+        self._urgent = urgent
 
     def _mark(self) -> int:
         """A number that changes when another connection commits."""
@@ -106,9 +124,14 @@ class NodeLoop:
             self.log.warning("checkpoint_damaged", count=len(problems))
         if saved is not None:
             learner.load_state(saved.state)
-        done, trained = (-1, {}) if saved is None else (saved.version, dict(saved.trained))
+        done, trained = (-1, {}) if saved is None else (saved.done, dict(saved.trained))
+        place = self._place(())
+        if saved is not None:
+            self._number = saved.version
+            self._taught_by = saved.parent
+            self._fresh = saved.parent not in (None, place.parent)
         node = Node(
-            place=self._place(()),
+            place=place,
             federation=self.config.federation,
             classes=classes,
             seed=self.config.node.seed,
@@ -126,7 +149,7 @@ class NodeLoop:
             time.time,
             self.wait,
             published=lambda link: self._published(link, signal),
-            gone=lambda link: not len(self.ledger.samples(link.child)),
+            gone=lambda child: child not in self._children(),
             trained=trained,
         )
         self._ended = time.monotonic()
@@ -144,7 +167,8 @@ class NodeLoop:
     def _turn(self, node: Node, conductor: Conductor, done: int) -> int:
         """Take the turn that is due, if any; the last version that was finished."""
         children = self._children()
-        node.place = self._place(children)
+        before, node.place = node.place.parent, self._place(children)
+        self._fresh = self._fresh or (before != node.place.parent and done >= 0)
         now = self._situation(node, conductor, children, done)
         self._open_link(now)
         version = next_turn(now, self.config.rounds)
@@ -156,26 +180,35 @@ class NodeLoop:
         if self.private is not None and self._bridge is not None:
             node.samples = self.private(self._bridge)
         began = time.monotonic()
+        self._parent = node.place.parent
         try:
             report = conductor.run(version)
+        except ParentChanged:
+            self._restore(node, conductor)
+            return done
         except DataError:
             if self._children() == children and self._shared(children):
                 raise
             self.log.info("turn_abandoned", version=version, reason="samples forgotten")
-            self._start_over(node, conductor)
+            self._restore(node, conductor, trained=True)
             return done
+        finally:
+            self._parent = None
+        self._fresh = False
         self._finish(node, conductor, report, time.monotonic() - began)
         return version
 
-    def _start_over(self, node: Node, conductor: Conductor) -> None:
-        """Take the weights back that the turn began with."""
+    def _restore(self, node: Node, conductor: Conductor, *, trained: bool = False) -> None:
+        """Back to the weights that the turn began with. A device has trained nothing yet when it waits."""
+        if self.tier is Tier.DEVICE and not trained:
+            return
         saved, _ = weights.load_newest(self.checkpoints)
         if saved is None:
-            fresh = parts.make_learner(self.config, node.bridge.sample_shape, node.classes)
-            node.learner.load_state(fresh.state())
+            node.learner = parts.make_learner(self.config, node.bridge.sample_shape, node.classes)
         else:
             node.learner.load_state(saved.state)
-        conductor.trained = {} if saved is None else dict(saved.trained)
+        conductor.trained.clear()
+        conductor.trained |= {} if saved is None else saved.trained
 
     def _open_link(self, now: Situation) -> None:
         """Begin to exchange with the parent: a device once it has samples there, an edge once its children are here."""
@@ -205,6 +238,7 @@ class NodeLoop:
             idle=time.monotonic() - self._ended,
             offline=self.link is not None and self.link.offline,
             finished=bool(self.ledger.get("finished")),
+            fresh=self._fresh,
         )
 
     def _shared(self, children: tuple[NodeId, ...]) -> int:
@@ -266,8 +300,11 @@ class NodeLoop:
         seconds: float,
         keep_version: int | None = None,
     ) -> None:
-        version = report.version if keep_version is None else keep_version
-        weights.save(self.checkpoints, weights.Saved(version, node.learner.state(), conductor.trained))
+        turn = report.version if keep_version is None else keep_version
+        self._number = max(turn, self._number)
+        self._taught_by = node.place.parent if keep_version is None else self._taught_by
+        saved = weights.Saved(self._number, node.learner.state(), conductor.trained, turn, self._taught_by)
+        weights.save(self.checkpoints, saved)
         self._ended = time.monotonic()
         row: dict[str, Any] = {
             "schema": 1,
@@ -285,7 +322,7 @@ class NodeLoop:
             shared = max(1, self._shared(node.place.children))
             self.ledger.put("passes", float(self.ledger.get("passes") or 0.0) + row["rows"] / shared)
             row["finished"] = self._maybe_finish(report.version)
-            self._publish_if_due(node, version, finished=row["finished"])
+            self._publish_if_due(node, report.version, finished=row["finished"])
         self.ledger.put(PROGRESS, {k: row[k] for k in ("version", "rows", "loss", "accuracy", "at")})
         with (self.config.state / "metrics.jsonl").open("a", encoding="utf-8") as f:
             f.write(json.dumps(row) + "\n")

@@ -11,7 +11,7 @@ from typing import Any
 
 from fedagg_edge import __version__
 from fedagg_edge.errors import FedaggError
-from fedagg_edge.fleet import forgetting, parts, receipts
+from fedagg_edge.fleet import forgetting, moving, parts, receipts
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.ends import Talker
 from fedagg_edge.fleet.errands import Errands, RevocationList
@@ -22,13 +22,29 @@ from fedagg_edge.fleet.uplink import Uplink
 from fedagg_edge.fleet.views import ChildView
 from fedagg_edge.identity import offload, requests, revocation, tls
 from fedagg_edge.ledger.ledger import Ledger
+from fedagg_edge.ledger.signal import Signal
 from fedagg_edge.records import Tier
 from fedagg_edge.wire import child as events
-from fedagg_edge.wire.messages import Welcome
+from fedagg_edge.wire.http import Request
+from fedagg_edge.wire.limits import Limits
+from fedagg_edge.wire.messages import MoveTo, Notice, Welcome, decode
 
 __all__ = ["ParentLink"]
 
 _BROKEN = 5  # connections that break off, one after the other, before a renewal is tried
+_PAUSE = 5.0  # seconds before the next parent is asked when one has refused
+
+
+class _Talk:
+    """The child's end, and before each request a look at what the operator wants."""
+
+    def __init__(self, link: ParentLink, end: events.ChildEnd) -> None:
+        self._link, self._end = link, end
+        self.receive, self.failed = end.receive, end.failed
+
+    def next(self, now: float) -> Request | events.Idle:
+        self._link.look()
+        return self._end.next(now)
 
 
 class ParentLink:
@@ -43,14 +59,17 @@ class ParentLink:
         self._end: events.ChildEnd | None = None
         self._ledger: Ledger | None = None
         self._ready = threading.Event()
+        self._bell = Signal(config.state / "gateway.sock")
+        self._parent = parent
         self._patience = parent.lost_after
         self.uplink = Uplink(
             self._open,
-            (parent.url, *parent.fallback),
+            self._targets(),
             lambda: tls.client_context(self._identity, check_time=False if self._clock_is_behind else None),
             parts.check_parent,
             on_events=self._on_events,
             log=log,
+            on_move=self._lost,
             on_end=wake,
             on_failure=self._on_failure,
             most=revocation.LIMIT if tier is Tier.EDGE else 2 << 20,
@@ -60,8 +79,15 @@ class ParentLink:
         self._broken = self._answered = 0
         urls = (parent.url, *parent.fallback)
         self._renewer = Renewer(
-            self._identity, at_parent(self._identity, lambda: (self.uplink.address, *urls)), self._renewed, log
+            self._identity, at_parent(self._identity, lambda: (self.uplink.endpoint, *urls)), self._renewed, log
         )
+
+    def _targets(self) -> tuple[str, ...]:
+        ledger = parts.open_ledger(self._config, self._tier)
+        try:
+            return moving.open_targets(ledger, self._parent)
+        finally:
+            ledger.close()
 
     def start(self) -> None:
         """Begin to talk."""
@@ -72,6 +98,7 @@ class ParentLink:
         """End the threads, also in the middle of a long poll."""
         self.uplink.stop()
         self._renewer.stop()
+        self._bell.close()
 
     def open(self) -> None:
         """This node is ready to exchange knowledge: its own children, or its own samples, are there."""
@@ -107,6 +134,47 @@ class ParentLink:
             return True
         return False
 
+    def look(self) -> None:
+        """Take the operator's wish for another parent, if there is one; called in the link's thread."""
+        ledger = self._ledger
+        if ledger is not None and (urls := moving.wanted(ledger)):
+            with ledger.transaction():
+                ledger.put(moving.WANTED, None)
+                self._go(ledger, urls, "asked for here")
+
+    def _lost(self, url: str) -> None:
+        """The parent was silent for too long: `url` is the next one."""
+        ledger, end = self._ledger, self._end
+        if ledger is not None and end is not None:
+            with ledger.transaction():
+                moving.begin(ledger, url)
+            end.restart()
+
+    def _go(self, ledger: Ledger, urls: Sequence[str], why: str, wake: float = 0.0) -> None:
+        """Begin a move to the first of `urls`; the others, and what is known besides, are tried after it."""
+        fence = moving.begin(ledger, urls[0])
+        self.uplink.redirect(moving.targets(ledger, self._parent, urls))
+        if self._end is not None:
+            self._end.restart(wake)
+        self._log.info("parent_changes", endpoint=urls[0], fence=fence, reason=why)
+
+    def _told_to_go(self, ledger: Ledger, body: bytes) -> None:
+        """The parent says where to go, or that it is about to stop."""
+        urls = decode(MoveTo, body, Limits()).urls
+        others = tuple(u for u in (urls or self._parent.fallback) if u != self.uplink.endpoint)
+        if others:
+            self._go(ledger, others, "the parent says so")
+        else:
+            self._log.warning("no_fallback", reason="the parent is about to stop, and parent.fallback names no other")
+
+    def _turned_away(self, ledger: Ledger) -> None:
+        """The new parent does not take this node in: on to the next one."""
+        move = moving.under_way(ledger)
+        other = None if move is None else moving.after(ledger, self._parent, move[0])
+        if other is not None:
+            with ledger.transaction():
+                self._go(ledger, (other,), "the new parent refused", time.time() + _PAUSE)
+
     @contextmanager
     def _open(self) -> Iterator[Talker]:
         ledger = parts.open_ledger(self._config, self._tier)
@@ -122,7 +190,8 @@ class ParentLink:
                 ready=self._ready.is_set(),
             )
             listed = RevocationList(self._identity, self._log)
-            yield Errands(self._end, listed) if self._tier is Tier.EDGE else self._end
+            talk = _Talk(self, self._end)
+            yield Errands(talk, listed) if self._tier is Tier.EDGE else talk
         finally:
             ledger.close()
 
@@ -144,18 +213,34 @@ class ParentLink:
                 ledger.put("finished", True)
                 self._log.info("finished")
             case events.NoticeArrived(notice):
-                if notice.kind == forgetting.KIND:
-                    forgetting.obey(ledger, notice, self._log)
-                ledger.put("noticed", notice.number)
-                self._log.info("notice", kind=notice.kind, number=notice.number)
+                self._noticed(ledger, notice)
             case events.ReceiptsTaken(taken):
                 receipts.mark_sent(ledger, taken)
             case events.Refused(status, problem):
                 self._log.warning("refused", status=status, reason=problem.code.replace("_", " "))
+                if status:
+                    self._turned_away(ledger)
+            case events.Moved(fence):
+                self._log.info("parent_changed", endpoint=self.uplink.endpoint, fence=fence)
+            case events.Settled(node):
+                self._log.info("node_adopted", peer=node)
+                self._bell.notify(node)
             case events.KnowledgeArrived(version):
                 self._log.debug("knowledge_arrived", version=version)
             case events.EntryCommitted(_, entry):
                 self._log.debug("entry_committed", entry=entry)
+
+    def _noticed(self, ledger: Ledger, notice: Notice) -> None:
+        """Heed a notice once: what it asks for is decided in the transaction that notes its number."""
+        if notice.number <= (ledger.get("noticed") or 0):
+            return
+        self._log.info("notice", kind=notice.kind, number=notice.number)
+        if notice.kind == forgetting.KIND:
+            forgetting.obey(ledger, notice, self._log)
+        with ledger.transaction():
+            ledger.put("noticed", notice.number)
+            if notice.kind == "move":
+                self._told_to_go(ledger, notice.body)
 
     def _welcomed(self, ledger: Ledger, end: events.ChildEnd, welcome: Welcome) -> None:
         pinned = next((a for a in welcome.artefacts if a.name == "autoencoder"), None)
@@ -166,7 +251,9 @@ class ParentLink:
             "target": welcome.target,
             "autoencoder": None if pinned is None else pinned.digest.hex(),
         }
-        ledger.put("terms", terms)
+        with ledger.transaction():
+            moving.arrived(ledger, self._parent, self.uplink.endpoint)
+            ledger.put("terms", terms)
         ledger.put("finished", welcome.finished)
         self._log.info("welcomed", peer=welcome.node, mode=welcome.mode, entry=welcome.head)
         here = {a.digest: a for a in self._shelf.listing()}

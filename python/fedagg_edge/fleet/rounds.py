@@ -61,8 +61,8 @@ class Conductor:
     """Runs one node's programs against its ledger.
 
     `clock`: unix seconds. `wait(seconds)`: return when something may have arrived, or after that time; it raises what
-    stops the node. `gone`: whether a child has no samples any more, so that nobody waits for it. `trained`: per link
-    the newest neighbour's version that was trained on; it belongs to the checkpoint.
+    stops the node. `gone`: whether a child went to another parent since the round began: nobody waits for it.
+    `trained`: per link the newest neighbour's version that was trained on; it belongs to the checkpoint.
     """
 
     node: Node
@@ -71,7 +71,7 @@ class Conductor:
     clock: Callable[[], float]
     wait: Callable[[float], None]
     published: Callable[[Link], None] = lambda link: None
-    gone: Callable[[Link], bool] = lambda link: False
+    gone: Callable[[NodeId], bool] = lambda child: False
     trained: dict[str, int] = field(default_factory=dict)
 
     def run(self, version: int) -> RoundReport:
@@ -142,7 +142,7 @@ class Conductor:
         """All children's knowledge, or at the deadline what a quorum and the stragglers' older knowledge make."""
         deadline = self.clock() + self.rounds.deadline
         while True:
-            links = tuple(link for link in links if not self.gone(link))
+            links = tuple(link for link in links if not self.gone(link.child))
             wanted = math.ceil(self.rounds.quorum * len(links))
             newest = {link: self._newest(link) for link in links}
             fresh = sum(k is not None and k.knowledge.version >= version for k in newest.values())

@@ -71,7 +71,7 @@ class Uplink:
         self._connect_seconds, self._read_seconds, self._most = connect_seconds, read_seconds, most
         self._endpoints = Endpoints(endpoints, patience, time.monotonic())
         self._changed = threading.Condition()
-        self._stopping = self._poked = False
+        self._stopping = self._poked = self._polling = False
         self._new_urls: tuple[str, ...] | None = None
         self._stale = True  # the connection, if there is one, must be made anew
         self._cutter = Cutter()
@@ -88,6 +88,16 @@ class Uplink:
         with self._changed:
             self._poked = True
             self._changed.notify()
+
+    def interrupt(self) -> None:
+        """End a long poll: there is something that cannot wait for its end. The request counts as failed."""
+        if self._polling:
+            self._cutter.interrupt()
+
+    @property
+    def endpoint(self) -> str:
+        """The address that is talked to."""
+        return self._endpoints.current
 
     def renewed(self) -> None:
         """The certificate changed: the next request goes over a new connection with a new context."""
@@ -111,11 +121,6 @@ class Uplink:
         self._cutter.cut()
         self._thread.join(seconds)
         return not self._thread.is_alive()
-
-    @property
-    def address(self) -> str:
-        """The address in use."""
-        return self._endpoints.current
 
     @property
     def is_alive(self) -> bool:
@@ -150,7 +155,12 @@ class Uplink:
 
     def _exchange(self, talker: Talker, request: Request) -> None:
         try:
-            response = self._connected().send(request)
+            connection = self._connected()
+            self._polling = request.path == "/v1/exchange"
+            try:
+                response = connection.send(request)
+            finally:
+                self._polling = False
         except (NoAnswer, OSError) as error:
             self.counts.failures += 1
             self._log.debug(

@@ -40,6 +40,7 @@ class Database:
         """Open `path`, making it if there is none; raise StorageError if that cannot be done."""
         self.path = path
         self.cache: dict[Hashable, Any] = {}
+        self.fold_bytes: int | None = None  # of logs in memory (log.py); None: all that were asked for
         self._touched: set[Hashable] = set()
         self._depth = 0
         self._read_only = read_only

@@ -11,6 +11,7 @@ from fedagg_edge.wire import parent_log as log
 from fedagg_edge.wire.http import RAW_TYPE, Request, Response
 from fedagg_edge.wire.messages import (
     PROTOCOL,
+    Adopt,
     Append,
     Behind,
     Exchange,
@@ -24,12 +25,21 @@ from fedagg_edge.wire.messages import (
     decode,
     encode,
 )
+from fedagg_edge.wire.parent_adopt import adopt
 from fedagg_edge.wire.parent_exchange import Later
 from fedagg_edge.wire.problems import answer
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import ParentLedger, Peer
 from fedagg_edge.wire.tensors import dump_logits
-from fedagg_edge.wire.terms import PRESENT, Terms, admit, check_fence, finished, refuse_while_draining
+from fedagg_edge.wire.terms import (
+    PRESENT,
+    Terms,
+    admit,
+    check_child,
+    check_fence,
+    finished,
+    refuse_while_draining,
+)
 
 __all__ = ["Later", "ParentEnd", "ParentLedger", "Peer"]
 
@@ -60,6 +70,7 @@ class ParentEnd:
         """The answer to a poll that waited: news, an empty one from `until` on, `later` itself after a false alarm."""
         try:
             admit(ledger, peer)
+            check_child(ledger, peer.node)
         except Refusal as refusal:
             return answer(refusal)
         return self._news(ledger, later, now)
@@ -76,10 +87,13 @@ class ParentEnd:
         if int(path["version"]) != PROTOCOL:
             raise _versions("the path", int(path["version"]), int(path["version"]), self.terms.software)
         rest = path["rest"]
+        if rest == "adopt" and request.method == "POST":  # of a node that is not a child yet, too
+            return adopt(ledger, peer, decode(Adopt, request.body, self.terms.limits))
         admit(ledger, peer)
         post = _POST.get(rest) if request.method == "POST" else None
         if post is not None:
             return post(self, ledger, peer, request.body, now)
+        check_child(ledger, peer.node)
         if request.method == "PUT" and (chunk := _CHUNK.fullmatch(rest)):
             refuse_while_draining(ledger)
             log.stage(self.terms, ledger, peer, bytes.fromhex(chunk[1]), request.body)
@@ -94,7 +108,8 @@ class ParentEnd:
             raise _versions(spoken.software, spoken.oldest, spoken.newest, self.terms.software)
         hello = decode(Hello, body, self.terms.limits)
         self._check_hello(peer, hello)
-        check_fence(ledger, peer, hello.fence)
+        fence = hello.fence if hello.head or hello.fence else ledger.fence(peer.node)  # it may have lost its state
+        check_fence(ledger, peer, fence)
         head = ledger.head(peer.node)
         log.check_known(ledger, peer.node, hello.head, hello.digest)
         fact = {"software": hello.software, "formats": list(hello.formats), "at": now, "left": None}
@@ -108,7 +123,7 @@ class ParentEnd:
                 federation=self.terms.federation,
                 classes=self.terms.classes,
                 time=now,
-                fence=hello.fence,
+                fence=fence,
                 head=head.entry,
                 digest=bytes.fromhex(head.digest),
                 version=exchange.committed(self.terms, ledger, peer.node),

@@ -146,14 +146,13 @@ class Learner:
 
 
 def test_weights_are_taken_back(cloud, monkeypatch):
-    state = LearnerState((Entry("w", (1,), True),), np.ones(1, np.float32))
-    fresh = type("Fresh", (), {"state": lambda self: state})()
+    fresh = Learner()
     monkeypatch.setattr(parts, "make_learner", lambda *words: fresh)
     node = SimpleNamespace(learner=Learner(), bridge=SimpleNamespace(sample_shape=(1,)), classes=3)
     conductor = SimpleNamespace(trained={"x": 1})
-    cloud._start_over(node, conductor)
-    assert (node.learner.loaded, conductor.trained) == ([1.0], {})
+    cloud._restore(node, conductor, trained=True)
+    assert (node.learner, conductor.trained) == (fresh, {})
     kept = LearnerState((Entry("w", (1,), True),), np.full(1, 7, np.float32))
     weights.save(cloud.checkpoints, weights.Saved(3, kept, {"a": 2}))
-    cloud._start_over(node, conductor)
-    assert (node.learner.loaded, conductor.trained) == ([1.0, 7.0], {"a": 2})
+    cloud._restore(node, conductor, trained=True)
+    assert (node.learner.loaded, conductor.trained) == ([7.0], {"a": 2})

@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "protocol.md"
 BEGIN, END = "<!-- messages -->\n", "<!-- /messages -->\n"
 ORDER = tuple(
     """Hello Welcome Artefact Offered Append Appended Behind Entry Payload Exchange Exchanged WireKnowledge Notice
-    Missing Enrol Enrolled Renew Adopt Adopted Leave Left Problem""".split()  # noqa: SIM905 - a list would take a line a name
+    Missing Enrol Enrolled Renew MoveTo Adopt Adopted Leave Left Problem""".split()  # noqa: SIM905 - or a line a name
 )
 
 

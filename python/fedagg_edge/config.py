@@ -24,6 +24,7 @@ __all__ = [
     "EvaluationConfig",
     "Hyperparameters",
     "ModelConfig",
+    "MoveConfig",
     "NodeGroup",
     "PartitionConfig",
     "SimulationConfig",
@@ -150,6 +151,15 @@ class EvaluationConfig(Table, frozen=True, kw_only=True):
     references: bool = True
 
 
+class MoveConfig(Table, frozen=True, kw_only=True):
+    """Before round `round` a random `share` of the devices changes to other parents of the same tier (paper, IV-D), and
+    takes no part in the first `away` rounds from then on. No parent loses its last child."""
+
+    round: Count
+    share: Annotated[float, Meta(gt=0, le=1)]
+    away: Annotated[int, Meta(ge=0)] = 0
+
+
 class SimulationConfig(Table, frozen=True, kw_only=True):
     """A whole experiment. See docs/config.md and examples/.
 
@@ -171,6 +181,7 @@ class SimulationConfig(Table, frozen=True, kw_only=True):
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     models: dict[str, ModelConfig] = {}
     tree: NodeGroup
+    moves: tuple[MoveConfig, ...] = ()
     training: TierTraining = TierTraining()
     evaluation: EvaluationConfig = EvaluationConfig()
     base_dir: str = "."
@@ -216,6 +227,12 @@ def parse_config(raw: Mapping[str, Any], *, where: str = "config", base_dir: str
     _check_shares(config.tree, where, "tree")
     if config.tree.count != 1:
         raise ConfigError(f"{where}: tree.count: got {config.tree.count}, expected 1: [tree] is the one cloud")
+    for i, move in enumerate(config.moves):
+        if move.round >= config.rounds:
+            raise ConfigError(
+                f"{where}: moves[{i}].round: got {move.round}, expected 1 to {config.rounds - 1}, as there are "
+                f"{config.rounds} rounds, counted from 0"
+            )
     if not config.tree.children:
         raise ConfigError(f"{where}: tree: the cloud has no children; add [[tree.children]] with a count and a model")
     return config

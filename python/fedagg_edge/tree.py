@@ -5,8 +5,8 @@ No I/O and no state: a `Tree` is made from a configuration (simulation) or grows
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,12 +64,34 @@ class Tree:
                 stack.append((node, True))
                 stack.extend((c, False) for c in reversed(self.places[node].children))
 
+    def depths(self) -> dict[NodeId, int]:
+        """Each node's number of tiers down from the cloud, which has 1."""
+        found: dict[NodeId, int] = {}
+        for place in self.places.values():
+            found[place.id] = 1 if place.parent is None else found[place.parent] + 1
+        return found
+
     def depth(self) -> int:
         """Number of tiers on the longest path: 3 for cloud, edges, devices."""
-        depths: dict[NodeId, int] = {}
-        for place in self.places.values():
-            depths[place.id] = 1 if place.parent is None else depths[place.parent] + 1
-        return max(depths.values())
+        return max(self.depths().values())
+
+    def moved(self, parents: Mapping[NodeId, NodeId]) -> Tree:
+        """The tree after these devices changed to these parents; siblings stay in this tree's order."""
+        place_of = {p.id: replace(p, parent=parents.get(p.id, p.parent)) for p in self.places.values()}
+        return _with_children(place_of)
+
+    def without(self, devices: Collection[NodeId]) -> Tree:
+        """The tree while these devices have no parent."""
+        return _with_children({n: p for n, p in self.places.items() if n not in devices})
+
+
+def _with_children(places: Mapping[NodeId, Place]) -> Tree:
+    """The tree that the places' parents make."""
+    children: dict[NodeId, list[NodeId]] = {n: [] for n in places}
+    for place in places.values():
+        if place.parent is not None:
+            children[place.parent].append(place.id)
+    return Tree({n: replace(p, children=tuple(children[n])) for n, p in places.items()})
 
 
 def plant(root: NodeGroup, seed: int) -> Tree:

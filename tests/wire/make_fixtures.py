@@ -21,7 +21,7 @@ ARTEFACT = m.Artefact("autoencoder", SET, 1000, b"signature", "application/octet
 
 EXAMPLES: tuple[m.Message, ...] = (
     INLINE,
-    m.Hello(1, 1, "fedagg-edge 1.0", "d1", "device", "f", ("f32", "f16", "int8"), 0, 6, SET),
+    m.Hello(1, 1, "fedagg-edge 1.0", "d1", "device", "f", ("f32", "f16", "int8"), 0, 6, SET, "all"),
     ARTEFACT,
     m.Offered(1 << 20, (ARTEFACT,)),
     m.Welcome(1, "x", "edge-a", "f", 10, 1.5e9, 0, 7, SET, -1, "sync", 100, False, Limits(), (ARTEFACT,)),
@@ -37,7 +37,8 @@ EXAMPLES: tuple[m.Message, ...] = (
     m.Enrol("token", "d1", "device", b"key", b"proof", 1.5e9),
     m.Renew(b"certificate", b"key", b"proof", 1.5e9),
     m.Enrolled(b"certificate", b"authority", "edge-a", "f"),
-    m.Adopt("d1", SET, 2),
+    m.MoveTo(("https://hall.example:9443",)),
+    m.Adopt("d1", ("d1",), 2),
     m.Adopted(2, 9),
     m.Leave(0),
     m.Left(7),

@@ -37,6 +37,10 @@ def make_method(kind: type[Method], world: World, factories: Factories) -> Metho
 
     Raises ConfigError for an unknown option, or for a tree that the method cannot train.
     """
+    if world.config.moves and not issubclass(kind, FedAgg):
+        raise ConfigError(
+            f"moves: {kind.title} cannot train a tree that changes; take {FedAgg.name} or {BridgeOnly.name}"
+        )
     for name in world.config.methods:
         find_method(name)
     arguments = {"world": world, "factories": factories, **world.config.methods.get(kind.name, {})}

@@ -34,7 +34,8 @@ class BridgeOnly(FedAgg):
 
     def round(self, number: int, traffic: Traffic, on_train: OnTrain) -> None:
         """Every node's passes of one round, on labels."""
-        for name in self.world.tree.post_order():
+        self.migration.advance(number, self.world.nodes, traffic)
+        for name in self.migration.present.post_order():
             node = self.world.nodes[name]
             hyperparameters = msgspec.structs.replace(node.hyperparameters, beta=0.0)
             for phase, links in lessons(node.place, self.world.config.schedule):

@@ -14,7 +14,21 @@ from collections.abc import Sequence
 from types import FrameType
 
 from fedagg_edge import __version__
-from fedagg_edge.cli import autoencoder, doctor, enroll, export, fleet, new, node, pki, pull, simulate, status
+from fedagg_edge.cli import (
+    autoencoder,
+    doctor,
+    drain,
+    enroll,
+    export,
+    fleet,
+    move,
+    new,
+    node,
+    pki,
+    pull,
+    simulate,
+    status,
+)
 from fedagg_edge.errors import FedaggError
 
 __all__ = ["main", "make_parser"]
@@ -27,7 +41,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fedagg-edge {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for verb in (simulate, new, autoencoder, export, fleet, node, status, pull, pki, enroll, doctor):
+    verbs_in_order = (simulate, new, autoencoder, export, fleet, node, status, pull, move, drain, pki, enroll, doctor)
+    for verb in verbs_in_order:
         verb.register(verbs)
     return parser
 

@@ -42,10 +42,13 @@ def run(args: argparse.Namespace) -> int:
         config.state.mkdir(parents=True, exist_ok=True)
         with StateLock(config.state):
             return int(train(config, args.tier))
-    from fedagg_edge.fleet import parts  # noqa: PLC0415
+    from fedagg_edge.fleet import operating, parts  # noqa: PLC0415
     from fedagg_edge.fleet.supervisor import ChildSpec, supervise  # noqa: PLC0415
 
     config.state.mkdir(parents=True, exist_ok=True)
+    ledger = parts.open_ledger(config, args.tier)
+    operating.serve_again(ledger)
+    ledger.close()
     command = [sys.executable, "-m", "fedagg_edge.fleet.run"]
     children = [
         ChildSpec("gateway", [*command, "gateway", args.tier.value, str(args.config)]),

@@ -35,6 +35,7 @@ from fedagg_edge.samples import PrivateSamples
 __all__ = ["Agent", "Intake"]
 
 _DAY = 86_400.0
+_CLOCK_SET = 1.7e9  # unix seconds, late in 2023: a clock that shows less was never set
 
 
 class Intake:
@@ -101,7 +102,10 @@ class Intake:
         keep = self._config.retention
         if not (keep.samples or keep.days):
             return
-        since = time.time() - keep.days * _DAY if keep.days else 0.0
+        now = time.time()
+        since = now - keep.days * _DAY if keep.days and now > _CLOCK_SET else 0.0
+        if since:  # what was taken in before the clock was set, on a board without a battery, is not decades old
+            private.date(self._ledger.db, _CLOCK_SET, now)
         gone = private.expired(self._ledger.db, self._ledger.node, keep.samples, since)
         if gone is not None:
             with self._ledger.transaction():

@@ -160,7 +160,8 @@ class LogConfig(Table, frozen=True, kw_only=True):
 class FleetConfig(Table, frozen=True, kw_only=True):
     """One node. `classes` and ``[autoencoder]`` are the cloud's to say; every other node learns them from its parent.
 
-    `labels`: ``all`` ancestors get the samples' labels, or only the ``first-edge``. `evaluation`: a .npz with arrays x
+    `labels`: ``all`` ancestors get the samples' labels, or only the ``first-edge``: on a device for its own samples, on
+    an edge for those of all of its children. `evaluation`: a .npz with arrays x
     and y that the node's model is measured on after each round. `poll`: seconds between looks for new private samples.
     `modules`: where ``module:function`` is looked for first.
     """

@@ -57,6 +57,13 @@ class Cutter:
                     self._file.shutdown(socket.SHUT_RDWR)
             self._drop()
 
+    def interrupt(self) -> None:
+        """Shut the registered socket; those that follow are not touched."""
+        with self._lock:
+            if self._file is not None:
+                with contextlib.suppress(OSError):
+                    self._file.shutdown(socket.SHUT_RDWR)
+
     def forget(self) -> None:
         """The registered socket is closed."""
         with self._lock:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import threading
 import time
+from random import Random
 
 from fedagg_edge.autoencoder import artefact as autoencoders
 from fedagg_edge.errors import ConfigError, IdentityError
 from fedagg_edge.fleet import parts
-from fedagg_edge.fleet.config import FleetConfig
+from fedagg_edge.fleet.backoff import Backoff
+from fedagg_edge.fleet.config import FleetConfig, ParentConfig
+from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.node_loop import NodeLoop, Stopped
 from fedagg_edge.fleet.notify import notify
@@ -66,17 +70,30 @@ def enrol_if_needed(config: FleetConfig, tier: Tier) -> None:
         token = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"{path}: cannot be read; parent.token_file names a file with the enrolment token") from None
-    command = [sys.executable, "-m", "fedagg_edge", "enroll", config.parent.url, "--token", "-"]
+    config.state.mkdir(parents=True, exist_ok=True)
+    with (config.state / "enrolment.lock").open("wb") as lock:  # an edge's two processes may both come here
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (identity / "certificate.pem").exists():
+            _enrol(config, config.parent, tier, token, lock.fileno())
+
+
+def _enrol(config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lock: int) -> None:
+    """`fedagg enroll` until the parent answers: it may still be starting, or away for days. The lock is the process's
+    too, so that one that outlives this node, killed, is waited for."""
+    command = [sys.executable, "-m", "fedagg_edge", "enroll", parent.url, "--token", "-"]
     command += ["--state", str(config.state), "--node", config.node.id, "--role", tier.value]
-    for _ in range(60):  # the parent may still be starting
-        done = subprocess.run(command, input=token + "\n", capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode == 0:
+    backoff = Backoff(base=0.5, cap=30.0, rng=Random())
+    while True:
+        done = subprocess.run(
+            command, input=token + "\n", capture_output=True, text=True, timeout=120, check=False, pass_fds=(lock,)
+        )
+        if done.returncode == Exit.DONE:
             return
-        if "no connection" not in done.stderr:
+        if done.returncode != Exit.UNREACHABLE:
             break
-        time.sleep(0.5)
+        time.sleep(backoff.next())
     said = done.stderr.strip().splitlines() or ["no message"]
-    raise IdentityError(f"enrolment at {config.parent.url}: {said[-1].removeprefix('fedagg: ')}")
+    raise IdentityError(f"enrolment at {parent.url}: {said[-1].removeprefix('fedagg: ')}")
 
 
 def publish_autoencoder(config: FleetConfig, ledger: Ledger, publisher: Publisher) -> None:

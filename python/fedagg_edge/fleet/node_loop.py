@@ -6,10 +6,9 @@ weights it began with, and publishes nothing twice.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 
 from fedagg_edge.bridge import Bridge
 from fedagg_edge.errors import ArtefactError, DataError, FedaggError
-from fedagg_edge.fleet import parts, weights
+from fedagg_edge.fleet import journal, moving, parts, weights
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.keys import PROGRESS, PUBLISHED
 from fedagg_edge.fleet.logs import Log
@@ -27,6 +26,7 @@ from fedagg_edge.fleet.publish import Publisher, model_content
 from fedagg_edge.fleet.rounds import Conductor, RoundReport
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.turns import Situation, next_turn, offline_pass_due
+from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.signal import Signal
 from fedagg_edge.ledger.store import LedgerStore
@@ -36,13 +36,17 @@ from fedagg_edge.samples import PrivateSamples
 from fedagg_edge.tree import Place
 from fedagg_edge.wire.terms import FINISHED, PRESENT
 
-__all__ = ["NodeLoop", "Stopped"]
+__all__ = ["NodeLoop", "ParentChanged", "Stopped"]
 
 _LOOK = 0.05  # seconds between looks at the ledger for what another process has committed
 
 
 class Stopped(BaseException):
     """Raised in the loop's thread when the process was asked to stop."""
+
+
+class ParentChanged(BaseException):
+    """Raised in the middle of a turn when this node has another parent: the turn's answer is nobody's."""
 
 
 @dataclass(slots=True)
@@ -65,6 +69,12 @@ class NodeLoop:
     _awake: threading.Event = field(default_factory=threading.Event)
     _bridge: Bridge | None = None
     _ended: float = 0.0
+    _passes: float = 0.0  # over all rows, a cloud's
+    _parent: NodeId | None = None  # of the turn under way
+    _fresh: bool = False
+    _taught_by: str | None = None  # the parent of the last turn that was finished
+    _number: int = -1  # of the last checkpoint
+    _urgent: object = None  # what the link's long poll was interrupted for
 
     @property
     def checkpoints(self) -> Path:
@@ -80,18 +90,34 @@ class NodeLoop:
         deadline = time.monotonic() + seconds
         mark = self._mark()
         while True:
-            if self.stop.is_set():
-                raise Stopped
+            self._check()
+            if self._parent is not None and self._place(()).parent != self._parent:
+                raise ParentChanged
             left = deadline - time.monotonic()
             if left <= 0 or self._awake.wait(min(left, _LOOK)) or self._mark() != mark:
                 self._awake.clear()
                 self._hurry()
                 return
 
+    def _check(self) -> None:
+        """Raise Stopped when the node is to stop, and what ended the link to the parent: without it a node must not go
+        on as if nothing had happened."""
+        if self.stop.is_set():
+            raise Stopped
+        if self.link is not None and self.link.error is not None:
+            raise self.link.error
+
     def _hurry(self) -> None:
         """Have the link send what waits for the parent: own samples, or what the gateway took from children."""
-        if self.link is not None and self.ledger.pending(1, inline=0):
+        if self.link is None:
+            return
+        if self.ledger.pending(1, inline=0):
             self.link.uplink.poke()
+        urgent = (moving.wanted(self.ledger), self.ledger.adoptions())
+        if any(urgent) and urgent != self._urgent:
+            self.link.uplink.poke()
+            self.link.uplink.interrupt()
+        self._urgent = urgent
 
     def _mark(self) -> int:
         """A number that changes when another connection commits."""
@@ -106,9 +132,14 @@ class NodeLoop:
             self.log.warning("checkpoint_damaged", count=len(problems))
         if saved is not None:
             learner.load_state(saved.state)
-        done, trained = (-1, {}) if saved is None else (saved.version, dict(saved.trained))
+        done, trained = (-1, {}) if saved is None else (saved.done, dict(saved.trained))
+        place = self._place(())
+        if saved is not None:
+            self._number = saved.version
+            self._taught_by = saved.parent
+            self._fresh = saved.parent not in (None, place.parent)
         node = Node(
-            place=self._place(()),
+            place=place,
             federation=self.config.federation,
             classes=classes,
             seed=self.config.node.seed,
@@ -123,16 +154,21 @@ class NodeLoop:
             node,
             self.ledger,
             self.config.rounds,
-            time.time,
+            time.monotonic,
             self.wait,
+            time.time,
             published=lambda link: self._published(link, signal),
+            gone=lambda child: child not in self._children(),
             trained=trained,
         )
         self._ended = time.monotonic()
+        if saved is not None and saved.row:  # killed since the checkpoint: what should have followed follows now
+            self._follow_up(node, saved.row)
         if done >= 0:  # a stop may have come between a round's end and its publication
             self._publish_if_due(node, done, finished=bool(self.ledger.get(FINISHED)))
         try:
             while True:
+                self._check()
                 if self.before_turn is not None:
                     self.before_turn(bridge)
                     self._hurry()
@@ -143,7 +179,8 @@ class NodeLoop:
     def _turn(self, node: Node, conductor: Conductor, done: int) -> int:
         """Take the turn that is due, if any; the last version that was finished."""
         children = self._children()
-        node.place = self._place(children)
+        before, node.place = node.place.parent, self._place(children)
+        self._fresh = self._fresh or (before != node.place.parent and done >= 0)
         now = self._situation(node, conductor, children, done)
         self._open_link(now)
         version = next_turn(now, self.config.rounds)
@@ -155,9 +192,33 @@ class NodeLoop:
         if self.private is not None and self._bridge is not None:
             node.samples = self.private(self._bridge)
         began = time.monotonic()
-        report = conductor.run(version)
+        self._parent = node.place.parent
+        try:
+            report = conductor.run(version)
+        except ParentChanged:
+            self._restore(node, conductor)
+            return done
+        except DataError as error:  # an entry came whose rows are forgotten by the next one, which is on its way
+            self.log.failure("turn_put_off", error)
+            self._restore(node, conductor)
+            self._parent = None
+            self.wait(1.0)
+            return done
+        finally:
+            self._parent = None
+        self._fresh = False
         self._finish(node, conductor, report, time.monotonic() - began)
         return version
+
+    def _restore(self, node: Node, conductor: Conductor) -> None:
+        """Back to the weights that the turn began with."""
+        saved, _ = weights.load_newest(self.checkpoints)
+        if saved is None:
+            node.learner = parts.make_learner(self.config, node.bridge.sample_shape, node.classes)
+        else:
+            node.learner.load_state(saved.state)
+        conductor.trained.clear()
+        conductor.trained |= {} if saved is None else saved.trained
 
     def _open_link(self, now: Situation) -> None:
         """Begin to exchange with the parent: a device once it has samples there, an edge once its children are here."""
@@ -187,12 +248,18 @@ class NodeLoop:
             idle=time.monotonic() - self._ended,
             offline=self.link is not None and self.link.offline,
             finished=bool(self.ledger.get("finished")),
+            fresh=self._fresh,
         )
 
     def _shared(self, children: tuple[NodeId, ...]) -> int:
-        if self.tier is Tier.CLOUD:
-            return sum(len(self.ledger.samples(c)) for c in children)
-        return len(self.ledger.samples(self.ledger.node))
+        """Samples that the parent has committed (a cloud: that it holds); 0 while an entry is here whose rows are
+        forgotten by the next one, which is on its way."""
+        try:
+            if self.tier is Tier.CLOUD:
+                return sum(len(self.ledger.samples(c)) for c in children)
+            return len(self.ledger.samples(self.ledger.node))
+        except DataError:
+            return 0
 
     def _children(self) -> tuple[NodeId, ...]:
         """Children that have samples here and have begun to exchange, in the order of their ids."""
@@ -247,8 +314,9 @@ class NodeLoop:
         seconds: float,
         keep_version: int | None = None,
     ) -> None:
-        version = report.version if keep_version is None else keep_version
-        weights.save(self.checkpoints, weights.Saved(version, node.learner.state(), conductor.trained))
+        turn = report.version if keep_version is None else keep_version
+        self._number = max(turn, self._number)
+        self._taught_by = node.place.parent if keep_version is None else self._taught_by
         self._ended = time.monotonic()
         row: dict[str, Any] = {
             "schema": 1,
@@ -263,13 +331,15 @@ class NodeLoop:
             "at": time.time(),
         }
         if self.tier is Tier.CLOUD:
-            shared = max(1, self._shared(node.place.children))
-            self.ledger.put("passes", float(self.ledger.get("passes") or 0.0) + row["rows"] / shared)
-            row["finished"] = self._maybe_finish(report.version)
-            self._publish_if_due(node, version, finished=row["finished"])
-        self.ledger.put(PROGRESS, {k: row[k] for k in ("version", "rows", "loss", "accuracy", "at")})
-        with (self.config.state / "metrics.jsonl").open("a", encoding="utf-8") as f:
-            f.write(json.dumps(row) + "\n")
+            row["passes"] = self._passes + row["rows"] / max(1, self._shared(node.place.children))
+            row["finished"] = self._is_over(report.version, row["passes"])
+        if keep_version is not None:
+            row["offline"] = True
+        saved = weights.Saved(self._number, node.learner.state(), conductor.trained, turn, self._taught_by, row)
+        weights.save(self.checkpoints, saved)
+        reach("node_loop.finish.after-checkpoint")
+        self._follow_up(node, row)
+        reach("node_loop.finish.after-row")
         self.log.info(
             "round",
             version=report.version,
@@ -279,6 +349,17 @@ class NodeLoop:
         )
         for _ in report.refused:
             self.log.warning("pass_refused", version=report.version)
+
+    def _follow_up(self, node: Node, row: Mapping[str, Any]) -> None:
+        """What follows a checkpoint. Again it changes nothing: a process that was killed before it does it later."""
+        self._passes = float(row.get("passes", 0.0))
+        if row.get("finished") and self.ledger.get(FINISHED) is not True:
+            self._finish_training(int(row["version"]))
+            reach("node_loop.follow-up.after-finished")
+        if self.tier is Tier.CLOUD:
+            self._publish_if_due(node, int(row["version"]), finished=bool(row.get("finished")))
+        self.ledger.put(PROGRESS, {k: row.get(k) for k in ("version", "rows", "loss", "accuracy", "at")})
+        journal.append(self.config.state / "metrics.jsonl", row)
 
     def _publish_if_due(self, node: Node, version: int, *, finished: bool) -> None:
         """Put the model on the shelf every so many rounds, and at the end. What goes wrong is told, and the training
@@ -296,25 +377,21 @@ class NodeLoop:
             return
         self.log.info("model_published", version=version, bytes=made.size, digest=made.digest.hex()[:12])
 
-    def _maybe_finish(self, version: int) -> bool:
-        """The cloud ends the training: in sync after `target` rounds, in async after that many passes over all rows."""
+    def _is_over(self, version: int, passes: float) -> bool:
+        """Whether the cloud ends the training: in sync after `target` rounds, in async after that many passes over all
+        rows."""
         rounds = self.config.rounds
-        if rounds.target == 0:
-            return False
-        if rounds.mode == "async":
-            passes = float(self.ledger.get("passes") or 0.0)
-            over = passes >= rounds.target
-        else:
-            over = version + 1 >= rounds.target
-        if over:
-            with self.ledger.transaction():
-                self.ledger.put(FINISHED, True)
-            signal = Signal(self.config.state / "gateway.sock")
-            for child in self.ledger.children():
-                signal.notify(child)
-            signal.close()
-            self.log.info("finished", version=version)
-        return over
+        done = passes if rounds.mode == "async" else version + 1
+        return 0 < rounds.target <= done
+
+    def _finish_training(self, version: int) -> None:
+        with self.ledger.transaction():
+            self.ledger.put(FINISHED, True)
+        signal = Signal(self.config.state / "gateway.sock")
+        for child in self.ledger.children():
+            signal.notify(child)
+        signal.close()
+        self.log.info("finished", version=version)
 
     def _evaluate(self, node: Node) -> float | None:
         """Accuracy on the configured test samples."""

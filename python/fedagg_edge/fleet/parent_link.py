@@ -10,20 +10,38 @@ from contextlib import contextmanager
 from typing import Any
 
 from fedagg_edge import __version__
-from fedagg_edge.errors import FedaggError
-from fedagg_edge.fleet import parts
+from fedagg_edge.errors import ConfigError, FedaggError, RemoteProtocolError
+from fedagg_edge.fleet import moving, parts
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
+from fedagg_edge.fleet.endpoints import parse_endpoint
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.uplink import Uplink
 from fedagg_edge.fleet.views import ChildView
 from fedagg_edge.identity import offload, requests, tls
 from fedagg_edge.ledger.ledger import Ledger
+from fedagg_edge.ledger.signal import Signal
 from fedagg_edge.records import Tier
 from fedagg_edge.wire import child as events
-from fedagg_edge.wire.messages import Welcome
+from fedagg_edge.wire.http import Request
+from fedagg_edge.wire.limits import Limits
+from fedagg_edge.wire.messages import MoveTo, Notice, Welcome, decode
 
 __all__ = ["ParentLink"]
+
+_PAUSE = 5.0  # seconds before the next parent is asked when one has refused
+
+
+class _Talk:
+    """The child's end, and before each request a look at what the operator wants."""
+
+    def __init__(self, link: ParentLink, end: events.ChildEnd) -> None:
+        self._link, self._end = link, end
+        self.receive, self.failed = end.receive, end.failed
+
+    def next(self, now: float) -> Request | events.Idle:
+        self._link.look()
+        return self._end.next(now)
 
 
 class ParentLink:
@@ -38,17 +56,27 @@ class ParentLink:
         self._end: events.ChildEnd | None = None
         self._ledger: Ledger | None = None
         self._ready = threading.Event()
+        self._begun: tuple[int, float] | None = None  # number of the move under way, and when it was first seen
+        self._parent = parent
         self._patience = parent.lost_after
         self.uplink = Uplink(
             self._open,
-            (parent.url, *parent.fallback),
+            self._targets(),
             lambda: tls.client_context(self._identity),
             parts.check_parent,
             on_events=self._on_events,
             log=log,
+            on_move=self._lost,
             on_end=wake,
             patience=parent.lost_after,
         )
+
+    def _targets(self) -> tuple[str, ...]:
+        ledger = parts.open_ledger(self._config, self._tier)
+        try:
+            return moving.open_targets(ledger, self._parent)
+        finally:
+            ledger.close()
 
     def start(self) -> None:
         """Begin to talk."""
@@ -67,12 +95,89 @@ class ParentLink:
             self.uplink.poke()
 
     @property
+    def error(self) -> BaseException | None:
+        """What ended the link's thread by itself; None while it runs or was stopped."""
+        return self.uplink.error
+
+    @property
     def offline(self) -> bool:
         """Whether the parent has not answered for as long as makes it count as lost."""
-        return time.time() - self.uplink.counts.last_contact > self._patience
+        return self.uplink.silence > self._patience
+
+    def look(self) -> None:
+        """Take the operator's wish for another parent, if there is one, and give up a move that takes too long; called
+        in the link's thread."""
+        ledger = self._ledger
+        if ledger is None:
+            return
+        if urls := moving.wanted(ledger):
+            with ledger.transaction():
+                ledger.put(moving.WANTED, None)
+                self._go(ledger, urls, "asked for here")
+        move = moving.under_way(ledger)
+        if move is None or self._begun is None or self._begun[0] != move[1]:
+            self._begun = None if move is None else (move[1], time.monotonic())
+        elif time.monotonic() - self._begun[1] > self._patience:
+            self._begun = None
+            self._turned_away(ledger, "not taken in for too long")
+
+    def _lost(self, url: str) -> None:
+        """The parent was silent for too long: `url` is the next one."""
+        ledger, end = self._ledger, self._end
+        if ledger is not None and end is not None:
+            with ledger.transaction():
+                self._choose(ledger, url)
+            end.restart()
+
+    def _choose(self, ledger: Ledger, url: str) -> int:
+        """Back to the parent that this node has, or on to another one; the number of the move, 0 for none."""
+        if url == moving.home(ledger) and moving.under_way(ledger) is not None:
+            moving.cancel(ledger)
+            return 0
+        return moving.begin(ledger, url)
+
+    def _go(self, ledger: Ledger, urls: Sequence[str], why: str, wake: float = 0.0) -> None:
+        """Change to the first of `urls`; the others, and what is known besides, are tried after it."""
+        fence = self._choose(ledger, urls[0])
+        self.uplink.redirect(moving.targets(ledger, self._parent, urls))
+        if self._end is not None:
+            self._end.restart(wake)
+        self._log.info("parent_changes", endpoint=urls[0], fence=fence, reason=why)
+
+    def _told_to_go(self, ledger: Ledger, body: bytes) -> None:
+        """The parent says where to go, or that it is about to stop."""
+        try:
+            urls = decode(MoveTo, body, Limits()).urls
+            for url in urls:
+                parse_endpoint(url)
+        except (RemoteProtocolError, ConfigError) as error:
+            self._log.failure("notice_refused", error)
+            return
+        others = tuple(u for u in (urls or self._parent.fallback) if u != self.uplink.endpoint)
+        if others:
+            self._go(ledger, others, "the parent says so")
+        else:
+            self._log.warning("no_fallback", reason="the parent is about to stop, and parent.fallback names no other")
+
+    def _turned_away(self, ledger: Ledger, why: str) -> None:
+        """The new parent does not take this node in: on to the next one, the one that it has among them."""
+        move = moving.under_way(ledger)
+        other = None if move is None else moving.after(ledger, self._parent, move[0])
+        if other is not None:
+            with ledger.transaction():
+                self._go(ledger, (other,), why, time.time() + _PAUSE)
+
+    def _refused(self, ledger: Ledger, code: str) -> None:
+        """A refusal while this node moves; or its own parent has let it go, by a move that was thought given up."""
+        home = moving.home(ledger)
+        if moving.under_way(ledger) is not None:
+            self._turned_away(ledger, "the new parent refused")
+        elif code == "moved" and home is not None:
+            with ledger.transaction():
+                self._go(ledger, (home,), "the parent had let it go", time.time() + _PAUSE)
 
     @contextmanager
-    def _open(self) -> Iterator[events.ChildEnd]:
+    def _open(self) -> Iterator[_Talk]:
         ledger = parts.open_ledger(self._config, self._tier)
         try:
             self._ledger = ledger
@@ -84,8 +189,9 @@ class ParentLink:
                 f"fedagg-edge {__version__}",
                 random.Random(),
                 ready=self._ready.is_set(),
+                labels=self._config.labels,
             )
-            yield self._end
+            yield _Talk(self, self._end)
         finally:
             ledger.close()
 
@@ -107,14 +213,32 @@ class ParentLink:
                 ledger.put("finished", True)
                 self._log.info("finished")
             case events.NoticeArrived(notice):
-                ledger.put("noticed", notice.number)
-                self._log.info("notice", kind=notice.kind, number=notice.number)
+                self._noticed(ledger, notice)
             case events.Refused(status, problem):
                 self._log.warning("refused", status=status, reason=problem.code.replace("_", " "))
+                if status:
+                    self._refused(ledger, problem.code)
+            case events.Moved(fence):
+                self._log.info("parent_changed", endpoint=self.uplink.endpoint, fence=fence)
+            case events.Settled(node):
+                self._log.info("node_adopted", peer=node)
+                bell = Signal(self._config.state / "gateway.sock")
+                bell.notify(node)
+                bell.close()
             case events.KnowledgeArrived(version):
                 self._log.debug("knowledge_arrived", version=version)
             case events.EntryCommitted(_, entry):
                 self._log.debug("entry_committed", entry=entry)
+
+    def _noticed(self, ledger: Ledger, notice: Notice) -> None:
+        """Heed a notice once: what it asks for is decided in the transaction that notes its number."""
+        if notice.number <= (ledger.get("noticed") or 0):
+            return
+        self._log.info("notice", kind=notice.kind, number=notice.number)
+        with ledger.transaction():
+            ledger.put("noticed", notice.number)
+            if notice.kind == "move":
+                self._told_to_go(ledger, notice.body)
 
     def _welcomed(self, ledger: Ledger, end: events.ChildEnd, welcome: Welcome) -> None:
         pinned = next((a for a in welcome.artefacts if a.name == "autoencoder"), None)
@@ -125,7 +249,9 @@ class ParentLink:
             "target": welcome.target,
             "autoencoder": None if pinned is None else pinned.digest.hex(),
         }
-        ledger.put("terms", terms)
+        with ledger.transaction():
+            moving.arrived(ledger, self._parent, self.uplink.endpoint)
+            ledger.put("terms", terms)
         ledger.put("finished", welcome.finished)
         self._log.info("welcomed", peer=welcome.node, mode=welcome.mode, entry=welcome.head)
         here = {a.digest for a in self._shelf.listing()}

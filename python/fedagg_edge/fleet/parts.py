@@ -26,13 +26,14 @@ def node_of(config: FleetConfig) -> NodeId:
     return NodeId(config.node.id)
 
 
-def open_ledger(config: FleetConfig, tier: Tier, *, read_only: bool = False) -> Ledger:
-    """The node's ledger; one a thread. Raises StorageError."""
+def open_ledger(config: FleetConfig, tier: Tier, *, read_only: bool = False, fold_bytes: int | None = None) -> Ledger:
+    """The node's ledger; one a thread. `fold_bytes`: of logs kept in memory. Raises StorageError."""
     config.state.mkdir(parents=True, exist_ok=True)
     options = Options(
         tier=tier,
         hold_labels=tier is Tier.EDGE and config.labels == "first-edge",
         outbox=Bounds(int(config.outbox.megabytes * 1e6), config.outbox.days * _DAY),
+        fold_bytes=fold_bytes,
     )
     return Ledger.open(
         config.state / "ledger.sqlite",

@@ -40,6 +40,7 @@ from fedagg_edge.wire.terms import Terms
 
 __all__ = ["run_gateway"]
 
+_FOLD_BYTES = 16 << 20  # rows are the node loop's to keep in memory; here a child's are wanted when it appends
 _TIDY_EVERY = 3600.0  # seconds between looks at tokens and revocations that have had their time
 _STRANGERS = 6.0  # renewals a minute of certificates that this server has not seen before
 
@@ -141,7 +142,7 @@ class _Gateway:
         service: Service[ParentView] = Service(
             ServiceSettings(listen.host, listen.port, admin_port=listen.admin_port, gateway=allowed),
             _Handler(self.config, self.tier, self._connected),
-            lambda: ParentView(parts.open_ledger(self.config, self.tier)),
+            lambda: ParentView(parts.open_ledger(self.config, self.tier, fold_bytes=_FOLD_BYTES)),
             self._contexts.get,
             self._identify,
             log=self.log,

@@ -22,7 +22,8 @@ class Situation:
     `done`: the last version this node finished. `target`: versions after which training is over (0: never). `parent`:
     the newest version of the parent's knowledge here. `shared`: samples that the parent has committed (a cloud: that it
     holds). `present`: children that have samples here and have spoken. `news`: knowledge here that was not trained on.
-    `idle`: seconds since the last turn ended. `offline`: whether the parent cannot be reached.
+    `idle`: seconds since the last turn ended. `offline`: whether the parent cannot be reached. `fresh`: whether this
+    node has changed its parent and not finished a turn with the new one, whose versions may be behind the old one's.
     """
 
     tier: Tier
@@ -35,6 +36,7 @@ class Situation:
     idle: float
     offline: bool = False
     finished: bool = False
+    fresh: bool = False
 
 
 def next_turn(now: Situation, rounds: RoundsConfig) -> int | None:
@@ -49,6 +51,8 @@ def next_turn(now: Situation, rounds: RoundsConfig) -> int | None:
 
 
 def _sync(now: Situation) -> int | None:
+    if now.fresh:
+        return now.parent if now.parent >= 0 else None
     if now.tier is Tier.DEVICE:
         return now.parent if now.parent > now.done else None
     return max(now.done + 1, now.parent)

@@ -7,14 +7,16 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 from fedagg_edge.errors import RemoteProtocolError
+from fedagg_edge.fleet import moving
 from fedagg_edge.ledger.knowledge import Stored
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.log import Kind, LogEntry, Position
+from fedagg_edge.ledger.moves import Adoption
 from fedagg_edge.ledger.nodes import NodeFacts
 from fedagg_edge.ledger.notices import Notice
 from fedagg_edge.ledger.outbox import Batch
-from fedagg_edge.records import Knowledge, Link, NodeId, SampleSet
-from fedagg_edge.wire.child_state import TakenEntry
+from fedagg_edge.records import Knowledge, Link, NodeId, SampleSet, Tier
+from fedagg_edge.wire.child_state import Asked, TakenEntry
 from fedagg_edge.wire.chunks import digest_of
 from fedagg_edge.wire.messages import Payload
 from fedagg_edge.wire.state import Stored as WireStored
@@ -45,6 +47,15 @@ class ParentView:
 
     def put(self, key: str, value: object) -> None:
         self.ledger.put(key, value)
+
+    def introduce(self, node: NodeId, role: Tier, serial: str) -> None:
+        self.ledger.introduce(node, role, serial)
+
+    def adoption(self, node: NodeId) -> Adoption | None:
+        return self.ledger.adoption(node)
+
+    def adopt(self, child: NodeId, node: NodeId, origins: Sequence[NodeId], fence: int) -> Adoption:
+        return self.ledger.adopt(Adoption(node=node, child=child, origins=tuple(origins), fence=fence))
 
     def stage(self, node: NodeId, digest: bytes, chunk: bytes) -> None:
         self.ledger.stage(node, digest, chunk)
@@ -84,6 +95,9 @@ class ParentView:
     def samples(self, child: NodeId, digest: str | None) -> SampleSet:
         return self.ledger.samples(child, digest)
 
+    def rows(self, child: NodeId, digest: str) -> int:
+        return self.ledger.rows(child, digest)
+
     def node(self, node: NodeId) -> NodeFacts | None:
         return self.ledger.facts_of(node)
 
@@ -92,6 +106,11 @@ class ParentView:
 
     def notices(self, child: NodeId, after: int) -> Sequence[Notice]:
         return self.ledger.notices(child, after)
+
+
+def _entry(taken: TakenEntry) -> LogEntry:
+    e = taken
+    return LogEntry(e.number, Kind(e.kind), e.rows, e.digest, len(e.payload), e.payload)
 
 
 class ChildView:
@@ -119,7 +138,43 @@ class ChildView:
         self._ledger.set_acknowledged(key, entry, digest)
 
     def follow(self, news: Sequence[TakenEntry]) -> None:
-        self._ledger.follow(LogEntry(e.number, Kind(e.kind), e.rows, e.digest, len(e.payload), e.payload) for e in news)
+        self._ledger.follow(map(_entry, news))
+
+    def fence(self) -> int:
+        return self._ledger.fence(self._ledger.node)
+
+    def moving(self) -> int | None:
+        move = moving.under_way(self._ledger)
+        return None if move is None else move[1]
+
+    def origins(self) -> Sequence[NodeId]:
+        return self._ledger.origins()
+
+    def find(self, digest: bytes) -> bytes | None:
+        return self._ledger.find_payload(digest)
+
+    def rebase(self, log: Sequence[TakenEntry], fence: int) -> None:
+        with self._ledger.savepoint():
+            self._ledger.rebase(map(_entry, log), fence)
+            moving.finish(self._ledger)
+
+    def set_fence(self, fence: int) -> None:
+        self._ledger.set_fence(fence)
+
+    def adoptions(self) -> Sequence[Adoption]:
+        return self._ledger.adoptions()
+
+    def settle(self, asked: Asked) -> None:
+        self._ledger.settle(self._of(asked))
+
+    def refuse(self, asked: Asked) -> None:
+        self._ledger.refuse(self._of(asked))
+
+    def _of(self, asked: Asked) -> Adoption:
+        known = self._ledger.adoption(asked.node)
+        if known is None or known.fence != asked.fence:
+            raise RemoteProtocolError(f"node {asked.node}: move {asked.fence} is not what was asked for last")
+        return known
 
     def newest(self, link: Link, publisher: NodeId) -> Stored | None:
         return self._ledger.newest(link, publisher)

@@ -23,17 +23,31 @@ _NAME = "learner"
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A learner after its round `version`, and per link the newest neighbour's version that it was trained on."""
+    """A learner after its round, per link the newest neighbour's version that it was trained on, and the `row` that
+    metrics.jsonl gets for that round: a process that was killed between the two writes it later.
+
+    `version` numbers checkpoints and only grows; it is the round's, but after a move to a `parent` whose rounds are
+    behind, `turn` is.
+    """
 
     version: int
     state: LearnerState
     trained: Mapping[str, int] = field(default_factory=dict)
+    turn: int | None = None
+    parent: str | None = None
+    row: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        """The version of the turn that it was saved after."""
+        return self.version if self.turn is None else self.turn
 
 
 def save(folder: Path, saved: Saved) -> None:
     """Write a checkpoint; the one before it stays."""
     arrays, facts = to_arrays(saved.state, _NAME)
-    meta: dict[str, Any] = {"learner": facts, "trained": dict(saved.trained)}
+    meta: dict[str, Any] = {"learner": facts, "trained": dict(saved.trained), "row": dict(saved.row)}
+    meta |= {"turn": saved.turn, "parent": saved.parent}
     checkpoint.save(folder, checkpoint.Checkpoint(saved.version, arrays, meta))
 
 
@@ -53,7 +67,9 @@ def load_newest(folder: Path) -> tuple[Saved | None, list[str]]:
         try:
             found = checkpoint.load(folder, version)
             state = from_arrays(found.tensors, found.meta["learner"], _NAME)
-            return Saved(version, state, dict(found.meta["trained"])), problems
+            meta = found.meta
+            trained, row = dict(meta["trained"]), dict(meta.get("row", {}))
+            return Saved(version, state, trained, meta.get("turn"), meta.get("parent"), row), problems
         except (CheckpointError, KeyError, TypeError, ValueError) as e:
             problems.append(str(e))
     return None, problems

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fedagg_edge.errors import StorageError, StorageFull
+from fedagg_edge.errors import StorageBusy, StorageError, StorageFull
 from fedagg_edge.files import sync_folder
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.schema import APPLICATION_ID, MIGRATIONS
@@ -40,6 +40,7 @@ class Database:
         """Open `path`, making it if there is none; raise StorageError if that cannot be done."""
         self.path = path
         self.cache: dict[Hashable, Any] = {}
+        self.fold_bytes: int | None = None  # of logs in memory (log.py); None: all that were asked for
         self._touched: set[Hashable] = set()
         self._depth = 0
         self._read_only = read_only
@@ -248,7 +249,7 @@ class Database:
         if code & 0xFF in _DAMAGED:
             return self._damaged(str(e))
         if code & 0xFF == sqlite3.SQLITE_BUSY:
-            return StorageError(f"{self.path}: locked by another process for too long; find it with fuser")
+            return StorageBusy(f"{self.path}: locked by another process for too long; find it with fuser")
         return StorageError(f"{self.path}: {getattr(e, 'sqlite_errorname', type(e).__name__)}: {e}")
 
     def _damaged(self, fault: str) -> StorageError:

@@ -181,6 +181,11 @@ class Fold:
         return Embeddings(SampleSet(tuple(names), tuple(counters)), np.concatenate(codes), np.concatenate(labels))
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of memory that its arrays take."""
+        return sum(getattr(r, name).nbytes for r in self._origins.values() for name in r.__slots__)
+
+    @property
     def code_bytes(self) -> int:
         """Bytes of a code, 0 before the first."""
         return next((r.code_RB.shape[1] for r in self._origins.values()), 0)

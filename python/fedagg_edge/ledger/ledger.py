@@ -17,28 +17,31 @@ import msgspec
 from numpy.typing import NDArray
 
 from fedagg_edge.errors import DataError, StorageError
-from fedagg_edge.ledger import chunks, erase, knowledge, log, moves, nodes, notices, outbox, relay
+from fedagg_edge.ledger import chunks, erase, knowledge, log, moves, nodes, notices, outbox, payloads, relay
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.erase import Receipt
 from fedagg_edge.ledger.failpoints import reach
+from fedagg_edge.ledger.fold import EMPTY
 from fedagg_edge.ledger.knowledge import Stored
 from fedagg_edge.ledger.log import By, Kind, LogEntry, Position
 from fedagg_edge.ledger.outbox import Batch, Bounds
 from fedagg_edge.records import Embeddings, Knowledge, Link, NodeId, SampleSet, Tier
-from fedagg_edge.wire.tensors import OWN, load_samples
+from fedagg_edge.wire.tensors import OWN, dump_embeddings, load_release, load_samples
+from fedagg_edge.wire.terms import CHILD
 
 __all__ = ["Ledger", "Options"]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`hold_labels`: labels do not go to the own parent. `staged`: bytes of chunks per node. `clock`: seconds since
-    1970."""
+    """`hold_labels`: no label goes to the own parent, whatever the child it came from said. `staged`: bytes of chunks
+    per node. `fold_bytes`: of logs kept in memory, None: all. `clock`: seconds since 1970."""
 
     tier: Tier = Tier.DEVICE
     hold_labels: bool = False
     outbox: Bounds = field(default_factory=Bounds)
     staged: int = 256 << 20
+    fold_bytes: int | None = None
     busy_seconds: float = 10.0
     clock: Callable[[], float] = time.time
 
@@ -62,6 +65,7 @@ class Ledger:
         """Open the file at `path`, making it if it is not there; StorageError if it cannot be `node`'s."""
         options = options or Options()
         db = Database(path, busy_seconds=options.busy_seconds, read_only=read_only)
+        db.fold_bytes = options.fold_bytes
         ledger = cls(db, node, federation, options)
         try:
             ledger._introduce()
@@ -142,10 +146,15 @@ class Ledger:
     def _relay(self, child: NodeId, after: int) -> None:
         if not self.relays:
             return
+        bounds, hold = self.options.outbox, self.options.hold_labels or self._asked_to_hold(child)
         for entry in log.entries(self.db, child, after, inline=1 << 30):
-            bounds = self.options.outbox
-            relay.up(self.db, self.node, entry.kind, entry.payload or b"", hold_labels=self.options.hold_labels,
-                     bounds=bounds, now=self._now())  # fmt: skip
+            relay.up(self.db, self.node, entry.kind, entry.payload or b"", hold_labels=hold, bounds=bounds,
+                     now=self._now())  # fmt: skip
+
+    def _asked_to_hold(self, child: NodeId) -> bool:
+        """Whether `child` said that its labels are for this node alone."""
+        said = self.get(CHILD + child)
+        return isinstance(said, dict) and said.get("labels") == "first-edge"
 
     def _erase(self, child: NodeId, payload: bytes) -> None:
         gone = load_samples(payload, OWN)
@@ -160,9 +169,8 @@ class Ledger:
         return log.entries(self.db, child, after, limit, inline)
 
     def fence(self, child: NodeId) -> int:
-        """How often `child` has moved, as far as this parent knows."""
-        row = self.db.one("SELECT fence FROM links WHERE child = ?", (child,))
-        return 0 if row is None else int(row[0])
+        """See `log.fence`."""
+        return log.fence(self.db, child)
 
     def entry_bytes(self, child: NodeId, number: int, start: int = 0, size: int | None = None) -> bytes:
         """See `log.entry_bytes`."""
@@ -171,6 +179,10 @@ class Ledger:
     def samples(self, child: NodeId, digest: str | None = None) -> SampleSet:
         """See `log.samples`."""
         return log.samples(self.db, child, digest)
+
+    def rows(self, child: NodeId, digest: str) -> int:
+        """See `log.rows`."""
+        return log.rows(self.db, child, digest)
 
     def embeddings(self, child: NodeId, digest: str | None = None) -> Embeddings:
         """See `log.embeddings`; on the own link, labels that were held back from the parent are filled in."""
@@ -207,20 +219,44 @@ class Ledger:
     def follow(self, news: Iterable[LogEntry]) -> Position:
         """Apply the parent's entries and hand them down to the children; see `outbox.follow`."""
         with self.db.savepoint():
-            news = list(news)
-            before = self.acknowledged().entry
-            done = outbox.follow(self.db, self.node, news)
-            new = [entry for entry in news if entry.number > before]
-            relay.down(self.db, self.node, new, self._now())
-            for entry in new:
-                if entry.kind is Kind.FORGET:
-                    erase.erase_everywhere(self.db, load_samples(entry.payload or b"", OWN))
+            done = self.acknowledged()
+            for entry in news:  # one by one: rows that were released may come again behind that
+                before, done = done, outbox.follow(self.db, self.node, [entry])
+                if entry.number > before.entry:
+                    relay.down(self.db, self.node, [entry], self._now())
+                    self._follow_up(entry)
         return done
+
+    def _follow_up(self, entry: LogEntry) -> None:
+        if entry.kind is not Kind.APPEND:
+            erase.erase_everywhere(self.db, log.removed(entry.kind, entry.payload or b""))
+            if entry.kind is Kind.RELEASE:
+                moves.overtaken(self.db, load_release(entry.payload or b"", OWN))
+        elif self.options.tier is Tier.DEVICE:
+            gone = outbox.forget_late(self.db, self.node, EMPTY, self._now())
+            if len(gone):
+                erase.erase_everywhere(self.db, gone)
 
     def rebase(self, news: Iterable[LogEntry], fence: int) -> Position:
         """Change parents; see `outbox.rebase`."""
         with self.db.savepoint():
             return outbox.rebase(self.db, self.node, news, fence, self._now())
+
+    def set_fence(self, fence: int) -> None:
+        """The parent knows of moves that this node has forgotten."""
+        log.open_link(self.db, self.node, fence)
+
+    def find_payload(self, digest: bytes) -> bytes | None:
+        """A payload of this SHA-256 that is here already: one that is kept, or all rows of the own log as one."""
+        known = payloads.find(self.db, digest)
+        if known is None:
+            whole = dump_embeddings(outbox.held(self.db, self.node))
+            known = whole if payloads.content_of(whole) == digest else None
+        return known
+
+    def origins(self) -> tuple[NodeId, ...]:
+        """Whose samples come through this node."""
+        return tuple(dict.fromkeys((self.node, *outbox.expected(self.db, self.node).origins)))
 
     def retire(self, samples: SampleSet) -> bool:
         """Retention on a device: erase own samples here and have every ancestor forget them; whether it is scrubbed."""
@@ -242,6 +278,32 @@ class Ledger:
     def owner(self, origin: NodeId) -> moves.Owner | None:
         """See `moves.owner`."""
         return moves.owner(self.db, origin)
+
+    def adoption(self, node: NodeId) -> moves.Adoption | None:
+        """See `moves.adoption`."""
+        return moves.adoption(self.db, node)
+
+    def adoptions(self) -> list[moves.Adoption]:
+        """See `moves.waiting`."""
+        return moves.waiting(self.db)
+
+    def adopt(self, asked: moves.Adoption) -> moves.Adoption:
+        """Take in a node that moved: at once at the root, else when the own parent has."""
+        with self.db.savepoint():
+            moves.want(self.db, asked)
+            return self.settle(asked) if self.options.tier is Tier.CLOUD else asked
+
+    def settle(self, asked: moves.Adoption) -> moves.Adoption:
+        """See `moves.settle`; at an edge, rows that its parent lacks go on to it."""
+        with self.db.savepoint():
+            before = self.head(asked.child).entry
+            done = moves.settle(self.db, asked, node=self.node, now=self._now())
+            self._relay(asked.child, before)
+        return done
+
+    def refuse(self, asked: moves.Adoption) -> None:
+        """The own parent knows a newer move of the node."""
+        moves.want(self.db, msgspec.structs.replace(asked, refused=True))
 
     def move_in(self, child: NodeId, embeddings: Embeddings, fence: int) -> Position:
         """See `moves.move_in`; at an edge the rows go on to the parent unless it has them."""
@@ -325,6 +387,10 @@ class Ledger:
     def enrol(self, node: NodeId, role: Tier, serial: str) -> None:
         """See `nodes.enrol`."""
         nodes.enrol(self.db, node, role, serial, self._now())
+
+    def introduce(self, node: NodeId, role: Tier, serial: str) -> None:
+        """See `nodes.introduce`."""
+        nodes.introduce(self.db, node, role, serial, self._now())
 
     def leave(self, node: NodeId) -> None:
         """See `nodes.leave`."""

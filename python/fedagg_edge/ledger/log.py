@@ -20,10 +20,30 @@ from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import EMPTY, Fold, only, without
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
-from fedagg_edge.wire.tensors import OWN, load_embeddings, load_samples
+from fedagg_edge.wire.tensors import OWN, load_embeddings, load_release, load_samples
 
-__all__ = ["By", "Kind", "LogEntry", "Position", "append", "at_digest", "embeddings", "entries", "entry_bytes", "fold",
-           "head", "insert", "links", "open_link", "refuse_gap", "remaining", "samples"]  # fmt: skip
+__all__ = [
+    "By",
+    "Kind",
+    "LogEntry",
+    "Position",
+    "append",
+    "at_digest",
+    "embeddings",
+    "entries",
+    "entry_bytes",
+    "fence",
+    "fold",
+    "head",
+    "insert",
+    "links",
+    "open_link",
+    "refuse_gap",
+    "remaining",
+    "removed",
+    "rows",
+    "samples",
+]
 
 By = Literal["child", "parent"]
 INLINE = 65_536
@@ -34,6 +54,7 @@ class Kind(IntEnum):
 
     APPEND = 1  # payload: embeddings
     FORGET = 2  # payload: sample ids
+    RELEASE = 3  # payload: the node that went to another parent, and the sample ids that went with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +100,12 @@ def open_link(db: Database, child: NodeId, fence: int = 0) -> None:
     )
 
 
+def fence(db: Database, child: NodeId) -> int:
+    """How often `child` has moved, as far as its link here knows; on the own link, how often this node has."""
+    row = db.one("SELECT fence FROM links WHERE child = ?", (child,))
+    return 0 if row is None else int(row[0])
+
+
 def append(
     db: Database, child: NodeId, kind: Kind, payload: bytes, *, key: int | None, by: By, at: float | None = None
 ) -> Position:
@@ -113,6 +140,7 @@ def insert(
     state = fold(db, child)
     number = state.entry + 1
     count = _apply(state, number, kind, payload, ids)
+    _keep(db, child, state)  # it has grown
     db.touch(("fold", child))
     digest = told or state.samples().digest
     stored = payloads.keep(db, payload)
@@ -130,14 +158,19 @@ def insert(
 
 def _apply(state: Fold, number: int, kind: Kind, payload: bytes, ids: bytes | None = None) -> int:
     """Apply an entry to `state`; the number of samples it names."""
-    if kind is Kind.FORGET:
-        gone = load_samples(payload, OWN)
+    if kind is not Kind.APPEND:
+        gone = removed(kind, payload)
         state.remove(number, gone)
         return len(gone)
     rows = load_embeddings(payload, OWN)
     named = rows.samples if ids is None else load_samples(ids, OWN)
     state.add(number, rows, named)
     return len(named)
+
+
+def removed(kind: Kind, payload: bytes) -> SampleSet:
+    """The samples that an entry which appends nothing takes out of the set."""
+    return load_release(payload, OWN).samples if kind is Kind.RELEASE else load_samples(payload, OWN)
 
 
 def _committed(db: Database, child: NodeId, kind: Kind, payload: bytes, key: int) -> Position | None:
@@ -171,7 +204,7 @@ def fold(db: Database, child: NodeId) -> Fold:
         if state is None or state.epoch != row[1] or state.entry > row[0]:
             state = Fold(row[1])
         if state.entry == row[0]:
-            db.cache["fold", child] = state
+            _keep(db, child, state)
             return state
         db.touch(("fold", child))
         db.cache.pop(("fold", child), None)  # half done if what follows fails
@@ -180,8 +213,36 @@ def fold(db: Database, child: NodeId) -> Fold:
             (child, state.entry),
         ):
             _apply(state, number, Kind(kind), payloads.read(db, stored), ids)
-        db.cache["fold", child] = state
+        _keep(db, child, state)
         return state
+
+
+def _keep(db: Database, child: NodeId, state: Fold) -> None:
+    """Cache a fold, and let go of those that were used longest ago while they are together over the bound."""
+    db.cache.pop(("fold", child), None)
+    db.cache["fold", child] = state
+    if db.fold_bytes is None:
+        return
+    sizes: dict[NodeId, int] = db.cache.setdefault("fold sizes", {})
+    sizes.pop(child, None)
+    sizes[child] = state.nbytes
+    over = sum(sizes.values()) - db.fold_bytes
+    for oldest in list(sizes)[:-1]:
+        if over <= 0:
+            break
+        over -= sizes.pop(oldest)
+        db.cache.pop(("fold", oldest), None)
+
+
+def rows(db: Database, child: NodeId, digest: str) -> int:
+    """How many samples the set has that `digest` names; raises DataError as `samples` does. Kept for the set that was
+    asked for last: a child names the same one in every exchange, and its rows need not be in memory for that."""
+    at_digest(db, child, digest)
+    known = db.cache.get(("rows", child))
+    if known is None or known[0] != digest:
+        db.touch(("rows", child))
+        known = db.cache["rows", child] = (digest, len(samples(db, child, digest)))
+    return int(known[1])
 
 
 def entries(db: Database, child: NodeId, after: int, limit: int = 256, inline: int = INLINE) -> list[LogEntry]:

@@ -1,19 +1,41 @@
-"""Which child an origin's rows come through, and moving them from one child to another at their common ancestor."""
+"""Which child an origin's rows come through, and moving them from one child to another.
+
+A move goes up to the root: the new parent asks its own parent to adopt the node, and so on; the root gives the rows to
+the link that they belong to now and releases them on the one before, and each parent on the way down does the same. The
+fence, the move's number at the node that moves, decides between two moves, whichever arrives first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from fedagg_edge.errors import RemoteProtocolError
-from fedagg_edge.ledger import log
+from fedagg_edge.ledger import log, nodes, notices
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
-from fedagg_edge.ledger.relay import forget_rows, give_rows, of_origins
+from fedagg_edge.ledger.fold import Fold
+from fedagg_edge.ledger.relay import give_rows, of_origins, release_rows
 from fedagg_edge.records import Embeddings, NodeId
-from fedagg_edge.wire.tensors import OWN, load_embeddings
+from fedagg_edge.wire.tensors import OWN, Release, load_embeddings
 
-__all__ = ["Owner", "claim", "move_in", "owner", "redirect"]
+__all__ = [
+    "Adoption",
+    "Owner",
+    "adoption",
+    "claim",
+    "move_in",
+    "overtaken",
+    "owner",
+    "redirect",
+    "settle",
+    "waiting",
+    "want",
+]
+
+_PREFIX = "adoption/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +44,65 @@ class Owner:
 
     child: NodeId
     fence: int
+
+
+class Adoption(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that moved to below `child`. `head`: the entry of the child's log up to which its rows are there, None
+    while this parent waits for its own; `refused`: a newer move of the node was known above."""
+
+    node: NodeId
+    child: NodeId
+    origins: tuple[NodeId, ...]
+    fence: int
+    head: int | None = None
+    refused: bool = False
+
+
+def adoption(db: Database, node: NodeId) -> Adoption | None:
+    """The newest move of `node` that was asked for here."""
+    row = db.one("SELECT value FROM facts WHERE key = ?", (_PREFIX + node,))
+    return None if row is None else msgspec.msgpack.decode(row[0], type=Adoption)
+
+
+def want(db: Database, adopted: Adoption) -> None:
+    """Note a move that was asked for, or how it went."""
+    values = (_PREFIX + adopted.node, msgspec.msgpack.encode(adopted))
+    db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", values)
+    reach("moves.want.after-note")
+
+
+def waiting(db: Database) -> list[Adoption]:
+    """The moves that the own parent has to be asked about."""
+    rows = db.all("SELECT value FROM facts WHERE key > ?1 AND key < ?1 || x'7f' ORDER BY key", (_PREFIX,))
+    found = [msgspec.msgpack.decode(value, type=Adoption) for (value,) in rows]
+    return [a for a in found if a.head is None and not a.refused]
+
+
+def settle(db: Database, asked: Adoption, *, node: NodeId, now: float) -> Adoption:
+    """Take the node in: all rows of its origins here go to its link. If it moved to this very parent, it is a child."""
+    with db.savepoint():
+        everything = Fold()
+        for link in log.links(db):
+            rows = of_origins(log.fold(db, link).embeddings(), asked.origins)
+            if len(rows):
+                everything.add(1, rows)
+        at = move_in(
+            db, asked.child, everything.embeddings(), asked.fence, node=node, now=now, mover=asked.node,
+            origins=asked.origins,
+        )  # fmt: skip
+        if asked.child == asked.node:
+            nodes.join(db, asked.node)
+            notices.drop(db, asked.node, "move")  # it was told to go when it was here before
+        done = msgspec.structs.replace(asked, head=at.entry)
+        want(db, done)
+        return done
+
+
+def overtaken(db: Database, release: Release) -> None:
+    """The node has moved on since: what was asked for before is no longer wanted."""
+    known = adoption(db, release.mover)
+    if known is not None and known.head is None and known.fence < release.fence:
+        want(db, msgspec.structs.replace(known, refused=True))
 
 
 def owner(db: Database, origin: NodeId) -> Owner | None:
@@ -41,21 +122,34 @@ def claim(db: Database, child: NodeId, origins: Iterable[NodeId], fence: int) ->
         db.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?)", (origin, child, fence))
 
 
-def move_in(db: Database, child: NodeId, rows: Embeddings, fence: int, *, node: NodeId, now: float) -> log.Position:
-    """Origins of `rows` belong to `child` from now on; it gets the rows, every other link forgets them.
+def move_in(
+    db: Database,
+    child: NodeId,
+    rows: Embeddings,
+    fence: int,
+    *,
+    node: NodeId,
+    now: float,
+    mover: NodeId | None = None,
+    origins: Sequence[NodeId] = (),
+) -> log.Position:
+    """`origins`, and those of `rows`, belong to `child` from now on; it gets the rows, every other link releases them.
 
-    The old link's rows stay readable under its older digests, for knowledge that is on its way, until it is compacted.
+    `mover`: the node that changed its parent; the first origin if not given. The old link's rows stay readable under
+    its older digests, for knowledge that is on its way, until it is compacted.
     """
+    origins = tuple(dict.fromkeys((*rows.samples.origins, *origins)))
+    mover = mover or (*origins, child)[0]
     with db.savepoint():
-        claim(db, child, rows.samples.origins, fence)
-        log.open_link(db, child, fence)
+        claim(db, child, origins, fence)
+        log.open_link(db, child, fence if mover == child else 0)
         give_rows(db, child, rows, now)
         reach("moves.move-in.after-append")
         for other in log.links(db):
             if other not in (child, node):
-                late = of_origins(log.fold(db, other).embeddings(), rows.samples.origins)
+                late = of_origins(log.fold(db, other).embeddings(), origins)
                 give_rows(db, child, late, now)
-                forget_rows(db, other, late.samples, now)
+                release_rows(db, other, Release(mover, fence, late.samples), now)
         reach("moves.move-in.after-release")
         return log.head(db, child)
 
@@ -66,16 +160,16 @@ def redirect(db: Database, child: NodeId, payload: bytes, now: float) -> bool:
     So what an old parent relays late is neither lost nor counted twice. An origin seen first becomes the child's.
     """
     rows = load_embeddings(payload, OWN)
-    away: dict[NodeId, list[NodeId]] = {}
+    away: dict[NodeId, Owner] = {}
     for origin in rows.samples.origins:
         known = owner(db, origin)
         if known is None:
             claim(db, child, (origin,), 0)
         elif known.child != child:
-            away.setdefault(known.child, []).append(origin)
-    for other, origins in away.items():
-        late = of_origins(rows, origins)
-        give_rows(db, other, late, now)
+            away[origin] = known
+    for origin, known in away.items():
+        late = of_origins(rows, (origin,))
+        give_rows(db, known.child, late, now)
         reach("moves.redirect.after-append")
-        forget_rows(db, child, late.samples, now)
+        release_rows(db, child, Release(origin, known.fence, late.samples), now)
     return bool(away)

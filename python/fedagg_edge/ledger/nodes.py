@@ -9,9 +9,25 @@ from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.records import NodeId, Tier
 
-__all__ = ["NodeFacts", "Token", "Usage", "children", "count_usage", "enrol", "knows_serial", "leave",
-           "node", "put_token",
-           "revocations", "revoke", "revoked_serials", "spend_token", "usage"]  # fmt: skip
+__all__ = [
+    "NodeFacts",
+    "Token",
+    "Usage",
+    "children",
+    "count_usage",
+    "enrol",
+    "introduce",
+    "join",
+    "knows_serial",
+    "leave",
+    "node",
+    "put_token",
+    "revocations",
+    "revoke",
+    "revoked_serials",
+    "spend_token",
+    "usage",
+]
 
 _REVISION = "nodes.revision"
 
@@ -61,6 +77,19 @@ def enrol(db: Database, name: NodeId, role: Tier, serial: str, now: float) -> No
         db.execute("INSERT OR IGNORE INTO serials VALUES (?, ?, ?)", (serial, name, now))
 
 
+def introduce(db: Database, name: NodeId, role: Tier, serial: str, now: float) -> None:
+    """Make known a node of the federation that moves here; `enrol` takes it in. Raises DataError as that does."""
+    with db.savepoint():
+        known = node(db, name)
+        if known is not None and (known.revoked is not None or known.role is not role):
+            enrol(db, name, role, serial, now)  # says what is wrong
+        db.execute(
+            "INSERT INTO nodes VALUES (?, ?, ?, ?, 0, NULL) ON CONFLICT (node) DO UPDATE SET serial = excluded.serial",
+            (name, str(role), serial, now),
+        )
+        db.execute("INSERT OR IGNORE INTO serials VALUES (?, ?, ?)", (serial, name, now))
+
+
 def node(db: Database, name: NodeId) -> NodeFacts | None:
     """The facts of a node."""
     row = db.one("SELECT node, role, serial, enrolled, active, revoked FROM nodes WHERE node = ?", (name,))
@@ -70,6 +99,11 @@ def node(db: Database, name: NodeId) -> NodeFacts | None:
 def children(db: Database) -> list[NodeId]:
     """Those enrolled here that have neither left nor been revoked, ascending."""
     return [row[0] for row in db.all("SELECT node FROM nodes WHERE active = 1 AND revoked IS NULL ORDER BY node")]
+
+
+def join(db: Database, name: NodeId) -> None:
+    """The node is a child from now on."""
+    db.execute("UPDATE nodes SET active = 1 WHERE node = ? AND revoked IS NULL", (name,))
 
 
 def leave(db: Database, name: NodeId) -> None:

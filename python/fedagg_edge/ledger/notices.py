@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.records import NodeId
 
-__all__ = ["Notice", "after", "put"]
+__all__ = ["Notice", "after", "drop", "put"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,11 @@ def put(db: Database, child: NodeId | None, kind: str, body: bytes, now: float) 
     """Leave a notice for `child`, or for all; its number."""
     sql = "INSERT INTO notices (child, kind, body, at) VALUES (?, ?, ?, ?)"
     return int(db.execute(sql, (child, kind, body, now)).lastrowid or 0)
+
+
+def drop(db: Database, child: NodeId, kind: str) -> None:
+    """Take back what was left for `child` of this kind."""
+    db.execute("DELETE FROM notices WHERE child = ? AND kind = ?", (child, kind))
 
 
 def after(db: Database, child: NodeId, number: int, limit: int = 64) -> list[Notice]:

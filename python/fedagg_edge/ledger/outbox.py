@@ -7,7 +7,7 @@ outbox is bounded in bytes and age: at the bound new samples are refused, nothin
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedagg_edge.errors import OutboxFull, RemoteProtocolError
 from fedagg_edge.ledger import log, payloads
@@ -25,6 +25,8 @@ __all__ = [
     "batch_bytes",
     "expected",
     "follow",
+    "forget_late",
+    "held",
     "pending",
     "put_forget",
     "put_rows",
@@ -33,6 +35,7 @@ __all__ = [
 
 
 _FEW = 16  # origins
+_GONE = "outbox.gone"  # a fact: samples that were to be forgotten when this node changed parents
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +203,7 @@ def follow(db: Database, node: NodeId, news: Iterable[LogEntry]) -> Position:
             last = log.insert(
                 db, node, entry.kind, entry.payload, key=None, by="parent", told=entry.digest, rows=entry.rows
             )
-            whole = whole and (entry.kind is Kind.FORGET or _rows(entry) == entry.rows)
+            whole = whole and (entry.kind is not Kind.APPEND or _rows(entry) == entry.rows)
             reach("outbox.follow.after-entry")
         if whole:
             _check_set(db, node, last.digest)
@@ -234,29 +237,81 @@ def _reduced_before(db: Database, node: NodeId) -> bool:
 def rebase(db: Database, node: NodeId, news: Iterable[LogEntry], fence: int, now: float) -> Position:
     """Take a new parent's log in place of the old one: its entries from 1 on. The own log's head.
 
-    Rows that the old parent had and the new one lacks, and those that wait, are put into the outbox under new keys: so
-    nothing that was acknowledged is lost however late the old parent was. A `fence` that is not newer changes nothing.
+    Rows that the old parent had and the new one lacks, those whose labels it lacks, and those that wait, are put into
+    the outbox under new keys: so nothing that was acknowledged is lost however late the old parent was. What the new
+    one has and this node had forgotten is forgotten there. A `fence` that is not newer changes nothing.
     """
     with db.savepoint():
         log.open_link(db, node)
         if db.one("SELECT fence FROM links WHERE child = ?", (node,))[0] >= fence:
             return log.head(db, node)
-        mine = _everything(db, node)
+        mine = held(db, node)
+        gone = _forgotten(db)
         _clear(db, node)
         reach("outbox.rebase.after-clear")
         db.execute("UPDATE links SET fence = ? WHERE child = ?", (fence, node))
-        last = follow(db, node, news)
-        missing = without(mine.samples, log.fold(db, node).samples())
+        news = list(news)
+        last = follow(db, node, [_labelled(entry, mine) for entry in news])
+        theirs = log.fold(db, node).embeddings()
+        bare = only(theirs, _unlabelled(news, mine)).samples
+        missing = union(without(mine.samples, log.fold(db, node).samples()), bare)
         if len(missing):
             _put(db, Kind.APPEND, dump_embeddings(only(mine, missing)), missing, now)
+        forget_late(db, node, union(gone, without(theirs.samples, mine.samples)), now)
         return last
 
 
-def _everything(db: Database, node: NodeId) -> Embeddings:
-    """All rows that are not erased, of the log's head and of what waits."""
+def forget_late(db: Database, node: NodeId, gone: SampleSet, now: float) -> SampleSet:
+    """Forget at the parent those of `gone` that it has; the others when they get there, late, by the old parent.
+
+    All that are to be forgotten so, those of calls before included.
+    """
+    row = db.one("SELECT value FROM facts WHERE key = ?", (_GONE,))
+    everything = gone if row is None else union(load_samples(row[0], OWN), gone)
+    if len(gone):
+        db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_GONE, dump_samples(everything)))
+    if len(everything):
+        put_forget(db, node, everything, now)
+    return everything
+
+
+def _forgotten(db: Database) -> SampleSet:
+    """What waits to be forgotten."""
+    gone = EMPTY
+    for (ids,) in db.all("SELECT ids FROM outbox WHERE kind = ?", (int(Kind.FORGET),)):
+        gone = union(gone, load_samples(ids, OWN))
+    return gone
+
+
+def _unlabelled(news: Iterable[LogEntry], mine: Embeddings) -> SampleSet:
+    """Samples that this node has with a label and the parent without one: it never went further than the old parent."""
+    found = EMPTY
+    for entry in news:
+        if entry.kind is Kind.APPEND:
+            theirs = load_embeddings(entry.payload or b"", OWN)
+            rows = only(mine, theirs.samples.only(theirs.label_N < 0))
+            found = union(found, rows.samples.only(rows.label_N >= 0))
+    return found
+
+
+def _labelled(entry: LogEntry, mine: Embeddings) -> LogEntry:
+    """The entry with the labels that this node knows and its parent does not."""
+    bare = _unlabelled((entry,), mine)
+    if not len(bare):
+        return entry
+    rows = Fold()
+    rows.add(1, load_embeddings(entry.payload or b"", OWN))
+    rows.add(1, only(mine, bare))
+    return replace(entry, payload=dump_embeddings(rows.embeddings()))
+
+
+def held(db: Database, node: NodeId) -> Embeddings:
+    """All rows that are not erased, of the log's head and of what waits, without what waits to be forgotten."""
     wanted = expected(db, node)
     rows = Fold()
-    rows.add(1, log.fold(db, node).embeddings())
+    known = log.fold(db, node).embeddings()
+    if len(known):
+        rows.add(1, known)
     for kind, stored in db.all("SELECT kind, payload FROM outbox ORDER BY key"):
         if kind == Kind.APPEND:
             rows.add(1, load_embeddings(payloads.read(db, stored), OWN))

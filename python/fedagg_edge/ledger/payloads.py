@@ -6,7 +6,7 @@ import hashlib
 
 from fedagg_edge.ledger.database import Database
 
-__all__ = ["content_of", "drop_unused", "keep", "read"]
+__all__ = ["content_of", "drop_unused", "find", "keep", "read"]
 
 
 def content_of(payload: bytes) -> bytes:
@@ -22,6 +22,12 @@ def keep(db: Database, payload: bytes) -> int:
         return int(known[0])
     values = (digest, len(payload), payload)
     return int(db.execute("INSERT INTO payloads (digest, size, bytes) VALUES (?, ?, ?)", values).lastrowid or 0)
+
+
+def find(db: Database, digest: bytes) -> bytes | None:
+    """The payload of this SHA-256, if anything here names it."""
+    known = db.one("SELECT bytes FROM payloads WHERE digest = ?", (digest,))
+    return None if known is None else bytes(known[0])
 
 
 def read(db: Database, number: int, start: int = 0, size: int | None = None) -> bytes:

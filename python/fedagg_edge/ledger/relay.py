@@ -6,15 +6,34 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fedagg_edge.ledger import log, outbox
+from fedagg_edge.ledger import log, nodes, outbox
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.fold import Fold, only, without
 from fedagg_edge.ledger.log import Kind, LogEntry
 from fedagg_edge.ledger.outbox import Bounds
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
-from fedagg_edge.wire.tensors import OWN, dump_embeddings, dump_samples, load_embeddings, load_samples
+from fedagg_edge.wire.tensors import (
+    OWN,
+    Release,
+    dump_embeddings,
+    dump_release,
+    dump_samples,
+    load_embeddings,
+    load_release,
+    load_samples,
+)
 
-__all__ = ["down", "forget_rows", "give_rows", "held_back", "nowhere", "of_origins", "up", "with_labels"]
+__all__ = [
+    "down",
+    "forget_rows",
+    "give_rows",
+    "held_back",
+    "nowhere",
+    "of_origins",
+    "release_rows",
+    "up",
+    "with_labels",
+]
 
 
 def held_back(embeddings: Embeddings) -> Embeddings:
@@ -27,8 +46,11 @@ def up(
 ) -> int | None:
     """Put into the outbox what a child's entry means for the parent; the batch's key, None if it means nothing.
 
-    Rows that the parent has or will get do not go again; a sample is forgotten above once no child has it.
+    Rows that the parent has or will get do not go again; a sample is forgotten above once no child has it, and what a
+    link released is with another child or came down from the parent.
     """
+    if kind is Kind.RELEASE:
+        return None
     if kind is Kind.APPEND:
         rows = load_embeddings(payload, OWN)
         return outbox.put_rows(db, node, held_back(rows) if hold_labels else rows, bounds, now)
@@ -45,12 +67,20 @@ def nowhere(db: Database, node: NodeId, samples: SampleSet) -> SampleSet:
 
 def down(db: Database, node: NodeId, news: Iterable[LogEntry], now: float) -> None:
     """Hand entries that came from the parent to the children that they concern: new rows to their origin's owner,
-    forgotten samples to every child that has them."""
+    forgotten and released samples to every child that has them. A child that moved away leaves with its release."""
     children = [child for child in log.links(db) if child != node]
     if not children:
         return
     owner = {o: child for o, child in db.all("SELECT origin, child FROM owners") if child in children}
     for entry in news:
+        if entry.kind is Kind.RELEASE:
+            release = load_release(entry.payload or b"", OWN)
+            if release.mover in children and release.fence > log.fence(db, release.mover):
+                nodes.leave(db, release.mover)  # before its log says so: it must never follow that
+                log.open_link(db, release.mover, release.fence)
+            for child in children:
+                release_rows(db, child, release, now)
+            continue
         if entry.kind is Kind.FORGET:
             gone = load_samples(entry.payload or b"", OWN)
             for child in children:
@@ -73,6 +103,8 @@ def of_origins(embeddings: Embeddings, names: Iterable[NodeId]) -> Embeddings:
 
 def give_rows(db: Database, child: NodeId, rows: Embeddings, now: float) -> None:
     """The parent's end appends those of `rows` that the link lacks."""
+    if not len(rows):
+        return
     log.fold(db, child).check(rows)
     new = without(rows.samples, log.fold(db, child).samples())
     if len(new):
@@ -86,6 +118,16 @@ def forget_rows(db: Database, child: NodeId, gone: SampleSet, now: float) -> int
     mine = without(gone, without(gone, known))
     if len(mine):
         log.append(db, child, Kind.FORGET, dump_samples(mine), key=None, by="parent", at=now)
+    return len(mine)
+
+
+def release_rows(db: Database, child: NodeId, release: Release, now: float) -> int:
+    """The parent's end releases those samples that the link has; how many."""
+    known = log.fold(db, child).samples()
+    mine = without(release.samples, without(release.samples, known))
+    if len(mine):
+        payload = dump_release(release._replace(samples=mine))
+        log.append(db, child, Kind.RELEASE, payload, key=None, by="parent", at=now)
     return len(mine)
 
 

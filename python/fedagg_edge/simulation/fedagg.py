@@ -11,6 +11,7 @@ from fedagg_edge.records import NodeId
 from fedagg_edge.simulation.build import World
 from fedagg_edge.simulation.driver import Traffic, drive
 from fedagg_edge.simulation.method import Factories, OnTrain, Trained
+from fedagg_edge.simulation.moves import Migration
 
 __all__ = ["FedAgg"]
 
@@ -26,6 +27,7 @@ class FedAgg(Trained):
         super().__init__(world, factories)
         if set(world.nodes) != set(world.tree.places):
             raise ConfigError(f"{self.name}: the world was built without nodes, expected one a place of the tree")
+        self.migration = Migration(world.config, world.tree)
         self.learners = {n: node.learner for n, node in world.nodes.items()}
 
     def passes(self) -> int:
@@ -43,8 +45,9 @@ class FedAgg(Trained):
         drive(programs, self.world.nodes, version=0, traffic=traffic)
 
     def round(self, number: int, traffic: Traffic, on_train: OnTrain) -> None:
-        """Algorithm 2, round."""
-        tree, schedule = self.world.tree, distill.SCHEDULES[self.world.config.schedule]
+        """Algorithm 2, round, after the moves that are due before it."""
+        self.migration.advance(number, self.world.nodes, traffic)
+        tree, schedule = self.migration.present, distill.SCHEDULES[self.world.config.schedule]
         programs = {n: schedule(tree.places[n], number) for n in tree.post_order()}
 
         def on_report(node: NodeId, done: TrainReport) -> None:

@@ -3,7 +3,9 @@
 A request may be lost, sent twice, answered late or not at all: everything it does is repeatable, and what must survive
 a restart is in the state, never here. The order is always the same:
 
+    adopt     -> if this node has moved: take me in, and get my rows from your own parent
     hello     -> who are you, where does my log end at yours
+    rebase    -> after a move: the new parent's log from its beginning, in place of the old one's
     sync      -> fetch the entries that this end lacks, then append the own batches, one at a time
     exchange  -> give knowledge that the parent lacks; else wait for news; whatever comes may lead back to sync
 
@@ -17,16 +19,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from fedagg_edge.errors import DataError, RemoteProtocolError
+from fedagg_edge.errors import DataError, RemoteProtocolError, StorageError
 from fedagg_edge.records import Link, LogitsFormat, NodeId, Tier, node_id
 from fedagg_edge.wire.child_state import Batch, ChildState, TakenEntry
 from fedagg_edge.wire.chunks import digest_of, payload_of
 from fedagg_edge.wire.http import Request, Response
 from fedagg_edge.wire.knowledge import knowledge_of, wire_knowledge
-from fedagg_edge.wire.limits import Limits
+from fedagg_edge.wire.limits import Limits, check
 from fedagg_edge.wire.messages import (
     NOT_COMPUTED,
     PROTOCOL,
+    Adopt,
+    Adopted,
     Append,
     Appended,
     Artefact,
@@ -46,6 +50,7 @@ from fedagg_edge.wire.messages import (
     encode,
 )
 from fedagg_edge.wire.problems import of_response
+from fedagg_edge.wire.state import EMPTY_DIGEST
 from fedagg_edge.wire.transfer import ArtefactDownload, Download
 
 __all__ = [
@@ -57,8 +62,10 @@ __all__ = [
     "Idle",
     "KnowledgeAccepted",
     "KnowledgeArrived",
+    "Moved",
     "NoticeArrived",
     "Refused",
+    "Settled",
     "Step",
     "Welcomed",
 ]
@@ -68,13 +75,15 @@ class Step(StrEnum):
     """What the child end is about."""
 
     HELLO = "hello"
+    REBASE = "rebase"
     SYNC = "sync"
     EXCHANGE = "exchange"
     REFUSED = "refused"
 
 
 _STEPS: dict[Step, frozenset[Step]] = {
-    Step.HELLO: frozenset({Step.HELLO, Step.SYNC, Step.REFUSED}),
+    Step.HELLO: frozenset({Step.HELLO, Step.REBASE, Step.SYNC, Step.REFUSED}),
+    Step.REBASE: frozenset({Step.SYNC, Step.HELLO, Step.REFUSED}),
     Step.SYNC: frozenset({Step.SYNC, Step.EXCHANGE, Step.HELLO, Step.REFUSED}),
     Step.EXCHANGE: frozenset({Step.EXCHANGE, Step.SYNC, Step.HELLO, Step.REFUSED}),
     Step.REFUSED: frozenset({Step.HELLO}),
@@ -84,12 +93,13 @@ _STEPS: dict[Step, frozenset[Step]] = {
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds of the first and the longest backoff
 _REFUSED_WAIT = {401: 30.0, 403: 30.0, 426: 600.0}  # seconds before the next try; the rest: _LONGEST_WAIT
 _LARGEST_ARTEFACT = 1 << 30
+_NO_NEWS = 1 << 62  # a version and a notice that no parent has a newer one of
 _OWED_WAIT = 15.0  # seconds between polls while this node owes its parent an answer
 
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Nothing to ask before `until` (Unix time)."""
+    """Nothing to ask before `until`, on the clock that `next` was given: seconds that never jump."""
 
     until: float
 
@@ -146,6 +156,20 @@ class ArtefactArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """This node's log is the new parent's: the move number `fence` is over."""
+
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A node that moved is below this one now."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The training is over."""
 
@@ -166,6 +190,8 @@ Event = (
     | KnowledgeAccepted
     | NoticeArrived
     | ArtefactArrived
+    | Moved
+    | Settled
     | Finished
     | Refused
 )
@@ -176,6 +202,7 @@ class ChildEnd:
     """One child's end. `state` is durable; everything else may be lost.
 
     `ready`: whether to exchange already; an inner node is, once its own children are there. `rng` spreads retries.
+    `labels`: how far up this node's labels may go, "all" or "first-edge".
     """
 
     state: ChildState
@@ -187,7 +214,8 @@ class ChildEnd:
     limits: Limits = field(default_factory=Limits)
     wait: float = 25.0
     ready: bool = True
-    fence: int = 0
+    fence: int = 0  # as the state says at each beginning
+    labels: str = "all"
     step: Step = Step.HELLO
     parent: NodeId | None = None
     _sent: Request | None = None
@@ -201,11 +229,22 @@ class ChildEnd:
     _wanted: list[Artefact] = field(default_factory=list)
     _known_finished: bool = False
     _look: float = 0.0  # when to ask for news although this node owes an answer
+    _adopted: bool = False  # whether the parent has taken this node in since its move
+    _log: list[TakenEntry] = field(default_factory=list)  # the new parent's, as far as it has come
+    _welcome: Welcome | None = None  # told when the new parent's log is here
+    _behind: int = 0  # the entry that has to come before a node that moved here can be settled
 
     def fetch(self, artefact: Artefact) -> None:
         """Download an artefact that a welcome has listed, after what is under way."""
         if artefact not in self._wanted:
             self._wanted.append(artefact)
+
+    def restart(self, wake: float = 0.0) -> None:
+        """The state says that this node changes its parent, or again another one: begin with that at `wake`."""
+        self._sent = self._download = self._needed = None
+        self._wake, self._failures, self._unfit, self._adopted = wake, 0, -1, False
+        self._wanted.clear()
+        self.step = Step.HELLO
 
     # what to send
 
@@ -215,16 +254,16 @@ class ChildEnd:
             return Idle(self._wake)
         if self.step is Step.REFUSED:
             self._go(Step.HELLO)
-        if self.step is Step.HELLO:
-            return self._post("hello", self._hello())
+        if self.step in (Step.HELLO, Step.REBASE):
+            return self._introduction() if self.step is Step.HELLO else self._ask_log()
         if self._download is None and self._wanted:
             self._download = ArtefactDownload(self._wanted[0], self.limits.chunk, _LARGEST_ARTEFACT)
         if self._download is not None:
             self._back_to_sync()
             return self._send(Request("GET", self._download.path))
-        if batch := self._next_batch():
+        if owed := self._next_write():
             self._back_to_sync()
-            return self._offer(batch)
+            return owed
         if self.step is Step.SYNC:
             self._go(Step.EXCHANGE)
         return self._exchange(now)
@@ -235,7 +274,8 @@ class ChildEnd:
             return
         self._sent = None
         self._back_off(now)
-        if self.step in (Step.SYNC, Step.EXCHANGE):
+        self._adopted = False
+        if self.step in (Step.REBASE, Step.SYNC, Step.EXCHANGE):
             self._go(Step.HELLO)  # whoever answers next may be another process, with other limits
 
     def _back_off(self, now: float, least: float = 0.0) -> None:
@@ -248,7 +288,28 @@ class ChildEnd:
         if self.step is Step.EXCHANGE:
             self._go(Step.SYNC)
 
-    def _hello(self) -> Hello:
+    def _introduction(self) -> Request:
+        moving, self._behind = self.state.moving(), 0
+        self.fence = self.state.fence() if moving is None else moving
+        if moving is not None and not self._adopted:
+            return self._post("adopt", Adopt(self.node, tuple(self.state.origins()), moving))
+        return self._post("hello", self._hello(fresh=moving is not None))
+
+    def _ask_log(self) -> Request:
+        """More of the new parent's log, and nothing else."""
+        if self._download is not None:
+            return self._send(Request("GET", self._download.path))
+        head = len(self._log)
+        return self._post("exchange", Exchange(_NO_NEWS, head, _NO_NEWS, 0.0, self.fence))
+
+    def _next_adoption(self) -> Adopt | None:
+        if self.state.acknowledged().entry < self._behind:
+            return None  # the rows first: the next exchange has them
+        found = self.state.adoptions()
+        return Adopt(found[0].node, tuple(found[0].origins), found[0].fence) if found else None
+
+    def _hello(self, *, fresh: bool) -> Hello:
+        """`fresh`: this node knows nothing of the parent's log yet."""
         last = self.state.acknowledged()
         return Hello(
             oldest=PROTOCOL,
@@ -259,13 +320,18 @@ class ChildEnd:
             federation=self.federation,
             formats=tuple(str(f) for f in LogitsFormat),
             fence=self.fence,
-            head=last.entry,
-            digest=bytes.fromhex(last.digest),
+            head=0 if fresh else last.entry,
+            digest=bytes.fromhex(EMPTY_DIGEST if fresh else last.digest),
+            labels=self.labels,
         )
 
-    def _next_batch(self) -> Batch | None:
+    def _next_write(self) -> Request | None:
+        """A node that moved to below this one comes first: it cannot work until it is taken in."""
+        asked = self._next_adoption()
+        if asked is not None:
+            return self._post("adopt", asked)
         found = self.state.pending(1)
-        return found[0] if found else None
+        return self._offer(found[0]) if found else None
 
     def _offer(self, batch: Batch) -> Request:
         """Append the batch; what is too long for a message goes ahead in chunks."""
@@ -294,7 +360,8 @@ class ChildEnd:
         return self._post("missing", Missing(payload.chunks))
 
     def _exchange(self, now: float) -> Request | Idle:
-        if not self.ready:
+        behind = self.state.acknowledged().entry < self._behind  # a node that moved here waits for these rows
+        if not self.ready and not behind:
             return Idle(now + _LONGEST_WAIT)
         given = self._knowledge_to_give()
         if given is not None and given.payload.chunks:
@@ -304,14 +371,14 @@ class ChildEnd:
                 return chunk
         have = self._have()
         owes = given is None and self._owes(have)
-        if owes and now < self._look:
+        if owes and not behind and now < self._look:
             return Idle(self._look)
         self._look = now + _OWED_WAIT
         asked = Exchange(
             have=have,
             head=self.state.acknowledged().entry,
             noticed=self._noticed(),
-            wait=0.0 if owes else min(self.wait, self.limits.wait),
+            wait=0.0 if owes or behind else min(self.wait, self.limits.wait),
             fence=self.fence,
             knowledge=given,
         )
@@ -359,7 +426,7 @@ class ChildEnd:
 
     def receive(self, request: Request, response: Response, now: float) -> tuple[Event, ...]:
         """Take an answer; an answer to a request that was given up changes nothing. What cannot be read counts as no
-        answer."""
+        answer. Raises StorageError if it could not be kept; `failed` then has it asked for again."""
         if request is not self._sent:
             return ()
         about, self._sent = self._about, None
@@ -371,6 +438,9 @@ class ChildEnd:
             self.failed(request, now)
             self._download = None
             return (Refused(0, Problem("malformed", str(error)[:1024], None)),)
+        except StorageError:
+            self._sent, self._download = request, None  # it was not kept: `failed` asks again
+            raise
         if response.status < 400:
             self._failures = 0
         return events
@@ -383,9 +453,16 @@ class ChildEnd:
         self._wake = 0.0
         if self._download is not None and request.method == "GET":
             return self._piece(response.body)
+        return self._answered(about, response, now)
+
+    def _answered(self, about: object, response: Response, now: float) -> tuple[Event, ...]:
         match about:
             case Hello():
                 return self._welcomed(decode(Welcome, response.body, self.limits))
+            case Adopt():
+                return self._taken_in(about, decode(Adopted, response.body, self.limits))
+            case Exchange() if self.step is Step.REBASE:
+                return self._log_came(decode(Exchanged, response.body, self.limits))
             case Append():
                 return self._appended(about, decode(Appended, response.body, self.limits))
             case Missing():
@@ -404,10 +481,59 @@ class ChildEnd:
             ArtefactDownload(artefact, limits.chunk, _LARGEST_ARTEFACT)
         self.limits, self.parent = limits, parent
         self._given = welcome.version
+        if self.state.moving() is not None:
+            self._log, self._welcome = [], welcome
+            self._go(Step.REBASE)
+            return ()
+        if welcome.fence > self.fence and not self.state.acknowledged().entry:
+            self.state.set_fence(welcome.fence)
+            self.fence = welcome.fence
         self._go(Step.SYNC)
+        return self._begun(welcome)
+
+    def _begun(self, welcome: Welcome) -> tuple[Event, ...]:
         finished = (Finished(),) if welcome.finished and not self._known_finished else ()
         self._known_finished = welcome.finished
         return (Welcomed(welcome), *finished)
+
+    def _taken_in(self, asked: Adopt, done: Adopted) -> tuple[Event, ...]:
+        """This node, or one that moved to below it, belongs to the parent now."""
+        if asked.node == self.node:
+            self._adopted = True
+            return ()
+        self._behind = done.head
+        found = [a for a in self.state.adoptions() if (a.node, a.fence) == (asked.node, asked.fence)]
+        if self.state.acknowledged().entry < done.head or not found:
+            return ()  # asked again once the rows are here
+        self.state.settle(found[0])
+        return (Settled(found[0].node),)
+
+    def _log_came(self, news: Exchanged) -> tuple[Event, ...]:
+        for entry in news.entries:
+            if entry.number != len(self._log) + 1:
+                continue
+            data = self.state.find(entry.payload.digest)  # own rows do not travel
+            if data is None and entry.payload.chunks:
+                base = f"/v1/entries/{entry.number}"
+                self._fetch(Download(base, entry.payload, entry, self.limits, self.limits.entry_bytes))
+                return ()
+            self._keep_entry(entry, entry.payload.inline if data is None else data)
+        return self._rebase() if len(self._log) >= news.head else ()
+
+    def _keep_entry(self, entry: Entry, data: bytes) -> None:
+        if digest_of(data) != entry.payload.digest:
+            raise RemoteProtocolError(f"entry {entry.number}: got {len(data)} bytes of another digest")
+        check("log", len(data) + sum(len(e.payload) for e in self._log), self.limits.staged)
+        self._log.append(TakenEntry(entry.number, entry.kind, entry.rows, entry.digest.hex(), data))
+
+    def _rebase(self) -> tuple[Event, ...]:
+        welcome, fence = self._welcome, self.fence
+        if welcome is None or self.state.moving() != fence:
+            raise RemoteProtocolError(f"{self.node}: the move {fence} was given up")
+        self.state.rebase(self._log, fence)
+        self._log, self._welcome = [], None
+        self._go(Step.SYNC)
+        return (Moved(fence), *self._begun(welcome))
 
     def _appended(self, asked: Append, done: Appended) -> tuple[Event, ...]:
         self._needed = None
@@ -482,6 +608,9 @@ class ChildEnd:
             return ()
         self._download = None
         subject, data = download.subject, download.whole()
+        if self.step is Step.REBASE and isinstance(subject, Entry):
+            self._keep_entry(subject, data)
+            return ()
         if isinstance(subject, Artefact):
             self._wanted.remove(subject)
             return (ArtefactArrived(subject, data),)
@@ -503,15 +632,26 @@ class ChildEnd:
             return ()
         if download is not None and request.method == "GET" and problem.code == "not_found":
             return self._gone(download, response.status, problem, now)
-        if isinstance(about, Exchange) and about.knowledge is not None and problem.code in _KNOWLEDGE_CODES:
-            self._unfit = about.knowledge.version
+        if self._gives_up(about, response.status, problem):
             return (Refused(response.status, problem),)
-        if problem.retry_after is not None or response.status >= 500 or response.status == 429:
+        if _may_pass(response.status, problem):
             self._back_off(now, problem.retry_after or 0.0)
             return ()
         self._wake = now + _REFUSED_WAIT.get(response.status, _LONGEST_WAIT) * (0.5 + self.rng.random())
         self.step = Step.REFUSED
         return (Refused(response.status, problem),)
+
+    def _gives_up(self, about: object, status: int, problem: Problem) -> bool:
+        """Whether only what the request was about is refused: then all else goes on."""
+        if isinstance(about, Exchange) and about.knowledge is not None and problem.code in _KNOWLEDGE_CODES:
+            self._unfit = about.knowledge.version
+            return True
+        if not isinstance(about, Adopt) or about.node == self.node or _may_pass(status, problem):
+            return False
+        for asked in self.state.adoptions():
+            if (asked.node, asked.fence) == (about.node, about.fence):
+                self.state.refuse(asked)
+        return True
 
     def _caught_up(self, behind: Behind) -> tuple[Event, ...]:
         events = self._entries(behind.entries)
@@ -529,6 +669,11 @@ class ChildEnd:
             return ()
         self._wanted.remove(download.subject)
         return (Refused(status, problem),)
+
+
+def _may_pass(status: int, problem: Problem) -> bool:
+    """Whether the same request may be answered otherwise after some time."""
+    return problem.retry_after is not None or status >= 500 or status == 429
 
 
 _KNOWLEDGE_CODES = ("unfit", "unknown_digest", "conflict", "too_large")

@@ -21,6 +21,7 @@ __all__ = [
     "MEDIA_TYPE",
     "NOT_COMPUTED",
     "PROTOCOL",
+    "RELEASE",
     "Adopt",
     "Adopted",
     "Append",
@@ -37,6 +38,7 @@ __all__ = [
     "Left",
     "Message",
     "Missing",
+    "MoveTo",
     "Notice",
     "Offered",
     "Payload",
@@ -51,8 +53,8 @@ __all__ = [
 
 PROTOCOL = 1
 """The version this module speaks. Paths begin with it: /v1."""
-APPEND, FORGET = 1, 2
-"""Kinds of a log's entry: embeddings to add, sample ids to drop."""
+APPEND, FORGET, RELEASE = 1, 2, 3
+"""Kinds of a log's entry: embeddings to add, sample ids to drop, sample ids that went to another parent with a node."""
 NOT_COMPUTED = bytes(32)
 """In place of a set's digest: the sender did not compute it."""
 
@@ -85,7 +87,8 @@ class Versions(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """Opens a session: who the child is, what it speaks, and the last entry of the log that it knows."""
+    """Opens a session: who the child is, what it speaks, the last entry of the log that it knows, and how far up the
+    labels of what it appends may go: "all" the way, or to the "first-edge"."""
 
     oldest: Count
     newest: Count
@@ -97,6 +100,7 @@ class Hello(Message, frozen=True):
     fence: Counter
     head: Counter
     digest: Digest
+    labels: Name
 
 
 class Artefact(Message, frozen=True):
@@ -160,7 +164,7 @@ class Entry(Message, frozen=True):
     """An entry of the log. `key` is the child's own, or -1 where the parent wrote it."""
 
     number: Annotated[int, Meta(ge=1, le=2**62)]
-    kind: Annotated[int, Meta(ge=APPEND, le=FORGET)]
+    kind: Annotated[int, Meta(ge=APPEND, le=RELEASE)]
     key: Version
     rows: Count
     digest: Digest  # of the set behind it
@@ -257,16 +261,22 @@ class Enrolled(Message, frozen=True):
     federation: Text
 
 
+class MoveTo(Message, frozen=True):
+    """The body of a notice of kind ``move``: where to go, in order; none: to the child's own fallbacks."""
+
+    urls: Annotated[tuple[Text, ...], Meta(max_length=16)]
+
+
 class Adopt(Message, frozen=True):
-    """An edge asks its own parent for the rows of a node that moved to it."""
+    """Asks a parent to take in `node`, which moved: the sender or a node below it. `fence`: the number of the move."""
 
     node: Name
-    digest: Digest
-    fence: Counter
+    origins: Annotated[tuple[Name, ...], Meta(max_length=1024)]  # whose samples come through it
+    fence: Annotated[int, Meta(ge=1, le=2**62)]
 
 
 class Adopted(Message, frozen=True):
-    """The rows are entries of the edge's own log up to `head`."""
+    """It belongs to the sender's link, and its rows are entries of the sender's log up to `head`."""
 
     fence: Counter
     head: Counter

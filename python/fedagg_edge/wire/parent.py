@@ -11,6 +11,7 @@ from fedagg_edge.wire import parent_log as log
 from fedagg_edge.wire.http import RAW_TYPE, Request, Response
 from fedagg_edge.wire.messages import (
     PROTOCOL,
+    Adopt,
     Append,
     Behind,
     Exchange,
@@ -24,17 +25,29 @@ from fedagg_edge.wire.messages import (
     decode,
     encode,
 )
+from fedagg_edge.wire.parent_adopt import adopt
 from fedagg_edge.wire.parent_exchange import Later
 from fedagg_edge.wire.problems import answer
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import ParentLedger, Peer
 from fedagg_edge.wire.tensors import dump_logits
-from fedagg_edge.wire.terms import PRESENT, Terms, admit, check_fence, finished, refuse_while_draining
+from fedagg_edge.wire.terms import (
+    CHILD,
+    LABELS,
+    PRESENT,
+    Terms,
+    admit,
+    check_child,
+    check_fence,
+    finished,
+    refuse_while_draining,
+)
 
 __all__ = ["Later", "ParentEnd", "ParentLedger", "Peer"]
 
 _PATH = re.compile(r"/v(?P<version>[0-9]{1,4})/(?P<rest>[a-z0-9/]{1,120})")
 _CHUNK = re.compile(r"chunks/([0-9a-f]{64})")
+_NOTED = 3600.0  # seconds
 _PIECE = re.compile(r"(entries|knowledge|artefacts)/([0-9a-f]{1,64})/([0-9]{1,9})")
 
 
@@ -60,6 +73,7 @@ class ParentEnd:
         """The answer to a poll that waited: news, an empty one from `until` on, `later` itself after a false alarm."""
         try:
             admit(ledger, peer)
+            check_child(ledger, peer.node)
         except Refusal as refusal:
             return answer(refusal)
         return self._news(ledger, later, now)
@@ -76,10 +90,13 @@ class ParentEnd:
         if int(path["version"]) != PROTOCOL:
             raise _versions("the path", int(path["version"]), int(path["version"]), self.terms.software)
         rest = path["rest"]
+        if rest == "adopt" and request.method == "POST":  # of a node that is not a child yet, too
+            return adopt(ledger, peer, decode(Adopt, request.body, self.terms.limits))
         admit(ledger, peer)
         post = _POST.get(rest) if request.method == "POST" else None
         if post is not None:
             return post(self, ledger, peer, request.body, now)
+        check_child(ledger, peer.node)
         if request.method == "PUT" and (chunk := _CHUNK.fullmatch(rest)):
             refuse_while_draining(ledger)
             log.stage(self.terms, ledger, peer, bytes.fromhex(chunk[1]), request.body)
@@ -94,11 +111,12 @@ class ParentEnd:
             raise _versions(spoken.software, spoken.oldest, spoken.newest, self.terms.software)
         hello = decode(Hello, body, self.terms.limits)
         self._check_hello(peer, hello)
-        check_fence(ledger, peer, hello.fence)
+        fence = hello.fence if hello.head or hello.fence else ledger.fence(peer.node)  # it may have lost its state
+        check_fence(ledger, peer, fence)
         head = ledger.head(peer.node)
         log.check_known(ledger, peer.node, hello.head, hello.digest)
-        fact = {"software": hello.software, "formats": list(hello.formats), "at": now, "left": None}
-        ledger.put(f"child/{peer.node}", fact)
+        said = {"software": hello.software, "formats": list(hello.formats), "labels": hello.labels}
+        self._note(ledger, peer, {**said, "left": None}, now)
         shelf = self.terms.shelf
         return _ok(
             Welcome(
@@ -108,7 +126,7 @@ class ParentEnd:
                 federation=self.terms.federation,
                 classes=self.terms.classes,
                 time=now,
-                fence=hello.fence,
+                fence=fence,
                 head=head.entry,
                 digest=bytes.fromhex(head.digest),
                 version=exchange.committed(self.terms, ledger, peer.node),
@@ -120,6 +138,14 @@ class ParentEnd:
             )
         )
 
+    def _note(self, ledger: ParentLedger, peer: Peer, fact: dict[str, object], now: float) -> None:
+        """Keep what a child says of itself, and when, to the hour: a session that tells nothing new writes nothing, so
+        that on a full disk whoever only reads is served."""
+        known = ledger.get(CHILD + peer.node)
+        at = known.get("at") if isinstance(known, dict) else None
+        if known != {**fact, "at": at} or not isinstance(at, float) or abs(now - at) >= _NOTED:
+            ledger.put(CHILD + peer.node, {**fact, "at": now})
+
     def _check_hello(self, peer: Peer, hello: Hello) -> None:
         if hello.node != peer.node or hello.role != peer.role:
             claimed = f"{hello.role} {hello.node!r}"
@@ -127,6 +153,8 @@ class ParentEnd:
         if hello.federation != self.terms.federation:
             text = f"hello.federation: got {hello.federation!r}, expected {self.terms.federation!r}"
             raise Refusal(422, "unfit", text)
+        if hello.labels not in LABELS:
+            raise Refusal(422, "unfit", f"hello.labels: got {hello.labels!r}, expected one of {', '.join(LABELS)}")
         if not set(hello.formats) & set(self.terms.formats):
             text = f"hello.formats: got {', '.join(hello.formats)}, expected one of {', '.join(self.terms.formats)}"
             raise Refusal(422, "unfit", text)
@@ -156,8 +184,8 @@ class ParentEnd:
 
     def _leave(self, ledger: ParentLedger, peer: Peer, body: bytes, now: float) -> Response:
         check_fence(ledger, peer, decode(Leave, body, self.terms.limits).fence)
-        known = ledger.get(f"child/{peer.node}")
-        ledger.put(f"child/{peer.node}", {**(known if isinstance(known, dict) else {}), "left": now})
+        known = ledger.get(CHILD + peer.node)
+        ledger.put(CHILD + peer.node, {**(known if isinstance(known, dict) else {}), "left": now})
         return _ok(Left(ledger.head(peer.node).entry))
 
     def _piece(self, ledger: ParentLedger, peer: Peer, request: Request, piece: re.Match[str]) -> Response:

@@ -79,7 +79,7 @@ def _check_shape(terms: Terms, given: WireKnowledge) -> None:
 
 def _check_rows(ledger: ParentLedger, child: NodeId, given: WireKnowledge) -> None:
     try:
-        rows = len(ledger.samples(child, given.digest.hex()))
+        rows = ledger.rows(child, given.digest.hex())
     except DataError as e:
         text = f"knowledge.digest: got set {given.digest.hex()[:12]}, which no entry of this link has"
         raise Refusal(422, "unknown_digest", text) from e

@@ -19,6 +19,7 @@ CODES = {
     "not_found": 404,
     "behind": 409,  # the body is Behind
     "moved": 409,  # the node went to another parent
+    "leaving": 409,  # the parent sends its children elsewhere
     "conflict": 409,  # other content than what is committed under the same name
     "missing": 409,  # chunks that were named are not here: send them and ask again
     "too_large": 413,

@@ -17,6 +17,7 @@ from fedagg_edge.wire.messages import Artefact, Payload
 
 __all__ = [
     "EMPTY_DIGEST",
+    "Adoption",
     "LogEntry",
     "NodeFacts",
     "ParentLedger",
@@ -89,21 +90,40 @@ class StoredNotice(Protocol):
 
 
 class NodeFacts(Protocol):
-    """What a parent knows of a child; `revoked` is Unix time, None while it is not."""
+    """What a parent knows of a child; `revoked` is Unix time, None while it is not. Not `active`: it is on its way
+    here, or has gone."""
 
     @property
     def role(self) -> Tier: ...
     @property
+    def active(self) -> bool: ...
+    @property
     def revoked(self) -> float | None: ...
+
+
+class Adoption(Protocol):
+    """A node that moved to below `child`. `head`: entry of the child's log up to which its rows are there, None while
+    this parent waits for its own; `refused`: a newer move of the node was known above."""
+
+    @property
+    def child(self) -> NodeId: ...
+    @property
+    def fence(self) -> int: ...
+    @property
+    def head(self) -> int | None: ...
+    @property
+    def refused(self) -> bool: ...
 
 
 class ParentLedger(Protocol):
     """A parent's state, seen by its end of the links to its children.
 
     `savepoint`: what was done inside is undone if an exception leaves it. `append` with a key that is committed already
-    changes nothing and gives that entry's position. `samples` raises DataError for a digest that no entry has.
+    changes nothing and gives that entry's position. `samples` and `rows`, its length, raise DataError for a
+    digest that no entry has.
     `version` is that of `newest`, -1 if there is none. `staged`: bytes of chunks kept for `node`. `fence` counts the
-    moves of `child`, 0 for one that never moved.
+    moves of `child`, 0 for one that never moved. `introduce`: make known a node that is not active yet. `adopt`: note
+    that `node` moved to below `child`, and take it in if this is the root.
     """
 
     def get(self, key: str) -> object: ...
@@ -121,9 +141,13 @@ class ParentLedger(Protocol):
     ) -> Position: ...
     def entries(self, child: NodeId, after: int, limit: int) -> Sequence[LogEntry]: ...
     def samples(self, child: NodeId, digest: str | None) -> SampleSet: ...
+    def rows(self, child: NodeId, digest: str) -> int: ...
     def staged(self, node: NodeId) -> int: ...
     def node(self, node: NodeId) -> NodeFacts | None: ...
     def fence(self, child: NodeId) -> int: ...
+    def introduce(self, node: NodeId, role: Tier, serial: str) -> object: ...
+    def adoption(self, node: NodeId) -> Adoption | None: ...
+    def adopt(self, child: NodeId, node: NodeId, origins: Sequence[NodeId], fence: int) -> Adoption: ...
     def notices(self, child: NodeId, after: int) -> Sequence[StoredNotice]: ...
 
 

@@ -3,6 +3,7 @@
     embeddings  "FAE1", u16 origins, per origin (u8 length, ASCII, u32 rows), u32 bytes a code, u8 bytes a label,
                 counters u64 [N], labels signed [N], codes [N, B]
     sample ids  "FAS1", u16 origins, per origin (u8 length, ASCII, u32 rows), counters u64 [N]
+    release     "FAR1", u8 length, ASCII of the node that moved, u64 fence of the move, then sample ids as above
     logits      int8: scales f32 [N], then values [N, C]; f32 and f16: values [N, C]
 
 Bytes a label: 0 (all held back), 1, 2 or 4; a label of -1 is held back.
@@ -22,12 +23,15 @@ from fedagg_edge.wire.limits import check
 
 __all__ = [
     "OWN",
+    "Release",
     "Sizes",
     "dump_embeddings",
     "dump_logits",
+    "dump_release",
     "dump_samples",
     "load_embeddings",
     "load_logits",
+    "load_release",
     "load_samples",
 ]
 
@@ -51,8 +55,17 @@ OWN: Final = _Own()
 
 _EMBEDDINGS: Final = b"FAE1"
 _SAMPLES: Final = b"FAS1"
+_RELEASE: Final = b"FAR1"
 _WIDTHS: Final = (0, 1, 2, 4)
 _VALUE_BYTES: Final = {LogitsFormat.F32: 4, LogitsFormat.F16: 2, LogitsFormat.INT8: 1}
+
+
+class Release(NamedTuple):
+    """Rows that a link loses because `mover` has gone to another parent, by its move number `fence`."""
+
+    mover: NodeId
+    fence: int
+    samples: SampleSet
 
 
 def dump_embeddings(embeddings: Embeddings) -> bytes:
@@ -68,6 +81,13 @@ def dump_embeddings(embeddings: Embeddings) -> bytes:
 def dump_samples(samples: SampleSet) -> bytes:
     """Bytes of a set of sample ids."""
     return _dump_origins(_SAMPLES, samples) + _dump_counters(samples)
+
+
+def dump_release(release: Release) -> bytes:
+    """Bytes of a release."""
+    name = release.mover.encode("ascii")
+    head = _RELEASE + struct.pack("<B", len(name)) + name + struct.pack("<Q", release.fence)
+    return head + dump_samples(release.samples)
 
 
 def dump_logits(logits: PackedLogits) -> bytes:
@@ -103,6 +123,20 @@ def load_samples(data: bytes, limits: Sizes) -> SampleSet:
     names, count_O, at = _load_origins(data, _SAMPLES, limits)
     _check_length("samples", data, at + sum(count_O) * 8)
     return _load_counters(data, at, names, count_O)[0]
+
+
+def load_release(data: bytes, limits: Sizes) -> Release:
+    """The release in `data`; raise RemoteProtocolError as `load_embeddings` does."""
+    check("release", len(data), limits.entry_bytes)
+    if data[:4] != _RELEASE:
+        raise RemoteProtocolError(f"blob: got {data[:4]!r} in front, expected {_RELEASE!r}")
+    (length,) = _unpack("<B", data, 4, "release")
+    try:
+        mover = node_id(data[5 : 5 + length].decode("ascii"))
+    except (UnicodeDecodeError, DataError) as e:
+        raise RemoteProtocolError(f"release: got {length} bytes that are no node id") from e
+    (fence,) = _unpack("<Q", data, 5 + length, "release")
+    return Release(mover, fence, load_samples(data[13 + length :], limits))
 
 
 def load_logits(data: bytes, form: str, rows: int, classes: int) -> PackedLogits:

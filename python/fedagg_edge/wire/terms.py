@@ -10,21 +10,32 @@ from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import ParentLedger, Peer, Shelf
 
 __all__ = [
+    "CHILD",
     "DRAINING",
     "FINISHED",
+    "LABELS",
+    "LEAVING",
     "PRESENT",
     "Terms",
     "admit",
+    "check_child",
     "check_fence",
     "draining",
     "finished",
     "refuse_while_draining",
 ]
 
+CHILD = "child/"
+"""Prefix of facts in the ledger: what a child said in its last hello."""
+LABELS = ("all", "first-edge")
+"""How far up a child's labels may go: the `labels` of its hello."""
 DRAINING = "draining"
 """Fact in the ledger: seconds after which a child should ask again; absent or None while the parent serves."""
 FINISHED = "finished"
 """Fact in the ledger: true once the training is over."""
+
+LEAVING = "leaving"
+"""Fact in the ledger: true while this parent sends its children elsewhere; it serves them until they have gone."""
 
 PRESENT = "present/"
 """Prefix of facts in the ledger: true for a child that has begun to exchange, so its log is here as far as it was."""
@@ -62,9 +73,18 @@ def admit(ledger: ParentLedger, peer: Peer) -> None:
         raise Refusal(403, "role", f"node {peer.node!r}: got a certificate for {peer.role}, expected {facts.role}")
 
 
+def check_child(ledger: ParentLedger, node: NodeId) -> None:
+    """Refuse (409) a node that has gone to another parent: it must not follow the log that says so."""
+    facts = ledger.node(node)
+    if facts is not None and not facts.active:
+        raise Refusal(409, "moved", f"node {node!r} is no child of this parent: it went to another; move it here")
+
+
 def check_fence(ledger: ParentLedger, peer: Peer, fence: int) -> None:
     """Refuse a request from before the node's last move (409), or from a move not heard of yet (503)."""
     known = ledger.fence(peer.node)
+    if fence == known:
+        check_child(ledger, peer.node)
     if fence < known:
         raise Refusal(409, "moved", f"node {peer.node!r}: got fence {fence}, it has moved since: fence {known}")
     if fence > known:

@@ -42,7 +42,7 @@ def view(config):
 
 
 def hello(role="edge"):
-    body = Hello(1, 1, "s", "edge-0", role, "toy", ("f32",), 0, 0, bytes.fromhex(EMPTY_DIGEST))
+    body = Hello(1, 1, "s", "edge-0", role, "toy", ("f32",), 0, 0, bytes.fromhex(EMPTY_DIGEST), "all")
     return Request("POST", "/v1/hello", encode(body))
 
 

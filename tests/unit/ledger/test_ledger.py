@@ -57,6 +57,18 @@ def test_labels_held_back_stay_at_the_edge(make, device, cloud):
     assert content(edge.embeddings("edge-b")) == content(embeddings("d1", 4))
 
 
+def test_labels_of_a_child_that_asked_for_it_stay_at_its_parent(edge, cloud):
+    edge.put("child/d1", {"labels": "first-edge"})
+    edge.put("child/d2", {"labels": "all"})
+    commit(edge, "d1", embeddings("d1", 3), key=1)
+    commit(edge, "d2", embeddings("d2", 3), key=1)
+    meet(edge, cloud)
+    there = cloud.embeddings("edge-a")
+    assert there.samples.origins == ("d1", "d2")
+    assert there.label_N.tolist() == [-1, -1, -1, *embeddings("d2", 3).label_N]
+    assert edge.embeddings("d1").label_N.min() >= 0
+
+
 def test_a_device_moves_without_sending_again(make, device, edge, cloud):
     other = make("edge-z", Tier.EDGE)
     commit(other, "d9", embeddings("d9", 2), key=1)

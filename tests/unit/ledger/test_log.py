@@ -4,6 +4,7 @@ from toys import embeddings
 
 from fedagg_edge.errors import DataError, RemoteProtocolError
 from fedagg_edge.ledger import log
+from fedagg_edge.records import Tier
 
 
 def test_every_digest_names_its_rows(cloud):
@@ -37,3 +38,24 @@ def test_what_is_no_payload_changes_nothing(cloud):
     assert log.links(cloud.db) == []
     with pytest.raises(DataError, match="the parent leads the own log"):
         cloud.append("cloud", 1, b"", key=1, by="child")
+
+
+def test_logs_in_memory_are_bounded_and_read_again(make):
+    edge = make("edge", Tier.EDGE, fold_bytes=2000)
+    for name in ("d1", "d2", "d3", "d4"):
+        commit(edge, name, embeddings(name, 20), key=1)
+    kept = [key[1] for key in edge.db.cache if isinstance(key, tuple) and key[0] == "fold"]
+    assert kept[-1] == "edge"
+    sizes = [edge.db.cache["fold", name].nbytes for name in kept]
+    assert 0 < sum(sizes) <= 2000
+    for name in ("d1", "d2", "d3", "d4"):
+        commit(edge, name, embeddings(name, 5, start=20), key=2)
+        assert len(edge.samples(name)) == 25
+
+
+def test_rows_of_a_set_are_counted_once_for_the_set_that_is_named(edge):
+    first = commit(edge, "d1", embeddings("d1", 4), key=1).digest
+    second = commit(edge, "d1", embeddings("d1", 3, start=4), key=2).digest
+    assert [edge.rows("d1", d) for d in (first, second, second, first)] == [4, 7, 7, 4]
+    with pytest.raises(DataError, match="no entry left the set"):
+        edge.rows("d1", "00" * 32)

@@ -1,0 +1,121 @@
+"""What an operator tells a node that runs, through its state folder: move a node, drain a parent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from fedagg_edge.errors import ConfigError, StorageError
+from fedagg_edge.fleet import moving
+from fedagg_edge.fleet.endpoints import parse_endpoint
+from fedagg_edge.ledger.database import Database
+from fedagg_edge.ledger.ledger import Ledger, Options
+from fedagg_edge.ledger.signal import Signal
+from fedagg_edge.records import NodeId, Tier
+from fedagg_edge.wire.messages import MoveTo, encode
+from fedagg_edge.wire.terms import LEAVING
+
+__all__ = ["Remaining", "drain", "drain_until_empty", "open_node", "remaining", "serve_again", "tell_to_move"]
+
+
+def open_node(state: Path) -> Ledger:
+    """The ledger in a node's state folder, beside the node's own processes. Raises ConfigError if there is none."""
+    path = state / "ledger.sqlite"
+    try:
+        db = Database(path, read_only=True)
+    except StorageError:
+        raise ConfigError(f"{state}: no node's state is here; give the folder that node.state names") from None
+    row = db.one("SELECT value FROM facts WHERE key = 'ledger.identity'")
+    db.close()
+    mine = msgspec.msgpack.decode(row[0], type=dict[str, str])
+    options = Options(tier=Tier(mine["tier"]))
+    return Ledger.open(path, node=NodeId(mine["node"]), federation=mine["federation"], options=options)
+
+
+def tell_to_move(ledger: Ledger, state: Path, node: NodeId, urls: Sequence[str]) -> None:
+    """Have `node` change its parent to the first of `urls`: the node whose state this is, or a child of it.
+
+    Raises ConfigError for an address or a node that cannot be meant.
+    """
+    for url in urls:
+        parse_endpoint(url)
+    if node == ledger.node:
+        if ledger.options.tier is Tier.CLOUD:
+            raise ConfigError(f"node: got {node!r}, the cloud, which has no parent to change")
+        moving.want(ledger, urls)
+        return
+    if node not in ledger.children():
+        known = ", ".join(ledger.children()) or "none"
+        raise ConfigError(f"node: got {node!r}, expected {ledger.node!r} itself or one of its children: {known}")
+    _notify(ledger, state, [node], urls)
+
+
+def _notify(ledger: Ledger, state: Path, nodes: Sequence[NodeId], urls: Sequence[str]) -> None:
+    with ledger.transaction():
+        for node in nodes:
+            ledger.notify(node, "move", encode(MoveTo(tuple(urls))))
+    bell = Signal(state / "gateway.sock")
+    for node in nodes:
+        bell.notify(node)
+    bell.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What keeps a parent from stopping: children whose rows are still here, batches that its own parent lacks."""
+
+    children: tuple[NodeId, ...]
+    batches: int
+
+    def __bool__(self) -> bool:
+        return bool(self.children or self.batches)
+
+
+def drain(ledger: Ledger, state: Path, urls: Sequence[str] = ()) -> None:
+    """Take in nobody more, and tell all children to go to `urls`, or to their own fallbacks. Again changes nothing.
+
+    Raises ConfigError for a node without a parent: the cloud's children have nowhere to go.
+    """
+    for url in urls:
+        parse_endpoint(url)
+    if ledger.options.tier is not Tier.EDGE:
+        raise ConfigError(
+            f"drain: got {ledger.node!r}, a {ledger.options.tier}; only an edge's children can go elsewhere"
+        )
+    if ledger.get(LEAVING) is not True:
+        ledger.put(LEAVING, True)
+        _notify(ledger, state, ledger.children(), urls)
+
+
+def serve_again(ledger: Ledger) -> None:
+    """A server that starts takes nodes in, also if it was drained before."""
+    if ledger.get(LEAVING) is True:
+        ledger.put(LEAVING, None)
+
+
+def remaining(ledger: Ledger) -> Remaining:
+    """What is still here."""
+    children = tuple(c for c in ledger.children() if len(ledger.samples(c)))
+    return Remaining(children, len(ledger.pending(inline=0)))
+
+
+def drain_until_empty(
+    ledger: Ledger,
+    seconds: float,
+    on_change: Callable[[Remaining], None],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Remaining:
+    """Wait until nothing remains, for at most `seconds`; what still does."""
+    deadline, told = clock() + seconds, None
+    while (left := remaining(ledger)) and clock() < deadline:
+        if left != told:
+            on_change(left)
+            told = left
+        sleep(0.5)
+    return left

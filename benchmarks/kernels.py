@@ -2,7 +2,7 @@
 
     python benchmarks/kernels.py [--quick] [--json] [--only WORD]
 
-Peers: torch eager, torch.compile (left out by --quick); limit: a triad with non-temporal stores over the bytes
+Peers: torch eager, NumPy, torch.compile (left out by --quick); limit: a triad with non-temporal stores over the bytes
 that the kernel reads and writes. Candidates of a figure run interleaved, in slices of about a millisecond so that a
 slice fits between two interruptions; a figure is the ratio of the best slices. Everything runs on one thread unless a
 figure says otherwise. --json prints one list of rows: figure, value, unit, goal, holds, machine, date.
@@ -115,6 +115,24 @@ def torch_loss_and_gradient(loss: Call, s: torch.Tensor, t: torch.Tensor, y: tor
     return s.grad
 
 
+def numpy_loss_and_gradient(s: Any, t: Any, y: Any) -> tuple[float, Any]:
+    """What a user without torch would write: the same loss in whole-array operations."""
+
+    def log_softmax(z: Any) -> Any:
+        z = z - z.max(1, keepdims=True)
+        return z - np.log(np.exp(z).sum(1, keepdims=True))
+
+    rows = np.arange(len(s))
+    log_p, log_q, log_t = log_softmax(s), log_softmax(s / TEMPERATURE), log_softmax(t / TEMPERATURE)
+    teacher = np.exp(log_t)
+    loss = -log_p[rows, y].mean() + BETA * TEMPERATURE**2 * (teacher * (log_t - log_q)).sum() / len(s)
+    gradient = np.exp(log_p)
+    gradient[rows, y] -= 1
+    gradient += BETA * TEMPERATURE * (np.exp(log_q) - teacher)
+    gradient /= len(s)
+    return loss, gradient
+
+
 def batch(n: int, c: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     s, t = (torch.randn(n, c, generator=generator) for _ in range(2))
@@ -146,6 +164,7 @@ class Bench:
         calls: dict[str, Call] = {
             "ours": ours(s, t, y, out),
             "eager": partial(torch_loss_and_gradient, torch_loss, s, t, y),
+            "numpy": partial(numpy_loss_and_gradient, s.numpy(), t.numpy(), y.numpy()),
         }
         if compiled is not None and self.compiled is not None:
             calls["compile"] = partial(torch_loss_and_gradient, self.compiled, s, t, y)
@@ -154,6 +173,7 @@ class Bench:
         best = best_times(calls, max(5, self.rounds // max(1, n * c // 200_000)))
         name = f"loss+gradient {n}x{c}"
         yield Figure(f"{name} against eager", best["eager"] / best["ours"], "x", eager, True)
+        yield Figure(f"{name} against NumPy", best["numpy"] / best["ours"], "x", 1, True)
         if compiled is not None and "compile" in best:
             yield Figure(f"{name} against torch.compile", best["compile"] / best["ours"], "x", compiled, True)
         if limit is not None and "triad" in best:

@@ -51,25 +51,33 @@ void normalised_weights(const AggregateInput& input, std::size_t n, std::size_t 
     }
 }
 
+struct ConfidenceBuffers {
+    explicit ConfidenceBuffers(std::size_t rows) : sure(rows), total(rows) {}
+    std::vector<float> sure;
+    std::vector<double> total;
+};
+
 // Multiplies the weights of the block's rows, [K, rows], by the teachers' confidence and normalises them again. A NaN
 // spreads to all weights of its row, and so to the row.
 void weigh_by_confidence(const AggregateInput& input, const Kernels& kernels, std::size_t begin, std::size_t end,
-                         float* scratch, float* weights) {
+                         float* scratch, ConfidenceBuffers& buffers, float* weights) {
     const std::size_t rows = end - begin;
-    std::vector<float> sure(rows);
-    std::vector<double> total(rows, 0);
+    float* const sure = buffers.sure.data();
+    double* const total = buffers.total.data();
+    std::fill_n(total, rows, 0);
     for (std::size_t k = 0; k < input.teacher_count; ++k) {
-        kernels.confidence_rows(input.teachers[k], input.classes, begin, end, scratch, sure.data());
+        kernels.confidence_rows(input.teachers[k], input.classes, begin, end, scratch, sure);
+        float* const weight = weights + k * rows;
         for (std::size_t n = 0; n < rows; ++n) {
-            float& weight = weights[k * rows + n];
-            if (weight != 0) weight *= sure[n];
-            total[n] += static_cast<double>(weight);
+            weight[n] = weight[n] != 0 ? weight[n] * sure[n] : 0;
+            total[n] += static_cast<double>(weight[n]);
         }
     }
+    for (std::size_t n = 0; n < rows; ++n) total[n] = 1 / total[n];
     for (std::size_t k = 0; k < input.teacher_count; ++k) {
+        float* const weight = weights + k * rows;
         for (std::size_t n = 0; n < rows; ++n) {
-            float& weight = weights[k * rows + n];
-            if (weight != 0) weight = static_cast<float>(static_cast<double>(weight) / total[n]);
+            weight[n] = weight[n] != 0 ? static_cast<float>(static_cast<double>(weight[n]) * total[n]) : 0;
         }
     }
 }
@@ -89,16 +97,25 @@ void run_rows(const AggregateInput& input, const Kernels& kernels, Aggregation m
     const std::size_t per_block = std::max<std::size_t>(16, 4096 / input.classes / 16 * 16);
     float* const scratch = Scratch::of_this_thread<float>(kernels.scratch_floats(input.classes, input.teacher_count));
     const auto kernel = kernel_of(kernels, method);
-    std::vector<float> weights(block.same_weight_in_every_row ? 0 : input.teacher_count * per_block);
+    const bool by_confidence = method == Aggregation::entropy_weighted;
+    const float* const same_weights = block.weight;
+    const bool same_before = block.same_weight_in_every_row;  // before confidence comes in
+    block.same_weight_in_every_row = same_before && !by_confidence;
+    const std::size_t most_rows = std::min(per_block, end - begin);
+    std::vector<float> weights(block.same_weight_in_every_row ? 0 : input.teacher_count * most_rows);
+    ConfidenceBuffers buffers(by_confidence ? most_rows : 0);
     if (!block.same_weight_in_every_row) block.weight = weights.data();
     for (; begin < end; begin += per_block) {
         const std::size_t stop = std::min(begin + per_block, end);
-        for (std::size_t n = begin; !block.same_weight_in_every_row && n < stop; ++n) {
+        if (same_before && by_confidence) {
+            for (std::size_t k = 0; k < input.teacher_count; ++k) {
+                std::fill_n(weights.data() + k * (stop - begin), stop - begin, same_weights[k]);
+            }
+        }
+        for (std::size_t n = begin; !same_before && n < stop; ++n) {
             normalised_weights(input, n, stop - begin, weights.data() + (n - begin));
         }
-        if (method == Aggregation::entropy_weighted) {
-            weigh_by_confidence(input, kernels, begin, stop, scratch, weights.data());
-        }
+        if (by_confidence) weigh_by_confidence(input, kernels, begin, stop, scratch, buffers, weights.data());
         kernel(block, begin, stop, scratch);
     }
 }
@@ -113,8 +130,7 @@ void aggregate_logits(const AggregateInput& input, Aggregation method, double tr
     AggregateBlock block;
     block.teachers = input.teachers;
     block.teacher_count = input.teacher_count;
-    block.same_weight_in_every_row =
-        input.sample_weights == nullptr && input.mask == nullptr && method != Aggregation::entropy_weighted;
+    block.same_weight_in_every_row = input.sample_weights == nullptr && input.mask == nullptr;
     block.out = out;
     block.classes = input.classes;
     block.trim = trim;

@@ -46,58 +46,86 @@ void mean_logits_row(const AggregateBlock& block, std::size_t n, std::size_t beg
     }
 }
 
-// out[i] = sum_k weight(k) * teacher_k[i] for i in [from, to), all teachers stored as T: four vectors at a time stay in
-// registers over all teachers.
-template <class V, class T, class Weight>
-void mean_run(const AggregateBlock& block, std::size_t from, std::size_t to, const Weight& weight) {
+// out[at[j] ...] = sum_k weight[k] * teacher_k[at[j] ...], `vectors` vectors that stay in registers over all teachers.
+template <class V, class T, std::size_t vectors>
+FEDAGG_INLINE void mean_vectors(const AggregateBlock& block, const std::size_t* at, const float* weight) {
+    using F = typename V::F;
+    F x[vectors];
+    for (std::size_t j = 0; j < vectors; ++j) x[j] = V::set1(0);
+    for (std::size_t k = 0; k < block.teacher_count; ++k) {
+        const T* const z = static_cast<const T*>(block.teachers[k].data);
+        const F wk = V::set1(weight[k]);
+        for (std::size_t j = 0; j < vectors; ++j) x[j] = V::fma(wk, V::load(z + at[j]), x[j]);
+    }
+    for (std::size_t j = 0; j < vectors; ++j) V::store(block.out + at[j], x[j]);
+}
+
+// Elements [from, to), all teachers stored as T.
+template <class V, class T>
+void mean_run(const AggregateBlock& block, std::size_t from, std::size_t to, const float* weight) {
     using F = typename V::F;
     constexpr std::size_t w = V::width;
-    const auto teacher = [&](std::size_t k) { return static_cast<const T*>(block.teachers[k].data); };
     std::size_t i = from;
     for (; i + 4 * w <= to; i += 4 * w) {
-        F x0 = V::set1(0), x1 = x0, x2 = x0, x3 = x0;
-        for (std::size_t k = 0; k < block.teacher_count; ++k) {
-            const T* const z = teacher(k) + i;
-            const F wk = V::set1(weight(k));
-            x0 = V::fma(wk, V::load(z), x0);
-            x1 = V::fma(wk, V::load(z + w), x1);
-            x2 = V::fma(wk, V::load(z + 2 * w), x2);
-            x3 = V::fma(wk, V::load(z + 3 * w), x3);
-        }
-        V::store(block.out + i, x0);
-        V::store(block.out + i + w, x1);
-        V::store(block.out + i + 2 * w, x2);
-        V::store(block.out + i + 3 * w, x3);
+        const std::size_t at[] = {i, i + w, i + 2 * w, i + 3 * w};
+        mean_vectors<V, T, 4>(block, at, weight);
     }
-    for (; i < to; i += w) {
-        const std::size_t n = to - i < w ? to - i : w;
-        F x = V::set1(0);
-        for (std::size_t k = 0; k < block.teacher_count; ++k) {
-            x = V::fma(V::set1(weight(k)), V::load_first(teacher(k) + i, n, x), x);
+    if (i == to) return;
+    if (to - from >= w) {  // the last vector may overlap its predecessor
+        const std::size_t last = to - w;
+        const auto start = [&](std::size_t j) { return i + j * w < last ? i + j * w : last; };
+        const std::size_t at[] = {start(0), start(1), start(2), start(3)};
+        switch ((to - i + w - 1) / w) {
+            case 1: return mean_vectors<V, T, 1>(block, at, weight);
+            case 2: return mean_vectors<V, T, 2>(block, at, weight);
+            case 3: return mean_vectors<V, T, 3>(block, at, weight);
+            default: return mean_vectors<V, T, 4>(block, at, weight);
         }
-        V::store_first(block.out + i, x, n);
+    }
+    F x = V::set1(0);
+    for (std::size_t k = 0; k < block.teacher_count; ++k) {
+        const T* const z = static_cast<const T*>(block.teachers[k].data);
+        x = V::fma(V::set1(weight[k]), V::load_first(z + i, to - i, x), x);
+    }
+    V::store_first(block.out + i, x, to - i);
+}
+
+template <class V>
+void mean_run_of(LogitType type, const AggregateBlock& block, std::size_t from, std::size_t to, const float* weight) {
+    switch (type) {
+        case LogitType::f16: return mean_run<V, std::uint16_t>(block, from, to, weight);
+        case LogitType::i8: return mean_run<V, std::int8_t>(block, from, to, weight);
+        default: return mean_run<V, float>(block, from, to, weight);
     }
 }
 
 // mean_logits_rows__<isa>
 template <class V>
-void mean_logits_rows(const AggregateBlock& block, std::size_t begin, std::size_t end, float*) {
+void mean_logits_rows(const AggregateBlock& block, std::size_t begin, std::size_t end, float* scratch) {
     const LogitType type = block.teachers[0].type;
-    bool uniform = block.same_weight_in_every_row;
-    for (std::size_t k = 0; uniform && k < block.teacher_count; ++k) {
-        uniform = block.teachers[k].type == type && block.weight[k] != 0;
+    const std::size_t teachers = block.teacher_count, classes = block.classes;
+    bool one_type = true;
+    for (std::size_t k = 0; k < teachers; ++k) one_type = one_type && block.teachers[k].type == type;
+    float* const weight = scratch;
+    // the weights of row n, times its scales; false when a teacher must be left out, whatever it holds
+    const auto gather = [&](std::size_t n) {
+        bool all = true;
+        for (std::size_t k = 0; k < teachers; ++k) {
+            weight[k] = weight_of(block, k, n, begin, end);
+            all = all && weight[k] != 0;
+            if (type == LogitType::i8) weight[k] *= block.teachers[k].row_scale[n];
+        }
+        return all;
+    };
+    if (one_type && type != LogitType::i8 && block.same_weight_in_every_row && begin < end && gather(begin)) {
+        return mean_run_of<V>(type, block, begin * classes, end * classes, weight);
     }
-    if (!uniform) {
-        for (std::size_t n = begin; n < end; ++n) mean_logits_row<V>(block, n, begin, end);
-        return;
-    }
-    const std::size_t from = begin * block.classes, to = end * block.classes;
-    const auto weight = [&](std::size_t k) { return block.weight[k]; };
-    if (type == LogitType::f32) return mean_run<V, float>(block, from, to, weight);
-    if (type == LogitType::f16) return mean_run<V, std::uint16_t>(block, from, to, weight);
     for (std::size_t n = begin; n < end; ++n) {
-        mean_run<V, std::int8_t>(block, n * block.classes, (n + 1) * block.classes,
-                                 [&](std::size_t k) { return block.weight[k] * block.teachers[k].row_scale[n]; });
+        if (one_type && gather(n)) {
+            mean_run_of<V>(type, block, n * classes, (n + 1) * classes, weight);
+        } else {
+            mean_logits_row<V>(block, n, begin, end);
+        }
     }
 }
 
@@ -146,9 +174,9 @@ void probabilities_block(const AggregateBlock& block, const LaneRows<V>& rows, s
     for (std::size_t c = 0; c < classes; ++c) V::store(sum + c * w, zero);
     for (std::size_t k = 0; k < block.teacher_count; ++k) {
         float weight[w];
-        for (std::size_t i = 0; i < w; ++i) weight[i] = weight_of(block, k, rows.index[i], begin, end);
+        for (std::size_t i = 0; i < w; ++i) weight[i] = weight_of(block, k, rows.index(i), begin, end);
         const F weights = V::load(weight);
-        const F maximum = load_logits_block<V>(block.teachers[k], rows, classes, z);
+        const F maximum = load_logits_block<V>(block.teachers[k], rows, rows.first, classes, z);
         F total = zero;
         for (std::size_t c = 0; c < classes; ++c) {
             const F p = V::exp2((V::load(z + c * w) - maximum) * k_log2);
@@ -170,7 +198,7 @@ void probabilities_block(const AggregateBlock& block, const LaneRows<V>& rows, s
     store_block<V>(whole ? out : stage, rows.offset, classes, [&](std::size_t c) { return log_normal<V>(V::load(sum + c * w)); });
     if (!whole) __builtin_memcpy(out, stage, rows.count * classes * sizeof(float));
     for (std::size_t i = 0; i < rows.count; ++i) {
-        if (deepest_of[i] > -smallest_normal) exact_log_mean_row(block, rows.index[i], begin, end, scratch);
+        if (deepest_of[i] > -smallest_normal) exact_log_mean_row(block, rows.index(i), begin, end, scratch);
     }
 }
 

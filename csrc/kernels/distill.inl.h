@@ -9,7 +9,16 @@ template <class V, class T>
 void run_distill(const DistillBatch<typename V::Real>& batch, std::size_t begin, std::size_t end,
                  typename V::Real* scratch, DistillSums& sums) {
     if constexpr (V::has_blocks) {
-        if (batch.classes <= most_block_classes) return BlockKernel<V, T>(batch, scratch).run(begin, end, sums);
+        if (batch.classes <= V::most_block_classes) {
+            if constexpr (V::has_half) {
+                const std::size_t rest = (end - begin) % V::width;
+                if (rest != 0 && rest <= V::Half::width) {
+                    if (end - begin > rest) BlockKernel<V, T>(batch, scratch).run(begin, end - rest, sums);
+                    return BlockKernel<typename V::Half, T>(batch, scratch).run(end - rest, end, sums);
+                }
+            }
+            return BlockKernel<V, T>(batch, scratch).run(begin, end, sums);
+        }
     }
     RowKernel<V, T>(batch, scratch).run(begin, end, sums);
 }
@@ -40,7 +49,7 @@ void softmax_kl_rows(const DistillBatch<typename V::Real>& batch, std::size_t be
 template <class V>
 std::size_t distill_scratch(std::size_t classes) {
     if constexpr (V::has_blocks) {
-        if (classes <= most_block_classes) return block_scratch<V>(classes);
+        if (classes <= V::most_block_classes) return block_scratch<V>(classes);
     }
     return row_scratch(classes);
 }

@@ -6,35 +6,33 @@
 
 namespace {
 
-constexpr std::size_t most_block_classes = 48;
+constexpr std::size_t most_float_terms = 48;  // of a sum that must keep its digits
 constexpr std::size_t most_aggregate_block_classes = 128;  // aggregation keeps fewer arrays in the cache
 
-// Scratch of a block kernel: student, teacher and three arrays of exponentials, each [C][width], and a stage [width][C].
+// Scratch of a block kernel: three arrays of exponentials and, for the block at hand and the next one, student and
+// teacher, each [C][width], and a stage [width][C].
 template <class V>
 std::size_t block_scratch(std::size_t classes) {
-    return 6 * V::width * classes;
+    return 9 * V::width * classes;
 }
 
-// Rows begin .. begin + count of a matrix; lanes past the last row repeat it and are not live.
+// Rows first .. first + count of a matrix; lanes past the last row repeat it and are not live.
 template <class V>
 struct LaneRows {
+    LaneRows() = default;
     LaneRows(std::size_t begin, std::size_t end, std::size_t classes) : first(begin) {
         count = end - begin < V::width ? end - begin : V::width;
         for (std::size_t i = 0; i < V::width; ++i) {
-            const std::size_t row = i < count ? i : count - 1;
-            index[i] = begin + row;
-            offset[i] = row * classes;
+            offset[i] = row(i) * classes;
             live[i] = i < count ? 1.F : 0.F;
         }
     }
-    void advance(std::size_t rows) {
-        first += rows;
-        for (std::size_t& i : index) i += rows;
-    }
-    std::size_t first, count;
-    std::size_t index[V::width];
-    std::size_t offset[V::width];
-    float live[V::width];
+    std::size_t row(std::size_t lane) const { return lane < count ? lane : count - 1; }  // counted from `first`
+    std::size_t index(std::size_t lane) const { return first + row(lane); }
+    bool whole() const { return count == V::width; }
+    std::size_t first = 0, count = 0;
+    std::size_t offset[V::width] = {};
+    float live[V::width] = {};
 };
 
 // [rows][C] at base + offset to [C][width]; returns the maximum of every row.
@@ -63,9 +61,10 @@ typename V::F load_block(const T* base, const std::size_t* offset, std::size_t c
 }
 
 template <class V>
-typename V::F load_logits_block(const Logits& logits, const LaneRows<V>& rows, std::size_t classes, float* columns) {
+typename V::F load_logits_block(const Logits& logits, const LaneRows<V>& rows, std::size_t first, std::size_t classes,
+                                float* columns) {
     using F = typename V::F;
-    const std::size_t start = rows.first * classes;
+    const std::size_t start = first * classes;
     if (logits.type == LogitType::f32) {
         return load_block<V>(static_cast<const float*>(logits.data) + start, rows.offset, classes, columns);
     }
@@ -74,7 +73,7 @@ typename V::F load_logits_block(const Logits& logits, const LaneRows<V>& rows, s
     }
     load_block<V>(static_cast<const std::int8_t*>(logits.data) + start, rows.offset, classes, columns);
     float scale[V::width];
-    for (std::size_t i = 0; i < V::width; ++i) scale[i] = logits.row_scale[rows.index[i]];
+    for (std::size_t i = 0; i < V::width; ++i) scale[i] = logits.row_scale[first + rows.row(i)];
     const F scales = V::load(scale);
     F maximum = V::set1(-__builtin_inff());
     for (std::size_t c = 0; c < classes; ++c) {
@@ -117,12 +116,11 @@ public:
           k_ce_(V::set1(static_cast<float>(log2_of_e))),
           scale_student_(batch.student_temperature),
           scale_teacher_(batch.teacher_temperature),
-          student_(scratch),
-          teacher_(scratch + w * classes_),
-          e_ce_(scratch + 2 * w * classes_),
-          e_student_(scratch + 3 * w * classes_),
-          e_teacher_(scratch + 4 * w * classes_),
-          stage_(scratch + 5 * w * classes_) {}
+          e_ce_(scratch),
+          e_student_(scratch + w * classes_),
+          e_teacher_(scratch + 2 * w * classes_),
+          buffers_(scratch + 3 * w * classes_),
+          stage_(scratch + 7 * w * classes_) {}
 
     void run(std::size_t begin, std::size_t end, DistillSums& sums) {
         if constexpr (V::has_streams) {
@@ -138,122 +136,206 @@ public:
     }
 
 private:
+    struct Block {
+        F max_student, max_teacher;
+        const float *student, *teacher;
+        float labelled[w];  // the label's logit
+    };
+    struct Sums {
+        F student = V::set1(0), teacher = V::set1(0), divergence = V::set1(0);
+        Wide ce = V::set1_wide(0);
+        F divergence_high = V::set1(0), divergence_low = V::set1(0);
+    };
+
+    // The next block is loaded and transposed before this one is finished: it fills the time that sums and quotients take.
     void blocks(std::size_t begin, std::size_t end, StreamWriter<V>* stream) {
-        LaneRows<V> rows(begin, end, classes_);
-        std::size_t since_drain = 0;
-        for (std::size_t n = begin; n < end; n += w) {
-            if (n == begin || end - n < w) {
-                rows = LaneRows<V>(n, end, classes_);
-            } else {
-                rows.advance(w);
+        if (begin == end) return;
+        Block pair[2] = {};
+        LaneRows<V> rows(begin, end, classes_), last;
+        load(rows, begin, 0, pair[0]);
+        // 48^64 and 128^32 stay far below the largest double
+        const std::size_t most_undrained = (classes_ <= 48 ? 64 : 32) / w;
+        std::size_t staged = 0, undrained = 0;
+        for (std::size_t n = begin, i = 0; n < end; n += w, ++i) {
+            const Block& block = pair[i % 2];
+            const Sums sums = exponentials(block);
+            const std::size_t next = n + w, count = end - n < w ? end - n : w;
+            if (next < end) {
+                const bool partial = end - next < w;
+                if (partial) last = LaneRows<V>(next, end, classes_);
+                load(partial ? last : rows, next, (i + 1) % 2, pair[(i + 1) % 2]);
             }
-            one_block(rows, stream);
-            if (++since_drain == 4) {  // 48^(4 * 16) stays far below the largest double
+            const bool simple = count == w && batch_.row_weight == nullptr;
+            float* const stage = stage_ + i % 2 * w * classes_;
+            float* const out = batch_.gradient + n * classes_;
+            if (simple) {
+                finish_block<true>(rows, n, block, sums, stream ? stage : out);
+            } else {
+                finish_block<false>(i > 0 && count < w ? last : rows, n, block, sums, stage);
+            }
+            if (stream) {
+                // the block before, whose stage has reached the cache by now
+                if (i > 0) stream->append(stage_ + (i + 1) % 2 * w * classes_, staged);
+                staged = count * classes_;
+            } else if (!simple) {
+                __builtin_memcpy(out, stage, count * classes_ * sizeof(float));
+            }
+            if (++undrained == most_undrained) {
                 drain_logs();
-                since_drain = 0;
+                undrained = 0;
             }
         }
+        if (stream) stream->append(stage_ + ((end - begin - 1) / w) % 2 * w * classes_, staged);
         drain_logs();
     }
 
-    void one_block(const LaneRows<V>& rows, StreamWriter<V>* stream) {
-        max_student_ = load_block<V>(batch_.student + rows.first * classes_, rows.offset, classes_, student_);
-        if constexpr (T::has_kl) max_teacher_ = load_logits_block<V>(batch_.teacher, rows, classes_, teacher_);
-        exponentials();
-        float weight[w];
-        for (std::size_t i = 0; i < w; ++i) weight[i] = batch_.row_weight ? batch_.row_weight[rows.index[i]] : 1.F;
-        add_ce(rows, weight);
-        add_kl(rows, weight);
-        const bool staged = stream != nullptr || rows.count < w;
-        float* const out = batch_.gradient + rows.first * classes_;
-        gradient(rows, weight, staged ? stage_ : out);
-        if (stream) {
-            stream->append(stage_, rows.count * classes_);
-        } else if (staged) {
-            __builtin_memcpy(out, stage_, rows.count * classes_ * sizeof(float));
+    FEDAGG_INLINE void load(const LaneRows<V>& rows, std::size_t first, std::size_t buffer, Block& block) {
+        float* const student = buffers_ + 2 * buffer * w * classes_;
+        float* const teacher = student + w * classes_;
+        block.student = student;
+        block.teacher = teacher;
+        block.max_student = load_block<V>(batch_.student + first * classes_, rows.offset, classes_, student);
+        if constexpr (T::has_kl) block.max_teacher = load_logits_block<V>(batch_.teacher, rows, first, classes_, teacher);
+        if constexpr (T::has_ce) {
+            const std::int64_t* const labels = batch_.labels + first;
+            if (rows.whole() && batch_.row_weight == nullptr) {
+                for (std::size_t i = 0; i < w; ++i) block.labelled[i] = student[static_cast<std::size_t>(labels[i]) * w + i];
+                return;
+            }
+            for (std::size_t i = 0; i < w; ++i) {
+                const std::size_t n = first + rows.row(i);
+                const bool masked = batch_.row_weight != nullptr && batch_.row_weight[n] == 0;
+                block.labelled[i] = student[static_cast<std::size_t>(masked ? 0 : batch_.labels[n]) * w + i];
+            }
         }
     }
 
-    struct Sums {
-        F student = V::set1(0), teacher = V::set1(0), divergence = V::set1(0);
+    struct Point {
+        F max_student, max_teacher;
+        LogitScale<V, T> scale_student, scale_teacher;
+        F k_ce;
     };
 
-    void exponentials() {
-        Sums sums;  // a local, so that it stays in registers
-        Wide ce = V::set1_wide(0);
-        std::size_t c = 0;
-        for (; c + 4 <= classes_; c += 4) {
-            const F e0 = column(c, sums), e1 = column(c + 1, sums), e2 = column(c + 2, sums), e3 = column(c + 3, sums);
-            if constexpr (T::has_ce) ce = V::add(ce, V::wide((e0 + e1) + (e2 + e3)));
+    FEDAGG_INLINE Sums exponentials(const Block& block) const {
+        const Point point{block.max_student, block.max_teacher, scale_student_, scale_teacher_, k_ce_};
+        Sums sums;
+        Wide student = V::set1_wide(0), teacher = student, divergence = student;  // of earlier columns
+        const auto widen = [&] {
+            student = V::add(student, V::wide(sums.student));
+            teacher = V::add(teacher, V::wide(sums.teacher));
+            divergence = V::add(divergence, V::wide(sums.divergence));
+        };
+        for (std::size_t c = 0;; c += most_float_terms) {
+            const std::size_t end = classes_ - c <= most_float_terms ? classes_ : c + most_float_terms;
+            columns(c, end, block, point, sums);
+            if (c == 0 && end == classes_) return sums;
+            if constexpr (T::has_kl) widen();
+            if (end == classes_) break;
+            sums.student = sums.teacher = sums.divergence = V::set1(0);
         }
-        for (; c < classes_; ++c) {
-            const F e = column(c, sums);
-            if constexpr (T::has_ce) ce = V::add(ce, V::wide(e));
-        }
-        ce_sum_ = ce;
-        sums_ = sums;
+        sums.student = V::narrow(student);
+        sums.teacher = V::narrow(teacher);
+        sums.divergence = V::narrow(divergence);
+        return sums;
     }
 
-    // One class of all rows; returns cross-entropy's exponentials.
-    FEDAGG_INLINE F column(std::size_t c, Sums& sums) const {
-        const F below_max = V::load(student_ + c * w) - max_student_;
-        F e = V::set1(0);
+    // Four exponentials are added up before they meet the sum, which the largest class alone makes 1: an addition to it
+    // may lose half a unit in its last place.
+    FEDAGG_INLINE void columns(std::size_t c, std::size_t end, const Block& block, const Point& point, Sums& result) const {
+        Sums sums = result;  // a local, so that it stays in registers
+        F d0 = V::set1(0), d1 = d0, d2 = d0, d3 = d0;
+        for (; c + 4 <= end; c += 4) {
+            const auto e01 = plus<T>(column(c, block, point, d0), column(c + 1, block, point, d1));
+            const auto e = plus<T>(e01, plus<T>(column(c + 2, block, point, d2), column(c + 3, block, point, d3)));
+            if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide(e.ce));
+            if constexpr (T::has_kl) {
+                sums.student = sums.student + e.student;
+                sums.teacher = sums.teacher + e.teacher;
+            }
+        }
+        for (; c < end; ++c) {
+            const Exponentials<V> e = column(c, block, point, d0);
+            if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide(e.ce));
+            if constexpr (T::has_kl) {
+                sums.student = sums.student + e.student;
+                sums.teacher = sums.teacher + e.teacher;
+            }
+        }
+        if constexpr (T::has_kl) sums.divergence = sums.divergence + ((d0 + d1) + (d2 + d3));
+        result = sums;
+    }
+
+    // One class of all rows.
+    FEDAGG_INLINE Exponentials<V> column(std::size_t c, const Block& block, const Point& point, F& divergence) const {
+        const F below_max = V::load(block.student + c * w) - point.max_student;
+        Exponentials<V> e{};
         if constexpr (T::has_kl) {
-            const F s = scale_student_(below_max);
-            const F t = scale_teacher_(V::load(teacher_ + c * w) - max_teacher_);
-            e = V::template exp2<T::student_digits>(s);
-            const F p = V::template exp2<Digits::softened>(t);
+            const F s = point.scale_student(below_max);
+            const F t = point.scale_teacher(V::load(block.teacher + c * w) - point.max_teacher);
+            e.student = V::template exp2<T::student_digits>(s);
+            e.teacher = V::template exp2<Digits::softened>(t);
             const F difference = T::is_reverse ? s - t : t - s;
-            sums.student = sums.student + e;
-            sums.teacher = sums.teacher + p;
-            sums.divergence = V::add_product_unless_zero(T::is_reverse ? e : p, difference, sums.divergence);
-            V::store(e_student_ + c * w, e);
-            V::store(e_teacher_ + c * w, T::is_reverse ? difference : p);
+            divergence = V::add_product_unless_zero(T::is_reverse ? e.student : e.teacher, difference, divergence);
+            V::store(e_student_ + c * w, e.student);
+            V::store(e_teacher_ + c * w, T::is_reverse ? difference : e.teacher);
+            e.ce = e.student;
         }
         if constexpr (T::has_own_ce_softmax) {
-            e = V::exp2(below_max * k_ce_);
-            V::store(e_ce_ + c * w, e);
+            e.ce = V::exp2(below_max * point.k_ce);
+            V::store(e_ce_ + c * w, e.ce);
         }
         return e;
     }
 
-    // x where the lane is live, 0 elsewhere
-    F live(const LaneRows<V>& rows, F x) const { return V::zero_where_zero(V::load(rows.live), x); }
+    // Loss and gradient of a block. `simple`: all lanes are rows and all rows weigh 1.
+    template <bool simple>
+    void finish_block(const LaneRows<V>& rows, std::size_t first, const Block& block, Sums sums, float* out) {
+        float weight[w];
+        if constexpr (!simple) {
+            for (std::size_t i = 0; i < w; ++i) weight[i] = batch_.row_weight ? batch_.row_weight[first + rows.row(i)] : 1.F;
+        }
+        add_ce<simple>(rows, block, sums, weight);
+        add_kl<simple>(rows, sums, weight);
+        gradient<simple>(rows, first, sums, weight, out);
+    }
 
-    void add_ce(const LaneRows<V>& rows, const float* weight) {
+    // x where the lane is live, 0 elsewhere
+    template <bool simple>
+    F live(const LaneRows<V>& rows, F x) const {
+        return simple ? x : V::zero_where_zero(V::load(rows.live), x);
+    }
+
+    template <bool simple>
+    void add_ce(const LaneRows<V>& rows, const Block& block, const Sums& sums, const float* weight) {
         if constexpr (T::has_ce) {
-            float labelled[w];
-            for (std::size_t i = 0; i < w; ++i) {
-                const std::int64_t label = weight[i] == 0 ? 0 : batch_.labels[rows.index[i]];
-                labelled[i] = student_[static_cast<std::size_t>(label) * w + i];
-            }
-            const F y = V::load(labelled);
-            if (batch_.row_weight) {
+            if (!simple && batch_.row_weight) {
                 float maximum[w];
                 double sum[w];
-                V::store(maximum, max_student_);
-                V::store(sum, ce_sum_);
+                V::store(maximum, block.max_student);
+                V::store(sum, sums.ce);
                 for (std::size_t i = 0; i < rows.count; ++i) {
                     if (weight[i] == 0) continue;
-                    const double margin = static_cast<double>(maximum[i]) - static_cast<double>(labelled[i]);
+                    const double margin = static_cast<double>(maximum[i]) - static_cast<double>(block.labelled[i]);
                     totals_.ce += static_cast<double>(weight[i]) * (margin + __builtin_log(sum[i]));
                 }
                 return;
             }
-            ce_ = V::add(ce_, V::subtract(V::wide(live(rows, max_student_)), V::wide(live(rows, y))));
-            ce_product_ = V::multiply(ce_product_, rows.count == w ? ce_sum_ : one_where_dead(rows, ce_sum_));
+            const F maximum = live<simple>(rows, block.max_student), y = live<simple>(rows, V::load(block.labelled));
+            ce_ = V::add(ce_, V::subtract(V::wide(maximum), V::wide(y)));
+            ce_product_ = V::multiply(ce_product_, simple ? sums.ce : one_where_dead(rows, sums.ce));
         }
     }
 
-    void add_kl(const LaneRows<V>& rows, const float* weight) {
+    template <bool simple>
+    void add_kl(const LaneRows<V>& rows, Sums& sums, const float* weight) {
         if constexpr (T::has_kl) {
-            const F linear = sums_.divergence / (T::is_reverse ? sums_.student : sums_.teacher);
-            if constexpr (T::is_reverse) centre_divergence(linear);
-            if (batch_.row_weight) {
+            const F linear = sums.divergence / (T::is_reverse ? sums.student : sums.teacher);
+            if constexpr (T::is_reverse) centre_divergence(linear, sums);
+            if (!simple && batch_.row_weight) {
                 float part[w], student[w], teacher[w];
                 V::store(part, linear);
-                V::store(student, sums_.student);
-                V::store(teacher, sums_.teacher);
+                V::store(student, sums.student);
+                V::store(teacher, sums.teacher);
                 for (std::size_t i = 0; i < rows.count; ++i) {
                     if (weight[i] == 0) continue;
                     const double log_ratio = __builtin_log(static_cast<double>(student[i]) / static_cast<double>(teacher[i]));
@@ -262,50 +344,62 @@ private:
                 }
                 return;
             }
-            kl_ = V::add(kl_, V::wide(live(rows, linear)));
-            const F one = V::set1(1);
-            student_product_ = V::multiply(student_product_, V::wide(live(rows, sums_.student - one) + one));
-            teacher_product_ = V::multiply(teacher_product_, V::wide(live(rows, sums_.teacher - one) + one));
+            kl_ = V::add(kl_, V::wide(live<simple>(rows, linear)));
+            const auto one_where_dead_f = [&](F x) { return simple ? x : live<simple>(rows, x - V::set1(1)) + V::set1(1); };
+            student_product_ = V::multiply(student_product_, V::wide(one_where_dead_f(sums.student)));
+            teacher_product_ = V::multiply(teacher_product_, V::wide(one_where_dead_f(sums.teacher)));
         }
     }
 
     // As in RowKernel: the mean's remainder is averaged again.
-    void centre_divergence(F high) {
+    void centre_divergence(F high, Sums& sums) const {
         F rest = V::set1(0);
         for (std::size_t c = 0; c < classes_; ++c) {
             const F e = V::load(e_student_ + c * w);
             rest = rest + V::zero_where_zero(e, e * (V::load(e_teacher_ + c * w) - high));
         }
-        divergence_high_ = high;
-        divergence_low_ = rest / sums_.student;
+        sums.divergence_high = high;
+        sums.divergence_low = rest / sums.student;
     }
 
-    void gradient(const LaneRows<V>& rows, const float* weight, float* out) {
-        const F row_weight = V::load(weight);
-        const F kl_scale = row_weight * V::set1(static_cast<float>(batch_.kl_scale / batch_.student_temperature));
-        const F ce_scale = row_weight * V::set1(static_cast<float>(batch_.ce_scale));
-        const F a = T::has_ce ? ce_scale / V::narrow(ce_sum_) : ce_scale;
-        const F b = kl_scale / sums_.student, z = kl_scale / sums_.teacher;
+    template <bool simple>
+    void gradient(const LaneRows<V>& rows, std::size_t first, const Sums& sums, const float* weight, float* out) {
+        const float ce_scale_of_all = static_cast<float>(batch_.ce_scale);
+        F kl_scale = V::set1(static_cast<float>(batch_.kl_scale / batch_.student_temperature));
+        F ce_scale = V::set1(ce_scale_of_all);
+        F row_weight = kl_scale;
+        if constexpr (!simple) {
+            row_weight = V::load(weight);
+            kl_scale = row_weight * kl_scale;
+            ce_scale = row_weight * ce_scale;
+        }
+        const F a = T::has_ce ? ce_scale / V::narrow(sums.ce) : ce_scale;
+        const F b = kl_scale / sums.student, z = kl_scale / sums.teacher;
         const F b_ln2 = b * V::set1(static_cast<float>(ln_of_2));
-        const bool may_skip = batch_.row_weight != nullptr;
+        const bool may_skip = !simple && batch_.row_weight != nullptr;
+        const float *const e_ce = T::has_own_ce_softmax ? e_ce_ : e_student_, *const e_student = e_student_,
+                    *const e_teacher = e_teacher_;
         store_block<V>(out, rows.offset, classes_, [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
             F g = V::set1(0);
             if constexpr (T::has_kl) {
-                const F student = V::load(e_student_ + c * w), other = V::load(e_teacher_ + c * w);
+                const F student = V::load(e_student + c * w), other = V::load(e_teacher + c * w);
                 if constexpr (T::is_reverse) {
-                    g = V::zero_where_zero(student, student * (b_ln2 * (other - divergence_high_ - divergence_low_)));
+                    g = V::zero_where_zero(student, student * (b_ln2 * (other - sums.divergence_high - sums.divergence_low)));
                 } else {
                     g = V::fma(b, student, -(z * other));
                 }
             }
-            if constexpr (T::has_ce) g = V::fma(a, V::load((T::has_own_ce_softmax ? e_ce_ : e_student_) + c * w), g);
+            if constexpr (T::has_ce) g = V::fma(a, V::load(e_ce + c * w), g);
             return may_skip ? V::zero_where_zero(row_weight, g) : g;
         });
         if constexpr (T::has_ce) {
-            const float scale = static_cast<float>(batch_.ce_scale);
-            for (std::size_t i = 0; i < rows.count; ++i) {
-                if (weight[i] == 0) continue;
-                out[rows.offset[i] + static_cast<std::size_t>(batch_.labels[rows.index[i]])] -= weight[i] * scale;
+            const std::int64_t* const labels = batch_.labels + first;
+            if constexpr (simple) {
+                for (std::size_t i = 0; i < w; ++i) out[i * classes_ + static_cast<std::size_t>(labels[i])] -= ce_scale_of_all;
+            } else {
+                for (std::size_t i = 0; i < rows.count; ++i) {
+                    if (weight[i] != 0) out[i * classes_ + static_cast<std::size_t>(labels[i])] -= weight[i] * ce_scale_of_all;
+                }
             }
         }
     }
@@ -337,12 +431,7 @@ private:
     const std::size_t classes_;
     const F k_ce_;
     const LogitScale<V, T> scale_student_, scale_teacher_;
-    float *const student_, *const teacher_, *const e_ce_, *const e_student_, *const e_teacher_, *const stage_;
-
-    F max_student_ = V::set1(0), max_teacher_ = V::set1(0);  // of the block at hand, like the next two lines
-    Wide ce_sum_ = V::set1_wide(1);
-    F divergence_high_ = V::set1(0), divergence_low_ = V::set1(0);
-    Sums sums_;
+    float *const e_ce_, *const e_student_, *const e_teacher_, *const buffers_, *const stage_;
 
     Wide ce_ = V::set1_wide(0), kl_ = V::set1_wide(0);  // over all blocks
     Wide ce_product_ = V::set1_wide(1), student_product_ = V::set1_wide(1), teacher_product_ = V::set1_wide(1);

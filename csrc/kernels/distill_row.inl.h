@@ -1,5 +1,5 @@
 // The distillation loss of one row at a time, vectorised along its classes: any C, any instruction set, any Real.
-// Numerics: docs/kernels.md. Pass 1 finds both maxima, pass 2 the exponentials and their sums, pass 3 the gradient.
+// Numerics: docs/kernels.md.
 #pragma once
 
 #include "../fedagg/kernels.h"
@@ -45,6 +45,24 @@ struct LogitScale {
     }
     F high, low;
 };
+
+// Exponentials of the student for cross-entropy, of the softened student and of the softened teacher.
+template <class V>
+struct Exponentials {
+    typename V::F ce, student, teacher;
+};
+
+template <class T, class V>
+FEDAGG_INLINE Exponentials<V> plus(const Exponentials<V>& a, const Exponentials<V>& b) {
+    Exponentials<V> sum{};
+    if constexpr (T::has_kl) {
+        sum.student = a.student + b.student;
+        sum.teacher = a.teacher + b.teacher;
+        sum.ce = sum.student;
+    }
+    if constexpr (T::has_own_ce_softmax) sum.ce = a.ce + b.ce;
+    return sum;
+}
 
 struct LossTotals {
     double ce = 0, kl = 0;              // sums of the parts that are linear in the row
@@ -102,11 +120,71 @@ const typename V::Real* teacher_row(const Logits& teacher, std::size_t row, std:
     }
 }
 
-// Scratch of a row kernel: three arrays of exponentials, the converted teacher, a stage for streamed results.
-constexpr std::size_t stage_size = 1024;
+// Scratch of a row kernel: three arrays of exponentials and the converted teacher.
 inline std::size_t padded(std::size_t classes) { return (classes + 31) / 32 * 32; }
-inline std::size_t row_scratch(std::size_t classes) { return 4 * padded(classes) + stage_size; }
+inline std::size_t row_scratch(std::size_t classes) { return 4 * padded(classes) + 64; }
 
+// Where the gradient of a batch goes, row by row: `begin`, then `end`. They ask source(c) for a vector of the row starting at class c.
+template <class V>
+class DirectWriter {
+    using Real = typename V::Real;
+    static constexpr std::size_t w = V::width;
+
+public:
+    static constexpr bool takes_label = false;  // the caller corrects the label's element after `end`
+    template <class Source>
+    void begin(Real* row, std::size_t, const Source&) {
+        row_ = row;
+        at_ = 0;
+    }
+    template <class Source>
+    void end(std::size_t count, const Source& source) {
+        for (; at_ + w <= count; at_ += w) V::store(row_ + at_, source(at_));
+        if (at_ < count) V::store_first(row_ + at_, source(at_), count - at_);
+    }
+
+private:
+    Real* row_ = nullptr;
+    std::size_t at_ = 0;
+};
+
+template <class V>
+class StreamedRows {
+    static constexpr std::size_t w = V::width, line = StreamWriter<V>::line;
+
+public:
+    static constexpr bool takes_label = true;  // a streamed line is gone: the label is the source's business
+    explicit StreamedRows(float* destination) : stream_(destination) {}
+    template <class Source>
+    void begin(float*, std::size_t count, const Source& source) {
+        count_ = count;
+        at_ = stream_.room() < count ? stream_.room() : count;
+        part(0, at_, source);
+    }
+    template <class Source>
+    void end(std::size_t count, const Source& source) {
+        while (at_ + line <= count) lines(source);
+        part(at_, count - at_, source);
+    }
+    void finish() { stream_.finish(); }
+
+private:
+    template <class Source>
+    FEDAGG_INLINE void lines(const Source& source) {
+        stream_.line_of([&](std::size_t i) FEDAGG_INLINE_LAMBDA { return source(at_ + i); });
+        at_ += line;
+    }
+    template <class Source>
+    void part(std::size_t from, std::size_t count, const Source& source) {
+        float values[line];
+        for (std::size_t i = 0; i < count; i += w) V::store(values + i, source(from + i));
+        stream_.append(values, count);
+    }
+    StreamWriter<V> stream_;
+    std::size_t at_ = 0, count_ = 0;
+};
+
+// Pass 1 finds a row's maxima, pass 2 its exponentials and their sums, pass 3 its gradient.
 template <class V, class T>
 class RowKernel {
     using Real = typename V::Real;
@@ -124,172 +202,249 @@ public:
           e_ce_(scratch),
           e_student_(scratch + padded(classes_)),
           e_teacher_(scratch + 2 * padded(classes_)),
-          teacher_(scratch + 3 * padded(classes_)),
-          stage_(scratch + 4 * padded(classes_)) {}
+          teacher_(scratch + 3 * padded(classes_)) {}
 
     void run(std::size_t begin, std::size_t end, DistillSums& sums) {
         LossTotals totals;
         if constexpr (V::has_streams) {
             if (batch_.larger_than_cache) {
-                StreamWriter<V> out(batch_.gradient + begin * classes_);
-                for (std::size_t n = begin; n < end; ++n) one_row(n, totals, &out);
+                StreamedRows<V> out(batch_.gradient + begin * classes_);
+                rows(begin, end, totals, out);
                 out.finish();
                 return totals.template add_to<T>(sums);
             }
         }
-        for (std::size_t n = begin; n < end; ++n) one_row(n, totals, static_cast<StreamWriter<V>*>(nullptr));
+        DirectWriter<V> out;
+        rows(begin, end, totals, out);
         totals.template add_to<T>(sums);
     }
 
 private:
-    void one_row(std::size_t n, LossTotals& totals, StreamWriter<V>* stream) {
-        const Real weight = batch_.row_weight ? static_cast<Real>(batch_.row_weight[n]) : Real{1};
-        if (weight == 0) {
-            write(n, stream, [](std::size_t) { return V::set1(0); }, -1, 0);
-            return;
-        }
-        student_ = batch_.student + n * classes_;
-        z_ = T::has_kl ? teacher_row<V>(batch_.teacher, n, classes_, teacher_) : nullptr;
-        exponentials();
-        add_loss(n, weight, totals);
-        const Real ce_scale = weight * static_cast<Real>(batch_.ce_scale);
-        const double kl_scale = static_cast<double>(weight) * batch_.kl_scale / batch_.student_temperature;
-        const F a = V::set1(static_cast<Real>(static_cast<double>(ce_scale) / sum_ce_));
-        const F b = V::set1(static_cast<Real>(kl_scale / sum_student_));
-        const F z = V::set1(static_cast<Real>(kl_scale / sum_teacher_));
-        const F kl_high = V::set1(static_cast<Real>(divergence_high_)), kl_low = V::set1(static_cast<Real>(divergence_low_));
-        const F b_ln2 = b * V::set1(static_cast<Real>(ln_of_2));
-        const auto gradient = [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
-            F g = V::set1(0);
-            if constexpr (T::has_kl) {
-                const F student = V::load(e_student_ + c), other = V::load(e_teacher_ + c);
-                if constexpr (T::is_reverse) {
-                    g = V::zero_where_zero(student, student * (b_ln2 * (other - kl_high - kl_low)));
-                } else {
-                    g = V::fma(b, student, -(z * other));
-                }
+    struct Row {
+        const Real* student = nullptr;
+        const Real* teacher = nullptr;
+        Real max_student = 0, max_teacher = 0;
+    };
+    struct Sums {
+        double ce = 1, student = 1, teacher = 1, divergence = 0;
+        double divergence_high = 0, divergence_low = 0;  // of the reverse divergence
+    };
+    // What turns a row's exponentials into its gradient.
+    struct Factors {
+        F a, b, z, b_ln2, kl_high, kl_low;
+        Real ce_scale;
+        std::size_t label;
+    };
+
+    template <class Out>
+    void rows(std::size_t begin, std::size_t end, LossTotals& totals, Out& out) {
+        for (std::size_t n = begin; n < end; ++n) {
+            const Real weight = batch_.row_weight ? static_cast<Real>(batch_.row_weight[n]) : Real{1};
+            if (weight == 0) {
+                const auto zero = [](std::size_t) { return V::set1(0); };
+                out.begin(batch_.gradient + n * classes_, classes_, zero);
+                out.end(classes_, zero);
+                continue;
             }
-            if constexpr (T::has_ce) g = V::fma(a, V::load((T::has_own_ce_softmax ? e_ce_ : e_student_) + c), g);
-            return g;
-        };
-        write(n, stream, gradient, T::has_ce ? batch_.labels[n] : -1, ce_scale);
+            const Row row = open(n);
+            const Sums sums = exponentials(row);
+            add_loss(row, n, static_cast<double>(weight), sums, totals);
+            write(n, factors_of(n, weight, sums), out);
+        }
     }
 
-    // Pass 2. e_teacher_ holds the teacher's exponentials, or, for the reverse divergence, the difference of the
-    // logarithms. Float sums are cut into short runs, cross-entropy's most of all: see docs/kernels.md.
-    void exponentials() {
-        max_student_real_ = row_maximum<V>(student_, classes_);
-        max_student_ = V::set1(max_student_real_);
-        if constexpr (T::has_kl) max_teacher_ = V::set1(row_maximum<V>(z_, classes_));
+    Row open(std::size_t n) const {
+        Row row;
+        row.student = batch_.student + n * classes_;
+        row.max_student = row_maximum<V>(row.student, classes_);
+        if constexpr (T::has_kl) {
+            row.teacher = teacher_row<V>(batch_.teacher, n, classes_, teacher_);
+            row.max_teacher = row_maximum<V>(row.teacher, classes_);
+        }
+        return row;
+    }
+
+    Factors factors_of(std::size_t n, Real weight, const Sums& sums) const {
+        const Real ce_scale = weight * static_cast<Real>(batch_.ce_scale);
+        const double kl_scale = static_cast<double>(weight) * batch_.kl_scale / batch_.student_temperature;
+        Factors f;
+        f.a = V::set1(static_cast<Real>(static_cast<double>(ce_scale) / sums.ce));
+        f.b = V::set1(static_cast<Real>(kl_scale / sums.student));
+        f.z = V::set1(static_cast<Real>(kl_scale / sums.teacher));
+        f.b_ln2 = f.b * V::set1(static_cast<Real>(ln_of_2));
+        f.kl_high = V::set1(static_cast<Real>(sums.divergence_high));
+        f.kl_low = V::set1(static_cast<Real>(sums.divergence_low));
+        f.ce_scale = ce_scale;
+        f.label = T::has_ce ? static_cast<std::size_t>(batch_.labels[n]) : 0;
+        return f;
+    }
+
+    // One vector of pass 3, the label's element included when the writer cannot correct it afterwards.
+    template <bool with_label>
+    FEDAGG_INLINE F gradient(std::size_t c, const Factors& f) const {
+        F g = V::set1(0);
+        if constexpr (T::has_kl) {
+            const F student = V::load(e_student_ + c), other = V::load(e_teacher_ + c);
+            if constexpr (T::is_reverse) {
+                g = V::zero_where_zero(student, student * (f.b_ln2 * (other - f.kl_high - f.kl_low)));
+            } else {
+                g = V::fma(f.b, student, -(f.z * other));
+            }
+        }
+        if constexpr (T::has_ce) {
+            g = V::fma(f.a, V::load((T::has_own_ce_softmax ? e_ce_ : e_student_) + c), g);
+            if (with_label && f.label - c < w) {
+                Real values[w];
+                V::store(values, g);
+                values[f.label - c] -= f.ce_scale;
+                g = V::load(values);
+            }
+        }
+        return g;
+    }
+
+    template <class Out>
+    void write(std::size_t n, const Factors& factors, Out& out) const {
+        Real* const to = batch_.gradient + n * classes_;
+        const auto source = [&](std::size_t c) FEDAGG_INLINE_LAMBDA { return gradient<Out::takes_label>(c, factors); };
+        out.begin(to, classes_, source);
+        out.end(classes_, source);
+        if constexpr (T::has_ce && !Out::takes_label) to[factors.label] -= factors.ce_scale;
+    }
+
+    // Float sums are cut into short runs, cross-entropy's most of all: see docs/kernels.md.
+    struct Run {
+        F student = V::set1(0), teacher = V::set1(0), divergence = V::set1(0);
+    };
+    struct WideSums {
         Wide ce = V::set1_wide(0), student = ce, teacher = ce, divergence = ce;
-        Run run;
-        const auto end_run = [&] {
+        FEDAGG_INLINE void add(const Run& run) {
             student = V::add(student, V::wide(run.student));
             teacher = V::add(teacher, V::wide(run.teacher));
             divergence = V::add(divergence, V::wide(run.divergence));
-            run = Run{};
-        };
+        }
+        Sums total() const {
+            Sums sums;
+            sums.ce = V::sum_wide(ce);
+            if constexpr (T::has_kl) {
+                sums.student = V::sum_wide(student);
+                sums.teacher = V::sum_wide(teacher);
+                sums.divergence = V::sum_wide(divergence);
+            }
+            return sums;
+        }
+    };
+
+    // Pass 2. e_teacher_ receives the teacher's exponentials, or, for the reverse divergence, the difference of the
+    // logarithms.
+    Sums exponentials(const Row& row) const {
+        const Real *const s = row.student, *const z = row.teacher;
+        const Point point{V::set1(row.max_student), V::set1(row.max_teacher), scale_student_, scale_teacher_,
+                          k_ce_, e_ce_, e_student_, e_teacher_};
+        const bool prefetches = batch_.larger_than_cache;
+        WideSums sums;
+        Run run;
         const auto full = [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
-            return element(c, V::load(student_ + c), T::has_kl ? V::load(z_ + c) : V::set1(0), run);
+            return element(c, V::load(s + c), T::has_kl ? V::load(z + c) : V::set1(0), point, run);
+        };
+        const auto add = [&](const Exponentials<V>& e) FEDAGG_INLINE_LAMBDA {
+            if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide(e.ce));
+            if constexpr (T::has_kl) {
+                run.student = run.student + e.student;
+                run.teacher = run.teacher + e.teacher;
+            }
         };
         std::size_t c = 0;
         for (std::size_t group = 1; c + 4 * w <= classes_; c += 4 * w, ++group) {
-            const F e0 = full(c), e1 = full(c + w), e2 = full(c + 2 * w), e3 = full(c + 3 * w);
-            ce = V::add(ce, V::wide((e0 + e1) + (e2 + e3)));
-            if (T::has_kl && group % 8 == 0) end_run();
+            if (prefetches) {  // the next row's; past the last one it does no harm
+                for (std::size_t i = 0; i < 4 * w * sizeof(Real); i += 64) {
+                    V::prefetch(reinterpret_cast<const char*>(s + c + classes_) + i);
+                    if constexpr (T::has_kl) V::prefetch(reinterpret_cast<const char*>(z + c + classes_) + i);
+                }
+            }
+            const auto e01 = plus<T>(full(c), full(c + w));
+            add(plus<T>(e01, plus<T>(full(c + 2 * w), full(c + 3 * w))));
+            if (T::has_kl && group % 8 == 0) {
+                sums.add(run);
+                run = Run{};
+            }
         }
-        for (; c + w <= classes_; c += w) ce = V::add(ce, V::wide(full(c)));
+        for (; c + w <= classes_; c += w) add(full(c));
         if (c < classes_) {
             const F lowest = V::set1(-__builtin_inff());
             const std::size_t rest = classes_ - c;
-            const F z = T::has_kl ? V::load_first(z_ + c, rest, lowest) : lowest;
-            ce = V::add(ce, V::wide(element(c, V::load_first(student_ + c, rest, lowest), z, run)));
+            const F zs = T::has_kl ? V::load_first(z + c, rest, lowest) : lowest;
+            add(element(c, V::load_first(s + c, rest, lowest), zs, point, run));
         }
-        end_run();
-        sum_ce_ = V::sum_wide(ce);
-        sum_student_ = T::has_kl ? V::sum_wide(student) : 1;
-        sum_teacher_ = V::sum_wide(teacher);
-        sum_divergence_ = V::sum_wide(divergence);
-        if constexpr (T::is_reverse) centre_divergence();
+        sums.add(run);
+        Sums total = sums.total();
+        if constexpr (T::is_reverse) centre_divergence(total);
+        return total;
     }
 
     // The reverse gradient is q (d - mean of d under q), small differences of what may be thousands: a mean to float
     // digits is not enough, so its remainder is averaged again.
-    void centre_divergence() {
-        divergence_high_ = static_cast<double>(static_cast<Real>(sum_divergence_ / sum_student_));
-        const F high = V::set1(static_cast<Real>(divergence_high_));
+    void centre_divergence(Sums& sums) const {
+        sums.divergence_high = static_cast<double>(static_cast<Real>(sums.divergence / sums.student));
+        const F high = V::set1(static_cast<Real>(sums.divergence_high));
         Wide rest = V::set1_wide(0);
         for (std::size_t c = 0; c < classes_; c += w) {
             const F e = V::load(e_student_ + c);  // 0 in the padding, where the difference is NaN
             rest = V::add(rest, V::wide(V::zero_where_zero(e, e * (V::load(e_teacher_ + c) - high))));
         }
-        divergence_low_ = V::sum_wide(rest) / sum_student_;
+        sums.divergence_low = V::sum_wide(rest) / sums.student;
     }
 
-    struct Run {
-        F student = V::set1(0), teacher = V::set1(0), divergence = V::set1(0);
+    // A row's maxima and the scales, as locals of the loop.
+    struct Point {
+        F max_student, max_teacher;
+        LogitScale<V, T> scale_student, scale_teacher;
+        F k_ce;
+        Real *e_ce, *e_student, *e_teacher;
     };
 
-    // One vector of pass 2; returns cross-entropy's exponentials.
-    FEDAGG_INLINE F element(std::size_t c, F x, F z, Run& run) const {
-        const F below_max = x - max_student_;
-        F e = V::set1(0);
+    // One vector of pass 2.
+    static FEDAGG_INLINE Exponentials<V> element(std::size_t c, F x, F z, const Point& point, Run& run) {
+        const F below_max = x - point.max_student;
+        Exponentials<V> e{};
         if constexpr (T::has_kl) {
-            const F s = scale_student_(below_max), t = scale_teacher_(z - max_teacher_);
-            e = V::template exp2<T::student_digits>(s);
-            const F p = V::template exp2<Digits::softened>(t);
+            const F s = point.scale_student(below_max), t = point.scale_teacher(z - point.max_teacher);
+            e.student = V::template exp2<T::student_digits>(s);
+            e.teacher = V::template exp2<Digits::softened>(t);
             const F difference = T::is_reverse ? s - t : t - s;
-            run.student = run.student + e;
-            run.teacher = run.teacher + p;
-            run.divergence = V::add_product_unless_zero(T::is_reverse ? e : p, difference, run.divergence);
-            V::store(e_student_ + c, e);
-            V::store(e_teacher_ + c, T::is_reverse ? difference : p);
+            run.divergence = V::add_product_unless_zero(T::is_reverse ? e.student : e.teacher, difference, run.divergence);
+            V::store(point.e_student + c, e.student);
+            V::store(point.e_teacher + c, T::is_reverse ? difference : e.teacher);
+            e.ce = e.student;
         }
         if constexpr (T::has_own_ce_softmax) {
-            e = V::exp2(below_max * k_ce_);
-            V::store(e_ce_ + c, e);
+            e.ce = V::exp2(below_max * point.k_ce);
+            V::store(point.e_ce + c, e.ce);
         }
         return e;
     }
 
-    void add_loss(std::size_t n, double weight, LossTotals& totals) const {
+    void add_loss(const Row& row, std::size_t n, double weight, const Sums& sums, LossTotals& totals) const {
         const bool weighted = batch_.row_weight != nullptr;
         if constexpr (T::has_ce) {
-            const double margin = static_cast<double>(max_student_real_) - static_cast<double>(student_[batch_.labels[n]]);
+            const double margin =
+                static_cast<double>(row.max_student) - static_cast<double>(row.student[batch_.labels[n]]);
             if (weighted) {
-                totals.ce += weight * (margin + __builtin_log(sum_ce_));
+                totals.ce += weight * (margin + __builtin_log(sums.ce));
             } else {
                 totals.ce += margin;
-                totals.ce_log.add(sum_ce_);
+                totals.ce_log.add(sums.ce);
             }
         }
         if constexpr (T::has_kl) {
-            const double linear = ln_of_2 * sum_divergence_ / (T::is_reverse ? sum_student_ : sum_teacher_);
+            const double linear = ln_of_2 * sums.divergence / (T::is_reverse ? sums.student : sums.teacher);
             if (weighted) {
-                const double log_ratio = __builtin_log(sum_student_ / sum_teacher_);
+                const double log_ratio = __builtin_log(sums.student / sums.teacher);
                 totals.kl += weight * (linear + (T::is_reverse ? -log_ratio : log_ratio));
             } else {
                 totals.kl += linear;
-                totals.student_log.add(sum_student_);
-                totals.teacher_log.add(sum_teacher_);
-            }
-        }
-    }
-
-    // Pass 3: gradient(c) for every vector of the row, minus ce_scale at the label's class.
-    template <class Gradient>
-    void write(std::size_t n, StreamWriter<V>* stream, const Gradient& gradient, std::int64_t label, Real ce_scale) {
-        Real* const row = batch_.gradient + n * classes_;
-        for (std::size_t from = 0; from < classes_; from += stage_size) {
-            const std::size_t count = classes_ - from < stage_size ? classes_ - from : stage_size;
-            Real* const to = stream ? stage_ : row + from;
-            std::size_t c = 0;
-            for (; c + w <= count; c += w) V::store(to + c, gradient(from + c));
-            if (c < count) V::store_first(to + c, gradient(from + c), count - c);
-            const std::size_t at = static_cast<std::size_t>(label) - from;
-            if (label >= 0 && at < count) to[at] -= ce_scale;
-            if constexpr (V::has_streams) {
-                if (stream) stream->append(stage_, count);
+                totals.student_log.add(sums.student);
+                totals.teacher_log.add(sums.teacher);
             }
         }
     }
@@ -298,14 +453,7 @@ private:
     const std::size_t classes_;
     const F k_ce_;
     const LogitScale<V, T> scale_student_, scale_teacher_;
-    Real *const e_ce_, *const e_student_, *const e_teacher_, *const teacher_, *const stage_;
-
-    const Real* student_ = nullptr;  // of the row at hand, like all that follows
-    const Real* z_ = nullptr;
-    Real max_student_real_ = 0;
-    F max_student_ = V::set1(0), max_teacher_ = V::set1(0);
-    double sum_ce_ = 1, sum_student_ = 1, sum_teacher_ = 1, sum_divergence_ = 0;
-    double divergence_high_ = 0, divergence_low_ = 0;
+    Real *const e_ce_, *const e_student_, *const e_teacher_, *const teacher_;
 };
 
 }  // namespace

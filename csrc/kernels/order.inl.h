@@ -79,7 +79,7 @@ template <class V>
 void confidence_block(const Logits& logits, std::size_t classes, const LaneRows<V>& rows, float* scratch, float* out) {
     using F = typename V::F;
     const F k_log2 = V::set1(static_cast<float>(log2_of_e));
-    const F maximum = load_logits_block<V>(logits, rows, classes, scratch);
+    const F maximum = load_logits_block<V>(logits, rows, rows.first, classes, scratch);
     F sum = V::set1(0), d = sum;
     for (std::size_t c = 0; c < classes; ++c) {
         const F t = (V::load(scratch + c * V::width) - maximum) * k_log2;

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "inline.h"
+
 namespace {
 
 template <class V>
@@ -34,15 +36,23 @@ public:
         __builtin_memcpy(pending_, x, count * sizeof(float));
         fill_ = count;
     }
+    // How much more makes the pending line a whole one; 0 when none is pending.
+    std::size_t room() const { return fill_ == 0 ? 0 : line - fill_; }
+    // A whole line, when none is pending: vector(i) gives floats i, i + 1, ...
+    template <class Vector>
+    FEDAGG_INLINE void line_of(const Vector& vector) {
+        for (std::size_t i = 0; i < line; i += V::width) V::stream(to_ + i, vector(i));
+        to_ += line;
+    }
     void finish() {
         flush_pending();
         V::fence();
     }
 
-private:
     static constexpr std::size_t line_bytes = 64;
     static constexpr std::size_t line = line_bytes / sizeof(float);
 
+private:
     void flush_pending() {
         __builtin_memcpy(to_ + skip_, pending_ + skip_, (fill_ - skip_) * sizeof(float));
         to_ += fill_;

@@ -18,7 +18,9 @@ struct Avx2 {
     };
     static constexpr std::size_t width = 8;
     static constexpr bool has_blocks = true;
+    static constexpr std::size_t most_block_classes = 48;
     static constexpr bool has_streams = true;
+    static constexpr bool has_half = false;
 
     static F set1(float x) { return _mm256_set1_ps(x); }
     static F load(const float* p) { return _mm256_loadu_ps(p); }

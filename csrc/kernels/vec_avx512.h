@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "exp2.h"
+#include "vec_avx2.h"
 
 namespace {
 
@@ -18,7 +19,10 @@ struct Avx512 {
     };
     static constexpr std::size_t width = 16;
     static constexpr bool has_blocks = true;
+    static constexpr std::size_t most_block_classes = 112;
     static constexpr bool has_streams = true;
+    static constexpr bool has_half = true;
+    using Half = Avx2;
 
     static __mmask16 first(std::size_t n) { return static_cast<__mmask16>((1U << n) - 1U); }
 

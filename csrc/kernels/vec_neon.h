@@ -19,7 +19,9 @@ struct Neon {
     };
     static constexpr std::size_t width = 4;
     static constexpr bool has_blocks = true;
+    static constexpr std::size_t most_block_classes = 48;
     static constexpr bool has_streams = false;
+    static constexpr bool has_half = false;
 
     static F set1(float x) { return vdupq_n_f32(x); }
     static F load(const float* p) { return vld1q_f32(p); }

@@ -18,6 +18,7 @@ struct Scalar {
     static constexpr std::size_t width = 1;
     static constexpr bool has_blocks = false;  // no column-wise path for small C: with one lane it is the row path
     static constexpr bool has_streams = false;
+    static constexpr bool has_half = false;  // no wrapper of half the width for batches that would leave most lanes idle
 
     static F set1(Real x) { return x; }
     static F load(const Real* p) { return *p; }

@@ -89,7 +89,7 @@ bool is_contiguous(const dlpack::Tensor& tensor) {
     return true;
 }
 
-Array tensor_view(PyObject* object, const dlpack::ExchangeApi& api, const char* name) {
+void read_tensor(Array& array, PyObject* object, const dlpack::ExchangeApi& api, const char* name) {
     dlpack::Tensor tensor;
     if (api.tensor_from_py_object(object, &tensor) != 0) throw py::error_already_set();
     if (tensor.device_type != dlpack::cpu && tensor.device_type != dlpack::pinned_by_cuda) {
@@ -97,7 +97,6 @@ Array tensor_view(PyObject* object, const dlpack::ExchangeApi& api, const char* 
                               py::str(py::handle(object).attr("device")).cast<std::string>() +
                               ", expected one in cpu memory; move it with .cpu()");
     }
-    Array array;
     array.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
     array.name = name;
     array.object = object;
@@ -107,7 +106,6 @@ Array tensor_view(PyObject* object, const dlpack::ExchangeApi& api, const char* 
     array.contiguous = is_contiguous(tensor) && reinterpret_cast<std::uintptr_t>(array.data) % item_size(array.dtype) == 0;
     array.writable = true;
     array.is_tensor = true;
-    return array;
 }
 
 }  // namespace
@@ -116,18 +114,20 @@ std::size_t Array::bytes() const {
     return item_size(dtype) * size(0) * size(1);
 }
 
-bool is_numpy(PyObject* object) { return py::detail::npy_api::get().PyArray_Check_(object); }
+bool is_numpy(PyObject* object) {
+    static PyTypeObject* const array_type = py::detail::npy_api::get().PyArray_Type_;
+    return Py_TYPE(object) == array_type || PyType_IsSubtype(Py_TYPE(object), array_type) != 0;
+}
 
 bool is_tensor(PyObject* object) { return exchange_of(Py_TYPE(object)) != nullptr; }
 
-Array array_argument(PyObject* object, const char* name, const char* expected) {
+void read_array(Array& array, PyObject* object, const char* name, const char* expected) {
     if (!is_numpy(object)) {
-        if (const auto* const api = exchange_of(Py_TYPE(object))) return tensor_view(object, *api, name);
+        if (const auto* const api = exchange_of(Py_TYPE(object))) return read_tensor(array, object, *api, name);
         throw py::type_error(std::string(name) + ": got " + type_name(object) +
                              ", expected a numpy array or a torch tensor of " + expected);
     }
     const auto* const proxy = py::detail::array_proxy(object);
-    Array array;
     array.data = proxy->data;
     array.name = name;
     array.object = object;
@@ -136,6 +136,11 @@ Array array_argument(PyObject* object, const char* name, const char* expected) {
     for (int i = 0; i < proxy->nd && i < 2; ++i) array.shape[i] = static_cast<std::size_t>(proxy->dimensions[i]);
     array.contiguous = (proxy->flags & c_contiguous_flag) != 0 && (proxy->flags & aligned_flag) != 0;
     array.writable = (proxy->flags & writable_flag) != 0;
+}
+
+Array array_argument(PyObject* object, const char* name, const char* expected) {
+    Array array;
+    read_array(array, object, name, expected);
     return array;
 }
 
@@ -173,12 +178,18 @@ void require_size(const Array& array, int axis, std::size_t expected, const char
                           std::to_string(expected) + " " + meaning + " on axis " + std::to_string(axis));
 }
 
-Array input_argument(PyObject* object, const char* name, std::initializer_list<DType> allowed, int dimensions,
-                     const char* letters) {
-    const Array array = array_argument(object, name, letters);
+void read_input(Array& array, PyObject* object, const char* name, std::initializer_list<DType> allowed, int dimensions,
+                const char* letters) {
+    read_array(array, object, name, letters);
     require_dtype(array, allowed);
     require_dimensions(array, dimensions, letters);
     require_contiguous(array);
+}
+
+Array input_argument(PyObject* object, const char* name, std::initializer_list<DType> allowed, int dimensions,
+                     const char* letters) {
+    Array array;
+    read_input(array, object, name, allowed, dimensions, letters);
     return array;
 }
 

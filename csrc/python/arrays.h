@@ -37,6 +37,9 @@ bool is_tensor(PyObject* object);
 // A view of a numpy array, or of a tensor in CPU memory whose type exchanges DLPack in C (torch 2.10 and newer). Throws
 // TypeError for anything else; `expected` ends the message: "float32 [N, C]".
 Array array_argument(PyObject* object, const char* name, const char* expected);
+// The same into an Array that exists: copying one right after its fields were written stalls the CPU, which a call of half
+// a microsecond notices.
+void read_array(Array& array, PyObject* object, const char* name, const char* expected);
 
 void require_dtype(const Array& array, std::initializer_list<DType> allowed);  // TypeError
 void require_dimensions(const Array& array, int dimensions, const char* letters);  // ValueError, as below
@@ -47,6 +50,8 @@ void require_size(const Array& array, int axis, std::size_t expected, const char
 // All of the above for an input: dtype, dimensions, contiguity.
 Array input_argument(PyObject* object, const char* name, std::initializer_list<DType> allowed, int dimensions,
                      const char* letters);
+void read_input(Array& array, PyObject* object, const char* name, std::initializer_list<DType> allowed, int dimensions,
+                const char* letters);
 
 // Throws ValueError when the two share memory.
 void require_apart(const Array& output, const Array& input);

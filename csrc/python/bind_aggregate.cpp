@@ -10,13 +10,23 @@
 namespace fedagg::python {
 namespace {
 
-Aggregation method_named(const std::string& name) {
-    if (name == "mean_logits") return Aggregation::mean_logits;
-    if (name == "mean_probabilities") return Aggregation::mean_probabilities;
-    if (name == "entropy_weighted") return Aggregation::entropy_weighted;
-    if (name == "trimmed_mean") return Aggregation::trimmed_mean;
-    if (name == "median") return Aggregation::median;
-    throw py::value_error("method: got '" + name +
+Aggregation method_named(PyObject* name) {
+    static constexpr struct {
+        const char* name;
+        Aggregation method;
+    } methods[] = {{"mean_logits", Aggregation::mean_logits},
+                   {"mean_probabilities", Aggregation::mean_probabilities},
+                   {"entropy_weighted", Aggregation::entropy_weighted},
+                   {"trimmed_mean", Aggregation::trimmed_mean},
+                   {"median", Aggregation::median}};
+    if (name == nullptr) return Aggregation::mean_logits;
+    if (!PyUnicode_Check(name)) {
+        throw py::type_error(std::string("method: got ") + Py_TYPE(name)->tp_name + ", expected a string");
+    }
+    for (const auto& known : methods) {
+        if (PyUnicode_CompareWithASCIIString(name, known.name) == 0) return known.method;
+    }
+    throw py::value_error("method: got '" + py::str(py::handle(name)).cast<std::string>() +
                           "', expected 'mean_logits', 'mean_probabilities', 'entropy_weighted', 'trimmed_mean' or 'median'");
 }
 
@@ -26,48 +36,65 @@ struct Teachers {
     std::size_t rows = 0, classes = 0;
 };
 
-Teachers teachers_of(const py::object& sequence) {
-    if (!PySequence_Check(sequence.ptr()) || py::isinstance<py::str>(sequence)) {
-        throw py::type_error(std::string("teachers: got ") + Py_TYPE(sequence.ptr())->tp_name +
+void read_teachers(Teachers& teachers, PyObject* sequence) {
+    if (sequence == nullptr || PySequence_Check(sequence) == 0 || PyUnicode_Check(sequence)) {
+        throw py::type_error(std::string("teachers: got ") + (sequence == nullptr ? "none" : Py_TYPE(sequence)->tp_name) +
                              ", expected a sequence of arrays or QuantisedLogits");
     }
-    Teachers teachers;
-    for (const py::handle item : sequence) {
-        teachers.arguments.push_back(logits_argument(item.ptr(), "teachers"));
-        const Array& values = teachers.arguments.back().values;
-        if (teachers.logits.empty()) {
-            teachers.rows = values.size(0);
-            teachers.classes = values.size(1);
+    const auto items = py::reinterpret_steal<py::object>(PySequence_Fast(sequence, "teachers: expected a sequence"));
+    if (!items) throw py::error_already_set();
+    const auto count = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(items.ptr()));
+    teachers.arguments.resize(count);
+    teachers.logits.reserve(count);
+    for (std::size_t k = 0; k < count; ++k) {
+        LogitsArgument& argument = teachers.arguments[k];
+        // asking a record for its attributes runs Python, which may shrink the list: the item is owned meanwhile
+        if (k >= static_cast<std::size_t>(PySequence_Fast_GET_SIZE(items.ptr()))) {
+            throw py::value_error("teachers: got a sequence that changed while it was read, expected one that does not");
         }
-        require_size(values, 0, teachers.rows, "rows, like the first teacher,");
-        require_size(values, 1, teachers.classes, "classes, like the first teacher,");
-        teachers.logits.push_back(teachers.arguments.back().logits);
+        argument.owner = py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(items.ptr(), static_cast<Py_ssize_t>(k)));
+        read_logits(argument, argument.owner.ptr(), "teachers");
+        if (k == 0) {
+            teachers.rows = argument.values.size(0);
+            teachers.classes = argument.values.size(1);
+        }
+        require_size(argument.values, 0, teachers.rows, "rows, like the first teacher,");
+        require_size(argument.values, 1, teachers.classes, "classes, like the first teacher,");
+        teachers.logits.push_back(argument.logits);
     }
-    return teachers;
 }
 
-Array weights_of(const py::object& object, const char* name, DType dtype, int dimensions, const char* letters,
-                 std::size_t teachers, std::size_t rows) {
-    if (object.is_none()) return {};
-    const Array array = input_argument(object.ptr(), name, {dtype}, dimensions, letters);
-    require_size(array, 0, teachers, "teachers");
-    if (dimensions == 2) require_size(array, 1, rows, "samples");
-    return array;
+void read_weights(Array& array, PyObject* object, const char* name, DType dtype, int dimensions, const char* letters,
+                  const Teachers& teachers) {
+    if (!given(object)) return;
+    read_input(array, object, name, {dtype}, dimensions, letters);
+    require_size(array, 0, teachers.logits.size(), "teachers");
+    if (dimensions == 2) require_size(array, 1, teachers.rows, "samples");
 }
 
-py::object aggregate(const py::object& sequence, const std::string& method, const py::object& weights_K,
-                     const py::object& sample_weights_KN, const py::object& mask_KN, const py::object& out,
-                     double trim, const py::object& threads) {
-    const Aggregation aggregation = method_named(method);
-    const Teachers teachers = teachers_of(sequence);
+enum Slot : std::size_t { sequence, method, weights_K, sample_weights_KN, mask_KN, trim, out, threads, slot_count };
+
+const Signature& signature() {
+    static const char* const names[slot_count] = {"teachers", "method", "weights_K", "sample_weights_KN",
+                                                  "mask_KN",  "trim",   "out",       "threads"};
+    static const Signature value("aggregate_logits", 1, names);
+    return value;
+}
+
+PyObject* aggregate(PyObject* const* slots) {
+    const Aggregation aggregation = method_named(slots[method]);
+    Teachers teachers;
+    read_teachers(teachers, slots[sequence]);
     const std::size_t count = teachers.logits.size();
-    const Array weights = weights_of(weights_K, "weights_K", DType::f32, 1, "float32 [K]", count, 0);
-    const Array sample_weights =
-        weights_of(sample_weights_KN, "sample_weights_KN", DType::f32, 2, "float32 [K, N]", count, teachers.rows);
-    const Array mask = weights_of(mask_KN, "mask_KN", DType::boolean, 2, "bool [K, N]", count, teachers.rows);
-    py::object result = out;
-    if (out.is_none()) result = new_array(DType::f32, {teachers.rows, teachers.classes});
-    const Array target = input_argument(result.ptr(), "out", {DType::f32}, 2, "float32 [N, C]");
+    Array weights, sample_weights, mask, target;
+    read_weights(weights, slots[weights_K], "weights_K", DType::f32, 1, "float32 [K]", teachers);
+    read_weights(sample_weights, slots[sample_weights_KN], "sample_weights_KN", DType::f32, 2, "float32 [K, N]", teachers);
+    read_weights(mask, slots[mask_KN], "mask_KN", DType::boolean, 2, "bool [K, N]", teachers);
+    const double share = number_argument(slots[trim], "trim", 0.25);
+    const unsigned thread_count = threads_argument(slots[threads]);
+    py::object result = given(slots[out]) ? py::reinterpret_borrow<py::object>(slots[out])
+                                          : new_array(DType::f32, {teachers.rows, teachers.classes});
+    read_input(target, result.ptr(), "out", {DType::f32}, 2, "float32 [N, C]");
     require_size(target, 0, teachers.rows, "rows");
     require_size(target, 1, teachers.classes, "classes");
     require_writable(target);
@@ -87,12 +114,19 @@ py::object aggregate(const py::object& sequence, const std::string& method, cons
     input.teacher_weights = static_cast<const float*>(weights.data);
     input.sample_weights = static_cast<const float*>(sample_weights.data);
     input.mask = static_cast<const std::uint8_t*>(mask.data);
-    const unsigned thread_count = threads_argument(threads.ptr());
     {
         const MaybeReleaseGil gil(count * teachers.rows * teachers.classes > small_call_elements);
-        aggregate_logits(input, aggregation, trim, thread_count, static_cast<float*>(target.data));
+        aggregate_logits(input, aggregation, share, thread_count, static_cast<float*>(target.data));
     }
-    return result;
+    return result.release().ptr();
+}
+
+PyObject* aggregate_call(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject* keywords) {
+    return guarded([&] {
+        PyObject* slots[slot_count];
+        signature().parse(arguments, count, keywords, slots);
+        return aggregate(slots);
+    });
 }
 
 py::array confidence_of(const py::object& logits_NC) {
@@ -104,13 +138,34 @@ py::array confidence_of(const py::object& logits_NC) {
     return out;
 }
 
+constexpr const char* documentation = R"(aggregate_logits($module, teachers, *, method='mean_logits', weights_K=None, sample_weights_KN=None, mask_KN=None, trim=0.25, out=None, threads=1)
+--
+
+Aggregate the logits that K teachers gave to the same N samples into float32 [N, C].
+
+The weight of teacher k for sample n is weights_K[k] * sample_weights_KN[k, n] * mask_KN[k, n] (each 1 when not
+given), normalised to sum to 1 over k. A teacher of weight 0 has no influence on that sample, even if its logits
+are NaN.
+
+- "mean_logits": sum_k w_kn z_knc
+- "mean_probabilities": log(sum_k w_kn softmax(z_kn)_c), logits whose softmax is the mean of the softmaxes
+- "entropy_weighted": mean_logits with w_kn * exp(-entropy(softmax(z_kn))): whoever is sure counts more
+- "trimmed_mean": per class, the mean without the floor(trim * K) smallest and as many of the largest
+- "median": per class, the middle value or the mean of the middle two
+
+The last two count teachers instead of weighing them: there a weight only says whether a teacher takes part.
+
+`out`, when given, receives the result and overlaps no input. Raises `ValueError` when there is no teacher, when a
+weight is negative or not finite, when the weights of a sample sum to 0, or for a trim outside [0, 0.5).)";
+
+PyMethodDef function = {"aggregate_logits", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(aggregate_call)),
+                        METH_FASTCALL | METH_KEYWORDS, documentation};
+
 }  // namespace
 
 void bind_aggregate(py::module_& module) {
-    module.def("aggregate_logits", &aggregate, py::arg("teachers"), py::kw_only(), py::arg("method") = "mean_logits",
-               py::arg("weights_K") = py::none(), py::arg("sample_weights_KN") = py::none(),
-               py::arg("mask_KN") = py::none(), py::arg("out") = py::none(), py::arg("trim") = 0.25,
-               py::arg("threads") = 1);
+    module.attr("aggregate_logits") =
+        py::reinterpret_steal<py::object>(PyCFunction_NewEx(&function, module.ptr(), py::str("fedagg_edge.kernels").ptr()));
     module.def("confidence", &confidence_of, py::arg("logits_NC"));
 }
 

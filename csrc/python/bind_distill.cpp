@@ -1,5 +1,7 @@
 // distill_loss: checks what Python passed, calls the core. No mathematics here.
+#include <algorithm>
 #include <string>
+#include <utility>
 
 #include "arguments.h"
 #include "arrays.h"
@@ -50,15 +52,14 @@ DistillOptions options_of(PyObject* const* slots) {
 }
 
 // An optional per-row argument of the given dtype; null when none was given.
-Array row_argument(PyObject* object, const char* name, DType dtype, const char* letters, std::size_t rows) {
-    if (!given(object)) return {};
-    const Array array = input_argument(object, name, {dtype}, 1, letters);
+void read_row(Array& array, PyObject* object, const char* name, DType dtype, const char* letters, std::size_t rows) {
+    if (!given(object)) return;
+    read_input(array, object, name, {dtype}, 1, letters);
     require_size(array, 0, rows, "rows");
-    return array;
 }
 
-Array output_argument(PyObject* object, const Array& like) {
-    Array array = array_argument(object, "out", "float32 [N, C]");
+void read_output(Array& array, PyObject* object, const Array& like) {
+    read_array(array, object, "out", "float32 [N, C]");
     require_dtype(array, {like.dtype});
     require_dimensions(array, 2, "[N, C] of the student");
     require_size(array, 0, like.size(0), "rows");
@@ -66,7 +67,22 @@ Array output_argument(PyObject* object, const Array& like) {
     require_contiguous(array);
     require_writable(array);
     if (!same_memory(array, like)) require_apart(array, like);
-    return array;
+}
+
+// PyStructSequence_New would ask the type's dictionary for the number of its fields, every time.
+PyObject* new_result(const DistillLoss& loss, py::object gradient) {
+    py::object result =
+        py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(PyObject_GC_NewVar(PyStructSequence, result_type, 4)));
+    if (!result) throw py::error_already_set();
+    PyObject** const items = reinterpret_cast<PyStructSequence*>(result.ptr())->ob_item;
+    std::fill_n(items, 4, nullptr);
+    const double numbers[] = {loss.loss, loss.ce, loss.kl};
+    for (std::size_t i = 0; i < 3; ++i) {
+        items[i] = PyFloat_FromDouble(numbers[i]);
+        if (items[i] == nullptr) throw py::error_already_set();
+    }
+    items[3] = gradient.release().ptr();
+    return result.release().ptr();
 }
 
 template <class Real>
@@ -83,15 +99,16 @@ PyObject* run(PyObject* const* slots, const Array& student_array) {
             teacher_logits.values = input_argument(slots[teacher], "teacher_NC", {DType::f64}, 2, "float64 [N, C] like the student");
             teacher_logits.logits = {teacher_logits.values.data, LogitType::f64, nullptr};
         } else {
-            teacher_logits = logits_argument(slots[teacher], "teacher_NC");
+            read_logits(teacher_logits, slots[teacher], "teacher_NC");
         }
         require_size(teacher_logits.values, 0, rows, "rows");
         require_size(teacher_logits.values, 1, classes, "classes");
         input.teacher = teacher_logits.logits;
     }
-    const Array label_array = row_argument(slots[labels], "labels_N", DType::i64, "int64 [N]", rows);
-    const Array mask_array = row_argument(slots[mask], "mask_N", DType::boolean, "bool [N]", rows);
-    const Array weight_array = row_argument(slots[row_weights], "row_weights_N", DType::f32, "float32 [N]", rows);
+    Array label_array, mask_array, weight_array;
+    read_row(label_array, slots[labels], "labels_N", DType::i64, "int64 [N]", rows);
+    read_row(mask_array, slots[mask], "mask_N", DType::boolean, "bool [N]", rows);
+    read_row(weight_array, slots[row_weights], "row_weights_N", DType::f32, "float32 [N]", rows);
     input.labels = static_cast<const std::int64_t*>(label_array.data);
     input.mask = static_cast<const std::uint8_t*>(mask_array.data);
     input.row_weights = static_cast<const float*>(weight_array.data);
@@ -99,7 +116,7 @@ PyObject* run(PyObject* const* slots, const Array& student_array) {
     py::object gradient;
     Array out_array;
     if (given(slots[out])) {
-        out_array = output_argument(slots[out], student_array);
+        read_output(out_array, slots[out], student_array);
         const Array* const inputs[] = {&teacher_logits.values, &teacher_logits.row_scale, &label_array, &mask_array,
                                        &weight_array};
         for (const Array* other : inputs) {
@@ -108,20 +125,14 @@ PyObject* run(PyObject* const* slots, const Array& student_array) {
         gradient = py::reinterpret_borrow<py::object>(slots[out]);
     } else {
         gradient = new_array_like(student_array);
-        out_array = array_argument(gradient.ptr(), "out", "");
+        read_array(out_array, gradient.ptr(), "out", "");
     }
     DistillLoss loss;
     {
         const MaybeReleaseGil gil(rows * classes > small_call_elements);
         loss = distill_loss(input, options, static_cast<Real*>(out_array.data));
     }
-    py::object result = py::reinterpret_steal<py::object>(PyStructSequence_New(result_type));
-    if (!result) throw py::error_already_set();
-    PyStructSequence_SetItem(result.ptr(), 0, PyFloat_FromDouble(loss.loss));
-    PyStructSequence_SetItem(result.ptr(), 1, PyFloat_FromDouble(loss.ce));
-    PyStructSequence_SetItem(result.ptr(), 2, PyFloat_FromDouble(loss.kl));
-    PyStructSequence_SetItem(result.ptr(), 3, gradient.release().ptr());
-    return result.release().ptr();
+    return new_result(loss, std::move(gradient));
 }
 
 PyObject* distill_loss_call(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject* keywords) {

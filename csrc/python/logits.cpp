@@ -2,8 +2,7 @@
 
 namespace fedagg::python {
 
-LogitsArgument logits_argument(PyObject* object, const char* name) {
-    LogitsArgument argument;
+void read_logits(LogitsArgument& argument, PyObject* object, const char* name) {
     // an array is by far the commoner case, and asking it for an attribute that it lacks costs more than the kernel
     const bool may_be_record = !is_numpy(object) && !is_tensor(object);
     if (may_be_record && PyObject_HasAttrString(object, "values_NC") != 0 &&
@@ -14,11 +13,16 @@ LogitsArgument logits_argument(PyObject* object, const char* name) {
         argument.row_scale = input_argument(argument.keep_alive[1].ptr(), "scale_N", {DType::f32}, 1, "float32 [N]");
         require_size(argument.row_scale, 0, argument.values.size(0), "row scales");
         argument.logits = {argument.values.data, LogitType::i8, static_cast<const float*>(argument.row_scale.data)};
-        return argument;
+        return;
     }
-    argument.values = input_argument(object, name, {DType::f32, DType::f16}, 2, "float32 or float16 [N, C], or QuantisedLogits");
+    read_input(argument.values, object, name, {DType::f32, DType::f16}, 2, "float32 or float16 [N, C], or QuantisedLogits");
     argument.logits.data = argument.values.data;
     argument.logits.type = argument.values.dtype == DType::f16 ? LogitType::f16 : LogitType::f32;
+}
+
+LogitsArgument logits_argument(PyObject* object, const char* name) {
+    LogitsArgument argument;
+    read_logits(argument, object, name);
     return argument;
 }
 

@@ -55,7 +55,7 @@ def distill_loss(
 def aggregate_logits(
     teachers: Sequence[object],
     *,
-    method: str = ...,
+    method: Literal["mean_logits", "mean_probabilities", "entropy_weighted", "trimmed_mean", "median"] = ...,
     weights_K: NDArray[np.float32] | None = ...,
     sample_weights_KN: NDArray[np.float32] | None = ...,
     mask_KN: NDArray[np.bool_] | None = ...,

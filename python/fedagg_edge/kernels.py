@@ -10,7 +10,7 @@ shape, stride or value a `ValueError`. Letters: N samples, C classes, K teachers
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedagg_edge import _core
-from fedagg_edge._core import DistillLoss, distill_loss
+from fedagg_edge._core import DistillLoss, aggregate_logits, distill_loss
 
 __all__ = [
     "AggregationMethod",
@@ -65,46 +65,6 @@ class QuantisedLogits:
 
 
 Logits: TypeAlias = NDArray[np.float32] | NDArray[np.float16] | QuantisedLogits
-
-
-def aggregate_logits(
-    teachers: Sequence[Logits],
-    *,
-    method: AggregationMethod = "mean_logits",
-    weights_K: NDArray[np.float32] | None = None,
-    sample_weights_KN: NDArray[np.float32] | None = None,
-    mask_KN: NDArray[np.bool_] | None = None,
-    trim: float = 0.25,
-    out: NDArray[np.float32] | None = None,
-    threads: int = 1,
-) -> NDArray[np.float32]:
-    """Aggregate the logits that K teachers gave to the same N samples into float32 [N, C].
-
-    The weight of teacher k for sample n is weights_K[k] * sample_weights_KN[k, n] * mask_KN[k, n] (each 1 when not
-    given), normalised to sum to 1 over k. A teacher of weight 0 has no influence on that sample, even if its logits
-    are NaN.
-
-    - "mean_logits": sum_k w_kn z_knc
-    - "mean_probabilities": log(sum_k w_kn softmax(z_kn)_c), logits whose softmax is the mean of the softmaxes
-    - "entropy_weighted": mean_logits with w_kn * exp(-entropy(softmax(z_kn))): whoever is sure counts more
-    - "trimmed_mean": per class, the mean without the floor(trim * K) smallest and as many of the largest
-    - "median": per class, the middle value or the mean of the middle two
-
-    The last two count teachers instead of weighing them: there a weight only says whether a teacher takes part.
-
-    `out`, when given, receives the result and overlaps no input. Raises `ValueError` when there is no teacher, when a
-    weight is negative or not finite, when the weights of a sample sum to 0, or for a trim outside [0, 0.5).
-    """
-    return _core.aggregate_logits(
-        teachers,
-        method=method,
-        weights_K=weights_K,
-        sample_weights_KN=sample_weights_KN,
-        mask_KN=mask_KN,
-        trim=trim,
-        out=out,
-        threads=threads,
-    )
 
 
 def confidence(logits_NC: Logits) -> NDArray[np.float32]:

@@ -153,7 +153,6 @@ class Agent:
 
 def open_predictor(config: FleetConfig) -> Predictor:
     """A predictor on a node's state folder; raise LearnerError while the node knows neither classes nor autoencoder."""
-    from fedagg_edge.bridge import open_bridge  # noqa: PLC0415
     from fedagg_edge.fleet.shelf import DiskShelf  # noqa: PLC0415
 
     ledger = parts.open_ledger(config, Tier.DEVICE, read_only=True)
@@ -164,6 +163,6 @@ def open_predictor(config: FleetConfig) -> Predictor:
     found = DiskShelf(config.state / "artefacts").find("autoencoder")
     if terms is None or found is None:
         raise LearnerError(f"{config.state}: not connected to its parent yet; start the agent and wait for a round")
-    bridge = open_bridge(config.state / "artefacts" / found.digest.hex(), found.digest.hex())
+    bridge = parts.open_federations_bridge(config, found.digest.hex())
     classes = int(terms["classes"])
     return Predictor(config.state / "weights", bridge, lambda: parts.make_learner(config, bridge.sample_shape, classes))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fedagg_edge.bridge import Bridge, open_bridge
+from fedagg_edge.bridge import Bridge
 from fedagg_edge.errors import ArtefactError, DataError, FedaggError
 from fedagg_edge.fleet import journal, moving, parts, weights
 from fedagg_edge.fleet.config import FleetConfig
@@ -284,8 +284,7 @@ class NodeLoop:
             found = shelf.find("autoencoder")
             if terms is not None and found is not None and terms["autoencoder"] in (None, found.digest.hex()):
                 shelf.content(found)  # damaged: says so
-                path = self.config.state / "artefacts" / found.digest.hex()
-                self._bridge = open_bridge(path, found.digest.hex())
+                self._bridge = parts.open_federations_bridge(self.config, found.digest.hex())
                 return self._bridge, int(terms["classes"])
             self.wait(1.0)
 

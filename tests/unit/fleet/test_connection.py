@@ -43,6 +43,19 @@ def test_a_device_cannot_pose_as_a_parent(tmp_path: Path) -> None:
         parent.close()
 
 
+def test_an_interruption_ends_one_wait_only(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway:
+        cutter = Cutter()
+        cutter.interrupt()
+        context = gateway.authority.client("device-1")
+        parent = ParentConnection(("127.0.0.1", gateway.port), context, require_parent, cutter)
+        threading.Timer(0.3, cutter.interrupt).start()
+        with pytest.raises(NoAnswer):
+            parent.send(Request("POST", "/v1/exchange", b'{"have": 0, "wait": 60}'))
+        assert parent.send(Request("POST", "/v1/exchange", b'{"have": 0, "wait": 0}')).status == 200
+        parent.close()
+
+
 def test_a_cut_ends_a_wait_and_all_that_follow(tmp_path: Path) -> None:
     with running(tmp_path) as gateway:
         cutter = Cutter()

@@ -132,6 +132,19 @@ def test_who_comes_in_time_is_not_late(nodes):
     assert ([r.age for r in received], report.late, clock()) == ([0, 0], [], 10.0)
 
 
+def test_who_goes_to_another_parent_is_not_waited_for(nodes):
+    shelf, left = Shelf(), []
+    shelf.put_knowledge(of(nodes, LINKS[0], LINKS[0].child, 5), 5, 0.0)
+    clock = Clock({10.0: lambda: left.append(LINKS[1].child)})
+    edge = conductor(nodes[EDGE], shelf, clock, deadline=30.0)
+    edge.gone = lambda child: child in left
+    report = RoundReport(5)
+    received = edge._answer(Gather(LINKS, 5), report)
+    assert ([r.knowledge.publisher for r in received], report.silent, clock()) == ([LINKS[0].child], [], 10.0)
+    left.append(LINKS[0].child)
+    assert edge._answer(Gather(LINKS, 5), report) == ()
+
+
 def test_without_a_quorum_the_deadline_does_not_count_and_a_silent_child_is_left_out(nodes):
     shelf = Shelf()
     knowledge = of(nodes, LINKS[0], LINKS[0].child, 5)
@@ -140,6 +153,18 @@ def test_without_a_quorum_the_deadline_does_not_count_and_a_silent_child_is_left
     received = conductor(nodes[EDGE], shelf, clock, quorum=0.5, deadline=30.0)._answer(Gather(LINKS, 5), report)
     assert ([r.knowledge.publisher for r in received], report.silent) == ([LINKS[0].child], [LINKS[1].child])
     assert clock() == 100.0
+
+
+def test_a_child_whose_samples_were_forgotten_is_not_waited_for(nodes):
+    shelf, away = Shelf(), set()
+    shelf.put_knowledge(of(nodes, LINKS[0], LINKS[0].child, 5), -1, 0.0)
+    made = conductor(nodes[EDGE], shelf, Clock({30.0: lambda: away.add(LINKS[1].child)}), deadline=10.0)
+    made.gone = away.__contains__
+    report = RoundReport(5)
+    received = made._answer(Gather(LINKS, 5), report)
+    assert ([r.knowledge.link for r in received], report.silent, made.clock()) == ([LINKS[0]], [], 30.0)
+    away.add(LINKS[0].child)
+    assert made._answer(Gather(LINKS, 5), report) == ()
 
 
 def test_the_parents_knowledge_may_be_newer_or_after_the_deadline_older_but_never_nothing(nodes):

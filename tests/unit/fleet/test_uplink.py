@@ -60,6 +60,20 @@ def test_it_stops_inside_a_long_poll(tmp_path: Path) -> None:
         assert link.error is None
 
 
+def test_a_long_poll_can_be_ended_and_the_next_request_goes_out(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway, uplink(gateway, ToyTalker(0, wait=50.0)) as link:
+        link.interrupt()  # nothing to interrupt yet, or a poll: both are fine
+        for failures in range(2):
+            while not gateway.call(lambda: len(gateway.service.gateway.waiters)):
+                pass
+            link.interrupt()
+            deadline = threading.Event()
+            while link.counts.failures <= failures and not deadline.wait(0.01):
+                pass
+        assert link.is_alive
+        assert link.endpoint == f"https://127.0.0.1:{gateway.port}"
+
+
 def test_a_parent_that_is_gone_is_replaced_by_the_next(tmp_path: Path) -> None:
     done, moved = threading.Event(), []
     with running(tmp_path) as gateway:

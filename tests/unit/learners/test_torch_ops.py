@@ -102,3 +102,24 @@ def test_aggregate() -> None:
         lambda a: torch_ops.aggregate_logits(a, method="median"), fullgraph=True, backend="aot_eager"
     )
     torch.testing.assert_close(compiled(z), torch.median(torch.stack(z), 0).values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_another_device_runs_plain_torch(dtype: Any, direction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        torch_ops.kernels, "distill_loss", None
+    )  # the kernel has no business on a tensor without memory
+    s, t, y = (x.to("meta") for x in batch())
+    loss, gradient = torch_ops._compute(s.to(dtype), t, y, 1.0, 9.0, 3.0, 3.0, direction)
+    assert (loss.device.type, loss.shape) == ("meta", ())
+    assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert (gradient.device.type, gradient.dtype, gradient.shape) == ("meta", dtype, s.shape)
+
+
+def test_the_operator_takes_another_device_and_is_differentiable_there() -> None:
+    s, t, y = (x.detach().to("meta") for x in batch())
+    s.requires_grad_(True)
+    torch_ops.distill_loss(s, t, y, kl_weight=9.0).backward()
+    assert s.grad is not None
+    assert (s.grad.device.type, s.grad.shape, s.grad.dtype) == ("meta", s.shape, s.dtype)

@@ -57,7 +57,7 @@ GROWTH = {
     "cloud/gateway": (*COMMIT, *ENTRY, *APPEND),
     "cloud/train": (*COMMIT, *KNOWLEDGE),
 }
-LONGEST_LIFE = 10.0  # seconds of one that is to die at a place that it does not come to
+LONGEST_LIFE = 30.0  # seconds of one that is to die at a place that it does not come to
 
 
 def kind_of(name):
@@ -205,7 +205,7 @@ def assert_everywhere(kills, least):
     """Each kind of process died around a commit of its own, and there were enough other places."""
     died = {(kind_of(name), point.partition(":")[0]) for name, point in kills}
     assert {kind for kind, point in died if point in COMMIT} == set(ROUNDS), kills
-    assert len({point for _, point in died}) >= 6, kills
+    assert len({point for _, point in died}) >= 5, kills
     assert sum(kills.values()) >= least
 
 

@@ -20,11 +20,13 @@ from fedagg_edge.fleet.node_loop import NodeLoop, Stopped
 from fedagg_edge.fleet.notify import notify
 from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.publish import Publisher
+from fedagg_edge.fleet.renewal import Renewer, by_own_issuer
 from fedagg_edge.fleet.shelf import AUTOENCODER
+from fedagg_edge.identity.renewal import DAY
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.records import Tier
 
-__all__ = ["enrol_if_needed", "publish_autoencoder", "run_member"]
+__all__ = ["enrol_if_needed", "own_renewer", "publish_autoencoder", "run_member"]
 
 
 def run_member(config: FleetConfig, tier: Tier, log: Log, stop: threading.Event) -> None:
@@ -32,6 +34,7 @@ def run_member(config: FleetConfig, tier: Tier, log: Log, stop: threading.Event)
     _limit_threads(config)
     ledger = parts.open_ledger(config, tier)
     link: ParentLink | None = None
+    renewer: Renewer | None = None
     try:
         loop = NodeLoop(config, tier, ledger, log, stop=stop)
         if config.parent is not None:
@@ -41,6 +44,8 @@ def run_member(config: FleetConfig, tier: Tier, log: Log, stop: threading.Event)
         else:
             loop.publisher = Publisher(config.state)
             publish_autoencoder(config, ledger, loop.publisher)
+            renewer = own_renewer(config, loop.publisher, log)
+            renewer.start()
         if tier is Tier.DEVICE:
             from fedagg_edge.fleet.agent import Intake  # noqa: PLC0415  agent.py imports this module
 
@@ -53,6 +58,8 @@ def run_member(config: FleetConfig, tier: Tier, log: Log, stop: threading.Event)
     finally:
         if link is not None:
             link.stop()
+        if renewer is not None:
+            renewer.stop()
         ledger.close()
 
 
@@ -104,6 +111,7 @@ def publish_autoencoder(config: FleetConfig, ledger: Ledger, publisher: Publishe
     found = publisher.shelf.find(AUTOENCODER)
     if found is None or publisher.shelf.content(found) != content:
         found = publisher.put(AUTOENCODER, content, version=0)
+    publisher.sign_again()  # a renewal may have been cut off before it came to that
     ledger.put(
         "terms",
         {
@@ -114,6 +122,16 @@ def publish_autoencoder(config: FleetConfig, ledger: Ledger, publisher: Publishe
             "autoencoder": found.digest.hex(),
         },
     )
+
+
+def own_renewer(config: FleetConfig, publisher: Publisher, log: Log) -> Renewer:
+    """The cloud's renewal: from its own signing key, and then its artefacts are signed again."""
+    identity = config.state / "identity"
+
+    def installed() -> None:
+        log.info("artefacts_signed", count=publisher.sign_again())
+
+    return Renewer(identity, by_own_issuer(identity, config.identity.certificate_days * DAY), installed, log)
 
 
 def _limit_threads(config: FleetConfig) -> None:

@@ -162,11 +162,11 @@ class NodeLoop:
             trained=trained,
         )
         self._ended = time.monotonic()
-        if saved is not None and saved.row:  # killed since the checkpoint: what should have followed follows now
-            self._follow_up(node, saved.row)
-        if done >= 0:  # a stop may have come between a round's end and its publication
-            self._publish_if_due(node, done, finished=bool(self.ledger.get(FINISHED)))
         try:
+            if saved is not None and saved.row:  # killed since the checkpoint: what should have followed follows now
+                self._follow_up(node, saved.row)
+            if done >= 0:  # a stop may have come between a round's end and its publication
+                self._publish_if_due(node, done, finished=bool(self.ledger.get(FINISHED)))
             while True:
                 self._check()
                 if self.before_turn is not None:

@@ -11,14 +11,17 @@ from typing import Any
 
 from fedagg_edge import __version__
 from fedagg_edge.errors import ConfigError, FedaggError, RemoteProtocolError
-from fedagg_edge.fleet import moving, parts
+from fedagg_edge.fleet import forgetting, moving, parts, receipts
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.endpoints import parse_endpoint
+from fedagg_edge.fleet.ends import Talker
+from fedagg_edge.fleet.errands import Errands, RevocationList
 from fedagg_edge.fleet.logs import Log
-from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.fleet.renewal import Renewer, at_parent
+from fedagg_edge.fleet.shelf import AUTOENCODER, DiskShelf
 from fedagg_edge.fleet.uplink import Uplink
 from fedagg_edge.fleet.views import ChildView
-from fedagg_edge.identity import offload, requests, tls
+from fedagg_edge.identity import offload, requests, revocation, tls
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.signal import Signal
 from fedagg_edge.records import Tier
@@ -29,6 +32,7 @@ from fedagg_edge.wire.messages import MoveTo, Notice, Welcome, decode
 
 __all__ = ["ParentLink"]
 
+_BROKEN = 5  # connections that break off, one after the other, before a renewal is tried
 _PAUSE = 5.0  # seconds before the next parent is asked when one has refused
 
 
@@ -62,13 +66,21 @@ class ParentLink:
         self.uplink = Uplink(
             self._open,
             self._targets(),
-            lambda: tls.client_context(self._identity),
+            lambda: tls.client_context(self._identity, check_time=False if self._clock_is_behind else None),
             parts.check_parent,
             on_events=self._on_events,
             log=log,
             on_move=self._lost,
             on_end=wake,
+            on_failure=self._on_failure,
+            most=revocation.LIMIT if tier is Tier.EDGE else 2 << 20,
             patience=parent.lost_after,
+        )
+        self._clock_is_behind = False
+        self._broken = self._answered = 0
+        urls = (parent.url, *parent.fallback)
+        self._renewer = Renewer(
+            self._identity, at_parent(self._identity, lambda: (self.uplink.endpoint, *urls)), self._renewed, log
         )
 
     def _targets(self) -> tuple[str, ...]:
@@ -81,10 +93,12 @@ class ParentLink:
     def start(self) -> None:
         """Begin to talk."""
         self.uplink.start()
+        self._renewer.start()
 
     def stop(self) -> None:
-        """End the thread, also in the middle of a long poll."""
+        """End the threads, also in the middle of a long poll."""
         self.uplink.stop()
+        self._renewer.stop()
 
     def open(self) -> None:
         """This node is ready to exchange knowledge: its own children, or its own samples, are there."""
@@ -103,6 +117,27 @@ class ParentLink:
     def offline(self) -> bool:
         """Whether the parent has not answered for as long as makes it count as lost."""
         return self.uplink.silence > self._patience
+
+    def _renewed(self) -> None:
+        """Connect again with the new certificate, and hear again what the parent has pinned: it may have new
+        signatures, as the old ones do not outlive their certificates for long."""
+        self.uplink.renewed()
+        if self._end is not None:
+            self._end.greet()
+
+    def _on_failure(self, error: BaseException) -> bool:
+        """Whether the next try needs another TLS context."""
+        exchanges = self.uplink.counts.exchanges
+        self._broken = 1 if exchanges != self._answered else self._broken + 1
+        self._answered = exchanges
+        # the reason does not always get through; a board whose clock is not set has nothing else to go by
+        if tls.refused_as_expired(error) or (tls.broke_off(error) and self._broken % _BROKEN == 0):
+            self._renewer.refused()
+        if tls.clock_is_behind(error) and not self._clock_is_behind:
+            self._log.warning("clock_is_behind")
+            self._clock_is_behind = True
+            return True
+        return False
 
     def look(self) -> None:
         """Take the operator's wish for another parent, if there is one, and give up a move that takes too long; called
@@ -177,7 +212,7 @@ class ParentLink:
                 self._go(ledger, (home,), "the parent had let it go", time.time() + _PAUSE)
 
     @contextmanager
-    def _open(self) -> Iterator[_Talk]:
+    def _open(self) -> Iterator[Talker]:
         ledger = parts.open_ledger(self._config, self._tier)
         try:
             self._ledger = ledger
@@ -191,7 +226,9 @@ class ParentLink:
                 ready=self._ready.is_set(),
                 labels=self._config.labels,
             )
-            yield _Talk(self, self._end)
+            listed = RevocationList(self._identity, self._log)
+            talk = _Talk(self, self._end)
+            yield Errands(talk, listed) if self._tier is Tier.EDGE else talk
         finally:
             ledger.close()
 
@@ -214,6 +251,8 @@ class ParentLink:
                 self._log.info("finished")
             case events.NoticeArrived(notice):
                 self._noticed(ledger, notice)
+            case events.ReceiptsTaken(taken):
+                receipts.mark_sent(ledger, taken)
             case events.Refused(status, problem):
                 self._log.warning("refused", status=status, reason=problem.code.replace("_", " "))
                 if status:
@@ -235,6 +274,8 @@ class ParentLink:
         if notice.number <= (ledger.get("noticed") or 0):
             return
         self._log.info("notice", kind=notice.kind, number=notice.number)
+        if notice.kind == forgetting.KIND:
+            forgetting.obey(ledger, notice, self._log)
         with ledger.transaction():
             ledger.put("noticed", notice.number)
             if notice.kind == "move":
@@ -254,10 +295,15 @@ class ParentLink:
             ledger.put("terms", terms)
         ledger.put("finished", welcome.finished)
         self._log.info("welcomed", peer=welcome.node, mode=welcome.mode, entry=welcome.head)
-        here = {a.digest for a in self._shelf.listing()}
+        here = {a.digest: a for a in self._shelf.listing()}
         for artefact in welcome.artefacts:
-            if artefact.name == "autoencoder" and artefact.digest not in here:
+            if artefact.name != AUTOENCODER:
+                continue
+            known = here.get(artefact.digest)
+            if known is None:
                 end.fetch(artefact)
+            elif known != artefact:  # the cloud has signed it again
+                self._keep(ledger, artefact, self._shelf.content(known))
 
     def _keep(self, ledger: Ledger, artefact: Any, content: bytes) -> None:
         """Put an artefact on the shelf once the cloud's signature holds."""

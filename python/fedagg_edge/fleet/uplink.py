@@ -44,7 +44,8 @@ class Uplink:
     `open_talker` is entered in the thread and left when it ends (it opens and closes the ledger). `context` makes the
     TLS context, again after `renewed`. Called in the thread: `on_events` with the events of an answer (once more if the
     disk was full), `on_move` with the address that became current because the one before had not answered for
-    `patience` seconds, `on_end` last.
+    `patience` seconds, `on_failure` with what kept an answer from coming (true: the next try needs another context),
+    `on_end` last.
     An exception from the talker or a callback ends the thread and is kept in `error`: a broken ledger must stop the
     node, not be retried for ever. A full disk is waited for: an answer that could not be kept counts as none.
     """
@@ -60,15 +61,19 @@ class Uplink:
         log: Log,
         on_move: Callable[[str], None] = lambda url: None,
         on_end: Callable[[], None] = lambda: None,
+        on_failure: Callable[[BaseException], bool] = lambda error: False,
         patience: float = 600.0,
         connect_seconds: float = 10.0,
         read_seconds: float = 75.0,
+        most: int = 2 << 20,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock`: seconds that never jump; the talker gets no other. Raises ConfigError for a malformed address."""
+        """`most`: bytes of an answer. `clock`: seconds that never jump; the talker gets no other. Raises ConfigError
+        for a malformed address."""
         self._open, self._context, self._check = open_talker, context, check
         self._on_events, self._on_move, self._on_end, self._log, self._clock = on_events, on_move, on_end, log, clock
-        self._connect_seconds, self._read_seconds = connect_seconds, read_seconds
+        self._on_failure = on_failure
+        self._connect_seconds, self._read_seconds, self._most = connect_seconds, read_seconds, most
         self._endpoints = Endpoints(endpoints, patience, clock())
         self._changed = threading.Condition()
         self._stopping = self._poked = self._polling = False
@@ -171,6 +176,8 @@ class Uplink:
                 "no_answer", endpoint=self._endpoints.current, error=type(error.__cause__ or error).__name__
             )
             talker.failed(request, self._clock())
+            if self._on_failure(error):
+                self._stale = True
             if self._endpoints.failed(self._clock()):
                 self._stale = True
                 self._log.warning("parent_changed", endpoint=self._endpoints.current, reason="no contact")
@@ -217,6 +224,7 @@ class Uplink:
                     connect_seconds=self._connect_seconds,
                     read_seconds=self._read_seconds,
                     whole_seconds=2 * self._read_seconds,
+                    most=self._most,
                 )
             except BaseException:
                 self._stale = True

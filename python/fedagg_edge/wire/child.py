@@ -64,6 +64,7 @@ __all__ = [
     "KnowledgeArrived",
     "Moved",
     "NoticeArrived",
+    "ReceiptsTaken",
     "Refused",
     "Settled",
     "Step",
@@ -148,6 +149,13 @@ class NoticeArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiptsTaken:
+    """The parent has committed these receipts."""
+
+    receipts: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ArtefactArrived:
     """An artefact that was asked for with `ChildEnd.fetch`; its signature is for the caller to check."""
 
@@ -189,6 +197,7 @@ Event = (
     | KnowledgeArrived
     | KnowledgeAccepted
     | NoticeArrived
+    | ReceiptsTaken
     | ArtefactArrived
     | Moved
     | Settled
@@ -228,6 +237,7 @@ class ChildEnd:
     _download: Download | ArtefactDownload | None = None
     _wanted: list[Artefact] = field(default_factory=list)
     _known_finished: bool = False
+    _greet: bool = False
     _look: float = 0.0  # when to ask for news although this node owes an answer
     _adopted: bool = False  # whether the parent has taken this node in since its move
     _log: list[TakenEntry] = field(default_factory=list)  # the new parent's, as far as it has come
@@ -238,6 +248,10 @@ class ChildEnd:
         """Download an artefact that a welcome has listed, after what is under way."""
         if artefact not in self._wanted:
             self._wanted.append(artefact)
+
+    def greet(self) -> None:
+        """Say hello again before the next exchange: what the parent said in Welcome may have changed."""
+        self._greet = True
 
     def restart(self, wake: float = 0.0) -> None:
         """The state says that this node changes its parent, or again another one: begin with that at `wake`."""
@@ -254,8 +268,13 @@ class ChildEnd:
             return Idle(self._wake)
         if self.step is Step.REFUSED:
             self._go(Step.HELLO)
-        if self.step in (Step.HELLO, Step.REBASE):
-            return self._introduction() if self.step is Step.HELLO else self._ask_log()
+        if self._greet and self._download is None and self.step in (Step.SYNC, Step.EXCHANGE):
+            self._go(Step.HELLO)
+        if self.step is Step.HELLO:
+            self._greet = False
+            return self._introduction()
+        if self.step is Step.REBASE:
+            return self._ask_log()
         if self._download is None and self._wanted:
             self._download = ArtefactDownload(self._wanted[0], self.limits.chunk, _LARGEST_ARTEFACT)
         if self._download is not None:
@@ -381,6 +400,7 @@ class ChildEnd:
             wait=0.0 if owes or behind else min(self.wait, self.limits.wait),
             fence=self.fence,
             knowledge=given,
+            receipts=tuple(self.state.receipts()),
         )
         return self._post("exchange", asked)
 
@@ -548,6 +568,8 @@ class ChildEnd:
             self._needed = None
             events.append(KnowledgeAccepted(news.version))
         self._given = max(self._given, news.version)
+        if asked.receipts:
+            events.append(ReceiptsTaken(asked.receipts))
         events += self._entries(news.entries)
         if news.knowledge is not None:
             events += self._knowledge(news.knowledge)

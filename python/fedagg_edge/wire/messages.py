@@ -242,6 +242,9 @@ class Enrol(Message, frozen=True):
     proof: Annotated[bytes, Meta(max_length=1024)]
     time: Annotated[float, Meta(ge=0, le=1e11)]
 
+    def __repr__(self) -> str:  # who asks, never the token
+        return f"Enrol(node={self.node!r}, role={self.role!r})"
+
 
 class Renew(Message, frozen=True):
     """Buys a certificate with the one before it, which may have expired."""

@@ -49,6 +49,10 @@ def test_a_training_file_lies_in_the_configurations_folder(tmp_path):
         ),
         (Tier.DEVICE, DEVICE | {"node": {**DEVICE["node"], "id": "Device 1"}}, "node.id: node id: got 'Device 1'"),
         (Tier.DEVICE, DEVICE | {"schema": 2}, "schema: got 2, this version of fedagg reads 1; upgrade fedagg"),
+        (Tier.DEVICE, DEVICE | {"limits": {}}, "limits: a device has no such table; it belongs to edge and cloud"),
+        (Tier.CLOUD, CLOUD | {"limits": {"entry_bytes": 1 << 39}}, "expected at most .* change the table limits"),
+        (Tier.CLOUD, CLOUD | {"identity": {"certificate_days": 91.0}}, "identity.certificate_days: got 91.0"),
+        (Tier.CLOUD, CLOUD | {"publish": {"every": -1}}, "publish.every: got -1"),
         (Tier.DEVICE, DEVICE | {"base_dir": "/"}, "unknown key 'base_dir'"),
     ],
 )

@@ -13,10 +13,11 @@ from toys import embeddings
 from fedagg_edge.autoencoder import artefact as autoencoders
 from fedagg_edge.errors import StorageError
 from fedagg_edge.fleet import parts, weights
-from fedagg_edge.fleet.config import parse_fleet_config
+from fedagg_edge.fleet.config import RoundsConfig, parse_fleet_config
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.node_loop import NodeLoop, ParentChanged, Stopped
 from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.learners.base import Entry, LearnerState
 from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import Link, NodeId, Tier
 from fedagg_edge.wire.tensors import dump_embeddings
@@ -185,3 +186,48 @@ def test_a_link_that_broke_ends_the_node_instead_of_training_on_alone(cloud):
     cloud.link = Broken()
     with pytest.raises(StorageError, match="damaged"):
         cloud.wait(30.0)
+
+
+def test_a_turn_whose_samples_are_forgotten_in_the_middle_is_given_up_with_its_weights(cloud):
+    """The only child's rows are forgotten while the cloud waits for it: nothing is left to teach on, and no crash."""
+    cloud.ledger.put(PRESENT + EDGE, True)
+    cloud.config = cloud.config.__class__(**{
+        **{f: getattr(cloud.config, f) for f in cloud.config.__struct_fields__}, "rounds": RoundsConfig(deadline=60.0)
+    })  # fmt: skip
+
+    def forget_when_published():
+        other = parts.open_ledger(cloud.config, Tier.CLOUD)
+        while other.newest(Link(EDGE, NodeId("cloud")), NodeId("cloud")) is None:
+            time.sleep(0.02)
+        other.forget(NodeId("device-000"))
+        other.close()
+        time.sleep(1.0)
+        cloud.stop.set()
+
+    thread = threading.Thread(target=forget_when_published)
+    thread.start()
+    with pytest.raises(Stopped):
+        cloud.run()
+    thread.join()
+    assert not len(cloud.ledger.samples(EDGE))
+
+
+class Learner:
+    def __init__(self):
+        self.loaded = []
+
+    def load_state(self, state):
+        self.loaded.append(state.weights[0])
+
+
+def test_weights_are_taken_back(cloud, monkeypatch):
+    fresh = Learner()
+    monkeypatch.setattr(parts, "make_learner", lambda *words: fresh)
+    node = SimpleNamespace(learner=Learner(), bridge=SimpleNamespace(sample_shape=(1,)), classes=3)
+    conductor = SimpleNamespace(trained={"x": 1})
+    cloud._restore(node, conductor, trained=True)
+    assert (node.learner, conductor.trained) == (fresh, {})
+    kept = LearnerState((Entry("w", (1,), True),), np.full(1, 7, np.float32))
+    weights.save(cloud.checkpoints, weights.Saved(3, kept, {"a": 2}))
+    cloud._restore(node, conductor, trained=True)
+    assert (node.learner.loaded, conductor.trained) == ([7.0], {"a": 2})

@@ -1,10 +1,15 @@
 import io
 import random
+import ssl
 
+import msgspec
 import pytest
+from serving import server_config
+from toys import embeddings
 
 from fedagg_edge.fleet import moving, parts
 from fedagg_edge.fleet.config import parse_fleet_config
+from fedagg_edge.fleet.connection import NoAnswer
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.views import ChildView
@@ -12,6 +17,7 @@ from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire import child as events
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import Artefact, MoveTo, Notice, Problem, Welcome, encode
+from fedagg_edge.wire.tensors import dump_embeddings
 
 DEVICE = {
     "federation": "toy",
@@ -35,6 +41,7 @@ def link(tmp_path):
     made.woken = woken
     yield made
     ledger.close()
+    made._bell.close()
 
 
 def welcome(*artefacts, finished=False):
@@ -163,3 +170,66 @@ def test_a_move_that_takes_too_long_is_given_up(with_fallback):
 def test_a_refusal_of_the_own_parent_is_no_reason_to_go(with_fallback):
     with_fallback._on_events([welcome(), events.Refused(403, Problem("revoked", "no", None))])
     assert moving.under_way(with_fallback._ledger) is None
+
+
+def test_a_server_that_breaks_off_again_and_again_may_mean_the_certificate(link):
+    asked = []
+    link._renewer.refused = lambda: asked.append(1)
+    gone = NoAnswer("gone")
+    gone.__cause__ = ConnectionResetError()
+    assert [link._on_failure(gone) or len(asked) for _ in range(6)] == [0, 0, 0, 0, 1, 1]
+    link.uplink.counts.exchanges += 1  # it answered in between
+    for _ in range(4):
+        link._on_failure(gone)
+    assert len(asked) == 1
+    refused = NoAnswer("gone")
+    refused.__cause__ = ConnectionRefusedError()  # nobody there is another matter
+    for _ in range(20):
+        link._on_failure(refused)
+    assert len(asked) == 1
+    expired = ssl.SSLError(1, "alert")
+    expired.reason = "SSLV3_ALERT_CERTIFICATE_EXPIRED"
+    link._on_failure(expired)
+    assert len(asked) == 2
+
+
+def test_a_clock_that_is_behind_changes_the_context_once(link):
+    early = ssl.SSLCertVerificationError(1, "not yet valid")
+    early.verify_code = 9
+    assert [link._on_failure(early), link._on_failure(early)] == [True, False]
+    assert link._clock_is_behind
+
+
+def test_after_a_renewal_it_says_hello_over_a_new_connection(link):
+    link._end.step = events.Step.EXCHANGE
+    link.uplink._stale = False
+    link._renewed()
+    assert link.uplink._stale
+    assert link._end.next(0.0).path == "/v1/hello"
+
+
+def test_a_new_signature_of_what_is_here_is_checked_and_kept_without_fetching(link, monkeypatch):
+    kept = link._shelf.put("autoencoder", b"content", b"old", "m")
+    again = Artefact(kept.name, kept.digest, kept.size, b"new", "m")
+    monkeypatch.setattr("fedagg_edge.fleet.parent_link.offload.ask", lambda *words: None)
+    link._on_events([welcome(again)])
+    assert link._shelf.listing() == (again,)
+    assert link._end._wanted == []
+    link._on_events([welcome(again, Artefact("model", bytes(32), 5, b"", "m"))])  # not for children
+    assert link._end._wanted == []
+
+
+def test_an_order_to_forget_is_carried_out_by_an_edge(tmp_path):
+    """And by nobody else: a device's ledger has no children."""
+    config = server_config(tmp_path / "edge", Tier.EDGE, "edge.1")
+    made = ParentLink(config, config.parent, Tier.EDGE, Log(io.StringIO()), lambda: None)
+    ledger = made._ledger = parts.open_ledger(config, Tier.EDGE)
+    made._end = object()
+    ledger.append(NodeId("d1"), 1, dump_embeddings(embeddings("d1", 3)), key=1, by="child")
+    made._on_events([events.NoticeArrived(Notice(7, "forget", msgspec.msgpack.encode(["o", "d1", 0])))])
+    assert (len(ledger.samples(NodeId("d1"))), ledger.get("noticed")) == (0, 7)
+    (sent,) = ChildView(ledger).receipts()
+    made._on_events([events.ReceiptsTaken((sent,))])
+    assert ChildView(ledger).receipts() == ()
+    ledger.close()
+    made._bell.close()

@@ -155,6 +155,18 @@ def test_without_a_quorum_the_deadline_does_not_count_and_a_silent_child_is_left
     assert clock() == 100.0
 
 
+def test_a_child_whose_samples_were_forgotten_is_not_waited_for(nodes):
+    shelf, away = Shelf(), set()
+    shelf.put_knowledge(of(nodes, LINKS[0], LINKS[0].child, 5), -1, 0.0)
+    made = conductor(nodes[EDGE], shelf, Clock({30.0: lambda: away.add(LINKS[1].child)}), deadline=10.0)
+    made.gone = away.__contains__
+    report = RoundReport(5)
+    received = made._answer(Gather(LINKS, 5), report)
+    assert ([r.knowledge.link for r in received], report.silent, made.clock()) == ([LINKS[0]], [], 30.0)
+    away.add(LINKS[0].child)
+    assert made._answer(Gather(LINKS, 5), report) == ()
+
+
 def test_the_parents_knowledge_may_be_newer_or_after_the_deadline_older_but_never_nothing(nodes):
     shelf, report = Shelf(), RoundReport(5)
     older, newer = of(nodes, UP, NodeId("cloud"), 3), of(nodes, UP, NodeId("cloud"), 7)

@@ -41,7 +41,6 @@ def link(tmp_path):
     made.woken = woken
     yield made
     ledger.close()
-    made._bell.close()
 
 
 def welcome(*artefacts, finished=False):
@@ -232,4 +231,3 @@ def test_an_order_to_forget_is_carried_out_by_an_edge(tmp_path):
     made._on_events([events.ReceiptsTaken((sent,))])
     assert ChildView(ledger).receipts() == ()
     ledger.close()
-    made._bell.close()

@@ -293,10 +293,11 @@ private:
     // Loss and gradient of a block. `simple`: all lanes are rows and all rows weigh 1.
     template <bool simple>
     void finish_block(const LaneRows<V>& rows, std::size_t first, const Block& block, Sums sums, float* out) {
-        float weight[w];
+        float weights[w] = {};
         if constexpr (!simple) {
-            for (std::size_t i = 0; i < w; ++i) weight[i] = batch_.row_weight ? batch_.row_weight[first + rows.row(i)] : 1.F;
+            for (std::size_t i = 0; i < w; ++i) weights[i] = batch_.row_weight ? batch_.row_weight[first + rows.row(i)] : 1.F;
         }
+        const float* const weight = simple ? nullptr : weights;
         add_ce<simple>(rows, block, sums, weight);
         add_kl<simple>(rows, sums, weight);
         gradient<simple>(rows, first, sums, weight, out);

@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import urllib3
@@ -126,7 +127,10 @@ class ParentConnection:
                 decode_content=False,
                 assert_same_host=False,
             )
-            body = self._read(answer)
+            try:
+                body = self._read(answer)
+            finally:
+                answer.release_conn()  # else the pool, which has one, waits for it for ever
         except NoAnswer:
             self._cutter.forget()
             raise
@@ -141,6 +145,9 @@ class ParentConnection:
         self._cutter.forget()
 
     def _read(self, answer: urllib3.BaseHTTPResponse) -> bytes:
+        if answer.status == HTTPStatus.NO_CONTENT:  # which has no Content-Length
+            answer.drain_conn()
+            return b""
         declared = answer.headers.get("Content-Length")
         if declared is None or not declared.isascii() or not declared.isdigit() or int(declared) > self._most:
             answer.close()
@@ -155,7 +162,6 @@ class ParentConnection:
             pieces.append(piece)
             got += len(piece)
         answer.drain_conn()
-        answer.release_conn()
         return b"".join(pieces)
 
 

@@ -102,7 +102,6 @@ class ParentConnection:
         self._pool = urllib3.HTTPSConnectionPool(
             *endpoint,
             maxsize=1,
-            block=True,
             retries=False,
             timeout=Timeout(connect=connect_seconds, read=read_seconds),
             ssl_context=context,
@@ -129,8 +128,11 @@ class ParentConnection:
             )
             try:
                 body = self._read(answer)
+            except BaseException:
+                answer.close()
+                raise
             finally:
-                answer.release_conn()  # else the pool, which has one, waits for it for ever
+                answer.release_conn()  # also a broken one: the pool has but this, and connects it anew
         except NoAnswer:
             self._cutter.forget()
             raise
@@ -150,14 +152,12 @@ class ParentConnection:
             return b""
         declared = answer.headers.get("Content-Length")
         if declared is None or not declared.isascii() or not declared.isdigit() or int(declared) > self._most:
-            answer.close()
             raise NoAnswer("size")
         size, deadline = int(declared), self._clock() + self._whole
         pieces, got = [], 0
         while got < size:
             piece = answer.read1(min(PIECE, size - got))
             if not piece or self._clock() > deadline:
-                answer.close()
                 raise NoAnswer("truncated" if not piece else "slow")
             pieces.append(piece)
             got += len(piece)

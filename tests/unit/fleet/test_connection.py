@@ -1,8 +1,9 @@
+import socket
 import threading
 from pathlib import Path
 
 import pytest
-from pki import require_parent
+from pki import Authority, require_parent
 from running import Running, running
 
 from fedagg_edge.fleet.connection import Cutter, NoAnswer, ParentConnection
@@ -30,6 +31,7 @@ def test_an_answer_over_the_bound_is_not_read(tmp_path: Path) -> None:
         parent = connection(gateway, most=10)
         with pytest.raises(NoAnswer, match="size"):
             parent.send(Request("POST", "/v1/append", b'{"key": 0, "text": "x"}'))
+        assert parent.send(Request("GET", "/v1/nothing")).status == 404  # and it is of use still
         parent.close()
 
 
@@ -55,6 +57,42 @@ def test_an_answer_that_is_refused_or_empty_leaves_the_connection_usable(tmp_pat
         assert [(a.status, a.body) for a in answers] == [(204, b"")] * 3
         assert not thread.is_alive()
         parent.close()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n"
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200", HEAD, HEAD + b"half", b"HTTP/1.1 200 OK\r\n\r\nno length"])
+def test_a_parent_that_dies_in_the_middle_of_its_answer_is_asked_again(tmp_path: Path, said: bytes) -> None:
+    """A connection that broke must not be missing from the pool: the next request would wait for it for ever."""
+    context = Authority(tmp_path).server()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for answer in (said, said, HEAD + b"x" * 20):
+            with context.wrap_socket(listener.accept()[0], server_side=True) as line:
+                line.recv(4096)
+                line.sendall(answer)
+
+    server = threading.Thread(target=serve, daemon=True)
+    server.start()
+    client = Authority.of(tmp_path).client("device-1")
+    parent = ParentConnection(("127.0.0.1", listener.getsockname()[1]), client, require_parent, Cutter())
+    answers: list[object] = []
+
+    def ask() -> None:
+        for _ in range(2):
+            with pytest.raises(NoAnswer):
+                parent.send(Request("GET", "/v1/x"))
+        answers.append(parent.send(Request("GET", "/v1/x")).body)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(30)
+    assert answers == [b"x" * 20]
+    server.join(30)
+    parent.close()
+    listener.close()
 
 
 def test_a_device_cannot_pose_as_a_parent(tmp_path: Path) -> None:

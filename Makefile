@@ -10,7 +10,7 @@ JOBS   ?= 2
 NATIVE := CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-cpp test-tflite test-executorch lint bench clean
+.PHONY: help demo fleet test test-full test-cpp test-tflite test-executorch test-install fuzz-wire soak lint bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,13 +30,20 @@ $(VENV)/.dev: $(VENV)/.run
 	$(PIP) install -q -c constraints.txt --no-build-isolation -e ".[sim,dev]"
 	touch $@
 
+$(VENV)/.fleet: $(VENV)/.run
+	$(PIP) install -q -c constraints.txt --no-build-isolation -e ".[sim,fleet]"
+	touch $@
+
 demo: $(VENV)/.run ## train a cloud, 3 edges and 12 devices on handwritten digits; pictures in runs/digits
 	$(BIN)/fedagg simulate examples/digits.toml --overwrite
+
+fleet: $(VENV)/.fleet ## a cloud, 2 edges and 6 devices as processes on this machine, over TLS; in runs/fleet-fleet
+	$(BIN)/fedagg fleet up examples/fleet.toml --overwrite
 
 test: $(VENV)/.dev test-cpp ## build, install, run the tests of C++ and Python
 	$(BIN)/python -m pytest -m "not slow"
 
-test-full: $(VENV)/.dev test-cpp test-tflite test-executorch ## all of it; tests marked data want FEDAGG_DATA
+test-full: $(VENV)/.dev test-cpp test-tflite test-executorch test-install ## all of it; tests marked data want FEDAGG_DATA
 	$(BIN)/python -m pytest
 
 # Debug, so that a wider instruction set's weak symbols would show (tests/cpp/no_weak_symbols.cmake)
@@ -60,6 +67,22 @@ test-executorch: $(NATIVE) ## the executorch engine, in an environment of its ow
 	.venv-executorch/bin/python -m pip install -q -c constraints.txt --no-build-isolation ".[executorch]" pytest hypothesis scikit-learn
 	.venv-executorch/bin/python -m pytest tests/unit/export/test_executorch*.py tests/unit/learners/test_executorch*.py
 
+fuzz-wire: $(VENV)/.dev ## what reads a neighbour's bytes, fuzzed with atheris for SECONDS
+	$(PIP) install -q -c constraints.txt atheris
+	mkdir -p build/fuzz/found-wire
+	$(BIN)/python tests/wire/fuzz_wire.py --seconds $(SECONDS) --corpus build/fuzz/found-wire
+SECONDS ?= 60
+
+soak: $(VENV)/.dev ## two thousand simulated devices at one gateway: its memory must stay where it is
+	$(BIN)/python tests/fleet/soak.py --clients 2000 --rounds 24 $(JSON)
+
+# a board's environment: one TFLite runtime, no torch; the training file comes from the environment that has it
+test-install: $(VENV)/.dev ## fedagg-edge[litert] alone in a new environment: what it brings, how fast it imports, a step
+	rm -rf .venv-litert && $(PYTHON) -m venv .venv-litert
+	.venv-litert/bin/python -m pip install -q -c constraints.txt ".[litert]"
+	mkdir -p build && $(BIN)/fedagg export mlp --sample-shape 1 8 8 --classes 10 --out build/install.tflite
+	.venv-litert/bin/python tools/check_install.py build/install.tflite
+
 lint: $(VENV)/.dev ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -70,4 +93,4 @@ bench: $(VENV)/.dev ## the benchmarks, a minute each; QUICK= for the full ones, 
 QUICK ?= --quick
 
 clean: ## remove what the targets above made, but not runs/
-	rm -rf $(VENV) .venv-tflite .venv-executorch build dist
+	rm -rf $(VENV) .venv-litert .venv-tflite .venv-executorch build dist

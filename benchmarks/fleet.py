@@ -23,18 +23,24 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import numpy as np
-from support.site import Site, make_site
+import tomli_w
+from support.site import Site, make_site, resident
 from support.tls_load import Connection, connect, drive
 
 from fedagg_edge import load_config, simulate
+from fedagg_edge.autoencoder.artefact import load
 from fedagg_edge.config import parse_config
-from fedagg_edge.fleet.up import lay_out, run_fleet
+from fedagg_edge.export.codec import export_codec
+from fedagg_edge.export.tflite import export_tflite
+from fedagg_edge.fleet.up import Fleet, lay_out, read_metrics, run_fleet
+from fedagg_edge.learners.zoo import build_model
 from fedagg_edge.records import LogitsFormat, NodeId
 from fedagg_edge.simulation.progress import Silent
 
@@ -172,12 +178,80 @@ def round_times(rounds: int) -> list[Figure]:
     ]
 
 
+def board_memory() -> list[Figure]:
+    """Resident memory of a device agent that cannot import torch: before it has samples, and after its rounds."""
+    raw = {
+        "name": "boards",
+        "rounds": 3,
+        "schedule": "snapshot",
+        "data": {"source": "digits"},
+        "partition": {"rule": "iid"},
+        "autoencoder": {"epochs": 1},
+        "models": {"d": {"builder": "mlp", "options": {"hidden": [24]}}, "e": {"builder": "mlp"}},
+        "tree": {"model": "e", "children": [{"model": "e", "children": [{"model": "d"}]}]},
+        "evaluation": {"references": False},
+    }
+    with tempfile.TemporaryDirectory() as place:
+        fleet = lay_out(parse_config(raw), Path(place) / "fleet", rounds={"target": 3}, progress=Silent())
+        device = fleet.nodes[-1]
+        home, blocked = fleet.home(device), Path(place) / "blocked"
+        blocked.mkdir()
+        (blocked / "torch.py").write_text('raise ImportError("a board has no torch")\n', encoding="utf-8")
+        equip_board(fleet.folder, home, hidden=[24])
+        (home / "private" / "first.npz").rename(home / "later.npz")
+        usual = os.environ.get("PYTHONPATH")
+        for node in fleet.nodes:
+            os.environ["PYTHONPATH"] = str(blocked) if node is device else usual or ""
+            fleet.start(node)
+        try:
+            time.sleep(15)  # enrolled, connected, and nothing to do
+            fleet.check()
+            pid = fleet.processes[device.place.id].pid
+            idle = resident(pid)
+            (home / "later.npz").rename(home / "private" / "first.npz")
+            run_fleet_on(fleet)
+            trained = resident(pid)
+        finally:
+            fleet.stop()
+    return [
+        ("device agent, connected, without samples, memory", idle / 1e6, "MB", 45.0),
+        ("device agent after three rounds on TFLite, memory", trained / 1e6, "MB", 55.0),
+    ]
+
+
+def run_fleet_on(fleet: Fleet) -> None:
+    """Wait until the cloud has finished, and a little more."""
+    for _ in range(1200):
+        rows = read_metrics(fleet, fleet.cloud)
+        if rows and rows[-1]["finished"]:
+            time.sleep(3)
+            return
+        fleet.check()
+        time.sleep(0.1)
+    raise SystemExit(f"no end after two minutes; see {fleet.folder}")
+
+
+def equip_board(folder: Path, home: Path, *, hidden: list[int]) -> None:
+    """Give a device the files of a board, made here with torch, and say so in its configuration."""
+    autoencoder = load(folder / "autoencoder.safetensors")
+    export_codec(autoencoder, home / "codec.tflite")
+    module = build_model("mlp", autoencoder.sample_shape, 10, hidden=hidden)
+    export_tflite(module, autoencoder.sample_shape, 10, home / "model.tflite")
+    path = home / "device.toml"
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    table["training"]["engine"] = "tflite"
+    table["models"] = {"d": {"builder": "model.tflite"}}
+    table["node"] |= {"model": "d", "codec": "codec.tflite"}
+    path.write_text(tomli_w.dumps(table), encoding="utf-8")
+
+
 def measure(quick: bool) -> Iterator[Figure]:
     for form, goal in ((LogitsFormat.INT8, 3.4), (LogitsFormat.F32, 9.8)):
         up, down = bytes_of_one(form)
         yield f"bytes on the wire per exchange, up, {form.value}", up / 1000, "KB", goal
         yield f"bytes on the wire per exchange, down, {form.value}", down / 1000, "KB", goal
     yield from crowd(100 if quick else 1000, 5 if quick else 30)
+    yield from board_memory()
     yield from round_times(3 if quick else 10)
 
 

@@ -8,6 +8,7 @@
     |-- LearnerError         a model cannot do what was asked of it
     |-- ExportError          a model cannot be compiled for a device's runtime
     |-- StorageError         a node's ledger cannot be opened, read or written
+    |   |-- StorageBusy           locked by another process for too long
     |   `-- StorageFull           no room: nothing was changed, what was committed stays readable
     |       `-- OutboxFull        the parent was out of reach for so long that the outbox is at its bound
     |-- IdentityError        a key, certificate, token or authority is missing, damaged or does not fit
@@ -16,7 +17,8 @@
         |-- LocalProtocolError    this node broke the protocol: our bug
         `-- RemoteProtocolError   the neighbour broke it: their bug, or an attack
             |-- Conflict              other content for what was committed before
-            `-- PermissionDenied      it is not who it says, is revoked, or may not do that
+            |-- PermissionDenied      it is not who it says, is revoked, or may not do that
+            `-- Unreachable           it gave no answer, or said: later
 
 A message is lower-case and has no full stop; it says what was got, what was expected and, where the reader can
 act, what to do. Kernels raise plain ValueError and TypeError: they are array functions.
@@ -43,8 +45,10 @@ __all__ = [
     "ProtocolError",
     "RemoteProtocolError",
     "StateInUse",
+    "StorageBusy",
     "StorageError",
     "StorageFull",
+    "Unreachable",
     "nearest",
 ]
 
@@ -79,6 +83,10 @@ class ExportError(FedaggError):
 
 class StorageError(FedaggError):
     """Raised when a ledger is corrupt, foreign, too new, locked for too long, or its disk fails."""
+
+
+class StorageBusy(StorageError):
+    """Raised when another process has had the ledger locked for too long; later it may be free."""
 
 
 class StorageFull(StorageError):
@@ -117,6 +125,10 @@ class Conflict(RemoteProtocolError):
 
 class PermissionDenied(RemoteProtocolError):
     """Raised when a neighbour is not who it says, is revoked, or may not do what it asked for."""
+
+
+class Unreachable(RemoteProtocolError):
+    """Raised when a neighbour gave no answer, or said that it cannot now: the same again later may do."""
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:

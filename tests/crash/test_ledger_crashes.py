@@ -38,15 +38,11 @@ def named():
     return {name for source in sources for name in re.findall(r'reach\("([\w.-]+)"\)', source)}
 
 
-# not killed yet: the workload neither changes parents nor relays late
-NOT_YET = {"outbox.rebase.after-clear", "moves.redirect.after-append"}
-
-
 def test_a_hundred_kills(folder):
     done = kill(folder / "k", 110)
     assert done["kills"] >= 100
     assert len(done["at"]) >= 18
-    assert named() - set(done["at"]) <= NOT_YET
+    assert named() - set(done["at"]) == set()
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ import numpy as np
 
 from fedagg_edge.ledger import failpoints
 from fedagg_edge.ledger.ledger import Ledger, Options
+from fedagg_edge.ledger.moves import Adoption
 from fedagg_edge.records import Embeddings, Knowledge, Link, LogitsFormat, NodeId, PackedLogits, SampleSet, Tier
 
 ROUNDS = int(os.environ.get("ROUNDS", "4"))
@@ -51,16 +52,42 @@ def run(folder):
     for number in range(cloud.get("rounds") or 0, ROUNDS):
         one_round(nodes, acks, number)
         cloud.put("rounds", number + 1)
-    if cloud.owner(NodeId("d1")).child != "e2":
-        cloud.move_in(NodeId("e2"), only_origin(cloud.embeddings(NodeId("e1")), "d1"), 1)
-    meet(nodes["e2"], cloud, acks)
-    meet(nodes["e1"], cloud, acks)
+    migrate(nodes, acks)
     if not cloud.get("forgotten"):
         cloud.forget(NodeId("b"))
         cloud.put("forgotten", True)
     meet(nodes["e1"], cloud, acks)
     for ledger in nodes.values():
         ledger.close()
+
+
+def migrate(nodes, acks):
+    """d1 goes from e1 to e2 while e1 has rows of it that the cloud does not know, and tells of them late."""
+    device, old, new, cloud = nodes["d1"], nodes["e1"], nodes["e2"], nodes["cloud"]
+    if not device.get("late"):
+        with device.transaction():
+            device.send(rows("d1", 900, 3))
+            device.put("late", True)
+        write(acks, "sent", "d1", "late")
+    if device.fence(device.node) == 0:
+        meet(device, old, acks)
+    asked = Adoption(node=device.node, child=new.node, origins=(device.node,), fence=1)
+    if cloud.adoption(device.node) is None:
+        cloud.adopt(asked)
+    at_new = Adoption(node=device.node, child=device.node, origins=(device.node,), fence=1)
+    if new.adoption(device.node) is None:
+        new.introduce(device.node, Tier.DEVICE, "01")
+        new.adopt(at_new)
+    if new.adoption(device.node).head is None:
+        meet(new, cloud, acks)
+        new.settle(at_new)
+    if device.fence(device.node) == 0:
+        device.rebase(new.entries(device.node, 0, inline=1 << 30), 1)
+    meet(device, new, acks)
+    meet(old, cloud, acks)  # late
+    meet(new, cloud, acks)
+    meet(device, new, acks)
+    meet(old, cloud, acks)
 
 
 def one_round(nodes, acks, number):
@@ -108,12 +135,6 @@ def meet(child, parent, acks):
 
 def write(acks, *what):
     os.write(acks, json.dumps(what).encode() + b"\n")
-
-
-def only_origin(found, origin):
-    from fedagg_edge.ledger.relay import of_origins
-
-    return of_origins(found, [NodeId(origin)])
 
 
 def state(folder):
@@ -165,10 +186,12 @@ def audit(folder):
     assert all(len(entries) == 1 for entries in told.values()), told
     assert Counter(tuple(what) for what in lines if what[0] == "token")["token",] <= 1
     for (child, key), (entry,) in ((k, tuple(v)) for k, v in told.items()):
-        parent = {"d1": "e1", "b": "e1", "e1": "cloud", "e2": "cloud"}[child]
-        ledger = Ledger.open(folder / parent, node=NodeId(parent), federation="f", options=Options(tier=TIERS[parent]))
-        there = ledger.db.all("SELECT number FROM entries WHERE child = ? AND key = ?", (child, key))
-        ledger.close()
+        there = []
+        for parent in {"d1": ("e1", "e2"), "b": ("e1",), "e1": ("cloud",), "e2": ("cloud",)}[child]:
+            options = Options(tier=TIERS[parent])
+            ledger = Ledger.open(folder / parent, node=NodeId(parent), federation="f", options=options)
+            there += ledger.db.all("SELECT number FROM entries WHERE child = ? AND key = ?", (child, key))
+            ledger.close()
         assert there == [(entry,)], (child, key, entry, there)
 
 

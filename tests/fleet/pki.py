@@ -50,6 +50,16 @@ class Authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         self._certificate = builder.sign(self._key, hashes.SHA256())
         (folder / "authority.pem").write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
+        (folder / "authority.key").write_bytes(_private(self._key))
+
+    @classmethod
+    def of(cls, folder: Path) -> Authority:
+        """The authority that another process has made there."""
+        made = cls.__new__(cls)
+        made._folder = folder
+        made._key = serialization.load_pem_private_key((folder / "authority.key").read_bytes(), None)
+        made._certificate = x509.load_pem_x509_certificate((folder / "authority.pem").read_bytes())
+        return made
 
     def _issue(self, node: str, role: str) -> Path:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -62,10 +72,7 @@ class Authority:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         path = self._folder / f"{role}-{node}.pem"
         path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            + builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+            _private(key) + builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         )
         return path
 
@@ -88,6 +95,12 @@ class Authority:
         if node is not None:
             context.load_cert_chain(self._issue(node, role))
         return context
+
+
+def _private(key: Any) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:

@@ -32,6 +32,7 @@ FROZEN = {
     "pull": ["--help", "--identity", "--name", "--out", "URL"],
     "move": ["--help", "--state", "--to", "NODE"],
     "drain": ["--help", "--state", "--to", "--wait"],
+    "forget": ["--config", "--help", "--receipt", "--revoke", "--wait", "NODE"],
     "pki": ["--help"],
     "pki init": ["--federation", "--help", "FOLDER"],
     "pki server": ["--help", "--host", "--lifetime", "--node", "--role", "FOLDER", "OUT"],

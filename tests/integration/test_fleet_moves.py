@@ -105,7 +105,7 @@ def released_late(fleet):
 
 
 def check_rows(fleet):
-    """The cloud has each private sample once, all of them by way of edge-1; the moved devices uploaded nothing there."""
+    """The cloud has each private sample once, all by way of edge-1; the moved devices uploaded nothing there."""
     cloud, new, old = (ledger_of(fleet, name) for name in ("cloud", "edge-1", "edge-0"))
     samples = cloud.samples("edge-1")
     assert not len(cloud.samples("edge-0"))

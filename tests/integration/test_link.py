@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from pairs import DEVICE, EDGE, SMALL, Pair
 from toys import embeddings
 
+from fedagg_edge.errors import StorageFull
 from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import SampleSet
 from fedagg_edge.wire import child as ends
@@ -280,3 +281,23 @@ def test_nothing_is_lost_and_nothing_counted_twice_whatever_happens(tmp_path_fac
     assert [c for c in numbers if c < 10_000] == list(range(sent))
     assert set(range(10_001, 10_000 + written)) <= set(numbers) <= set(range(10_000 + written))
     pair.close()
+
+
+def test_an_answer_that_could_not_be_kept_is_asked_for_again(pair):
+    pair.send(5, 0)
+    pair.settle()
+    pair.publish(pair.parent, EDGE, 0)
+    step = pair.talker.next(pair.clock())
+    real = pair.child.put_knowledge
+
+    def full(*_):
+        raise StorageFull("no room")
+
+    pair.child.put_knowledge = full
+    with pytest.raises(StorageFull):
+        pair.talker.receive(step, pair.ask(step), pair.clock())
+    pair.child.put_knowledge = real
+    pair.talker.failed(step, pair.clock())
+    assert isinstance(pair.talker.next(pair.clock()), Idle)
+    pair.settle()
+    assert pair.heard() == 0

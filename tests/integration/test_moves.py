@@ -173,6 +173,9 @@ def test_labels_that_were_held_back_at_the_old_parent_come_again(tmp_path):
     trees = Trees(tmp_path, hold_labels=True)
     begin(trees)
     trees.move("d1", "e2")
+    while ("d1", Moved(1)) not in trees.events:
+        trees.run(1, lambda name: "lose" if name == "d1" and trees.below["d1"].step is Step.SYNC else "")
+    assert (trees.ledgers["d1"].embeddings("d1").label_N >= 0).all()  # it trains on them at once
     trees.run(60)
     settled(trees)
     assert set(trees.ledgers["cloud"].embeddings("e2").label_N) == {-1}
@@ -203,6 +206,17 @@ def test_a_device_that_lost_its_state_learns_its_fence_again(trees, tmp_path):
     trees.restart("d1")
     trees.run(40)
     assert trees.ledgers["d1"].fence("d1") == 1
+    settled(trees)
+
+
+def test_an_edge_without_children_takes_in_its_first(trees):
+    trees.send("d1", 40)
+    trees.run(30)
+    trees.below["e2"].ready = False  # it has nobody to train for
+    trees.restart("e2")
+    trees.below["e2"].ready = False
+    trees.move("d1", "e2")
+    trees.run(40)
     settled(trees)
 
 

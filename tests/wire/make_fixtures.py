@@ -21,7 +21,7 @@ ARTEFACT = m.Artefact("autoencoder", SET, 1000, b"signature", "application/octet
 
 EXAMPLES: tuple[m.Message, ...] = (
     INLINE,
-    m.Hello(1, 1, "fedagg-edge 1.0", "d1", "device", "f", ("f32", "f16", "int8"), 0, 6, SET),
+    m.Hello(1, 1, "fedagg-edge 1.0", "d1", "device", "f", ("f32", "f16", "int8"), 0, 6, SET, "all"),
     ARTEFACT,
     m.Offered(1 << 20, (ARTEFACT,)),
     m.Welcome(1, "x", "edge-a", "f", 10, 1.5e9, 0, 7, SET, -1, "sync", 100, False, Limits(), (ARTEFACT,)),

@@ -1,8 +1,7 @@
 """`fedagg enroll`: make this node's key and buy its certificate with a one-time token.
 
 The token pins the federation's authority: it is only sent to a server whose certificate that authority signed. Run
-again, with the
-same token or another, after an attempt that failed.
+again, with the same token or another, after an attempt that failed; exit code 69 says that nobody answered.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from fedagg_edge.cli.pki import needing_extra
-from fedagg_edge.errors import ConfigError, IdentityError, PermissionDenied, RemoteProtocolError
+from fedagg_edge.errors import ConfigError, IdentityError, PermissionDenied, RemoteProtocolError, Unreachable
 from fedagg_edge.identity import tls, tokens
 from fedagg_edge.records import Tier, node_id
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Address", "address", "enrol", "post", "register", "run"]
 
 _MEDIA = "application/x-fedagg"
+UNREACHABLE = 69  # the exit code that says: the same again later (fleet/exits.py has the list)
 _ANSWER = 65_536  # bytes
 _TIMEOUT = 60.0  # seconds
 
@@ -55,7 +55,7 @@ def register(verbs: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb. Raises FedaggError for what the user can mend."""
+    """Run the verb; 69 if the parent gave no answer now. Raises FedaggError for what the user can mend."""
     text = sys.stdin.readline(1024).strip() if args.token == "-" else args.token
     where = address(args.url)
     try:
@@ -64,6 +64,9 @@ def run(args: argparse.Namespace) -> int:
         )
     except ModuleNotFoundError as error:
         raise needing_extra(error) from error
+    except Unreachable as error:
+        print(f"fedagg: {error}", file=sys.stderr)  # noqa: T201
+        return UNREACHABLE
     sys.stdout.write(
         f"enrolled {args.role} {args.node} at {where.host}:{where.port}; identity in {args.state}/identity\n"
     )
@@ -91,8 +94,12 @@ def enrol(where: Address, token: tokens.Token, place: Path, *, node: str, role: 
         return
     try:
         contact = tls.first_contact(where.host, where.port, token.authority)
+    except ssl.SSLCertVerificationError as error:
+        raise IdentityError(
+            f"{where.host}:{where.port}: not of the token's federation ({error.verify_message})"
+        ) from None
     except OSError as error:
-        raise IdentityError(f"{where.host}:{where.port}: no connection ({error.strerror or error})") from None
+        raise Unreachable(f"{where.host}:{where.port}: no connection ({error.strerror or error})") from None
     request = enrolment.request_enrolment(place, contact.authority, token, node=node, role=role, time=time.time())
     certificate = send(where, contact.context, token, request)
     enrolment.install_first(place, certificate, contact.authority, request)
@@ -110,7 +117,8 @@ class _Enrolled(msgspec.Struct, array_like=True, frozen=True):
 def post(where: Address, context: ssl.SSLContext, token: tokens.Token, request: EnrolmentRequest) -> bytes:
     """POST /v1/enrol, once: a token is spent by an answer that got lost, and then the same request gets it again.
 
-    Raises PermissionDenied if the server refuses, RemoteProtocolError for no answer or one that cannot be read.
+    Raises PermissionDenied if the server refuses, Unreachable for no answer or one that says later,
+    RemoteProtocolError for one that cannot be read.
     """
     import urllib3  # noqa: PLC0415
 
@@ -128,9 +136,7 @@ def post(where: Address, context: ssl.SSLContext, token: tokens.Token, request: 
             )
             body = answer.read(_ANSWER + 1, decode_content=False)
         except urllib3.exceptions.HTTPError as error:
-            raise RemoteProtocolError(
-                f"{where.host}:{where.port}: no answer ({type(error).__name__}: {error})"
-            ) from None
+            raise Unreachable(f"{where.host}:{where.port}: no answer ({type(error).__name__}: {error})") from None
     return _certificate(answer.status, body)
 
 
@@ -140,7 +146,8 @@ def _certificate(status: int, body: bytes) -> bytes:
     try:
         if status >= 400:
             problem = msgspec.msgpack.decode(body, type=_Problem)
-            raise PermissionDenied(
+            passing = status in (408, 429) or status >= 500
+            raise (Unreachable if passing else PermissionDenied)(
                 f"enrolment refused: {problem.message[:500]!r} ({problem.code[:50]!r}, status {status})"
             )
         if status != 200:

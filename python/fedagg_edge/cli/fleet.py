@@ -49,10 +49,14 @@ def run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     print(f"starting {len(fleet.nodes)} nodes; logs in {folder}/<node>/log.txt", flush=True)  # noqa: T201
 
+    moves = up.make_moves(fleet, config)
+
     def show(row: Mapping[str, Any]) -> None:
         accuracy = "" if row["accuracy"] is None else f"  cloud {100 * row['accuracy']:5.1f} %"
         late = f"  {row['late']} late" if row["late"] else ""
         print(f"round {row['version']:>3}{accuracy}  {time.monotonic() - began:6.1f} s{late}", flush=True)  # noqa: T201
+        if told := moves(row["version"]):
+            print(f"          {len(told)} devices move", flush=True)  # noqa: T201
 
     up.run_fleet(fleet, show)
     for tier in (Tier.EDGE, Tier.CLOUD):

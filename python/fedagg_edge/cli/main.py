@@ -21,6 +21,7 @@ from fedagg_edge.cli import (
     enroll,
     export,
     fleet,
+    forget,
     move,
     new,
     node,
@@ -41,8 +42,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fedagg-edge {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    verbs_in_order = (simulate, new, autoencoder, export, fleet, node, status, pull, move, drain, pki, enroll, doctor)
-    for verb in verbs_in_order:
+    everyday = (simulate, new, autoencoder, export, fleet, node, status, pull)
+    for verb in (*everyday, move, drain, forget, pki, enroll, doctor):
         verb.register(verbs)
     return parser
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,8 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedagg_edge.config import Hyperparameters
 from fedagg_edge.errors import ExportError
+from fedagg_edge.export.beside import difference, noise_batch
 from fedagg_edge.learners import tflite_file
-from fedagg_edge.learners.base import Batch
+from fedagg_edge.learners.targets import Targets
 from fedagg_edge.learners.tflite import TfliteLearner
 from fedagg_edge.learners.tflite_file import TrainingFile
 from fedagg_edge.learners.tflite_runtime import open_graphs
@@ -71,12 +71,12 @@ def check_file(module: nn.Module, content: bytes) -> CheckReport:
 
 def _one_step(module: nn.Module, file: TrainingFile, seed: int) -> CheckReport:
     device, reference = _Watched(file), TorchLearner(copy.deepcopy(module))
-    batch = _batch(file, seed)
+    batch = noise_batch(file, seed, _ROWS)
     device.step(batch, _HYPERPARAMETERS)
     with _Replayed(device.drawn_by_half()) if device.drawn else nullcontext():
         reference.step(batch, _HYPERPARAMETERS)
-    weights = _difference(device.state().weights, reference.state().weights)
-    logits = _difference(device.logits(batch.bridge_x_N), reference.logits(batch.bridge_x_N))
+    weights = difference(device.state().weights, reference.state().weights)
+    logits = difference(device.logits(batch.bridge_x_N), reference.logits(batch.bridge_x_N))
     return CheckReport(weights, logits, _ROWS, f"{device.runtime.name} {device.runtime.version}")
 
 
@@ -84,31 +84,19 @@ def rows_apart(content: bytes) -> bool:
     """Whether, in training, no row of a batch influences another: half a batch gives half of a batch's logits."""
     file = tflite_file.loads(content)
     graphs = open_graphs(file)
-    x_N = _batch(file, 0).bridge_x_N
+    x_N = noise_batch(file, 0, _ROWS).bridge_x_N
     weights = file.weights[: len(file.weights) - len(file.counted)]
-    whole, buffers = graphs.forward(x_N, weights, _ones(file, _ROWS))
-    half, _ = graphs.forward(x_N[: _ROWS // 2], weights, _ones(file, _ROWS // 2))
-    return buffers is None and _difference(half, whole[: _ROWS // 2]) < TOLERANCE
+    whole, half = (graphs.train(x_N[:n], weights, _ones(file, n), _nothing(file, n)) for n in (_ROWS, _ROWS // 2))
+    return whole.buffers is None and difference(half.logits_NC, whole.logits_NC[: _ROWS // 2]) < TOLERANCE
 
 
 def _ones(file: TrainingFile, rows: int) -> dict[str, Array]:
     return {m.name: np.ones((rows, *m.shape), np.float32) for m in file.masks}
 
 
-def _batch(file: TrainingFile, seed: int) -> Batch:
-    rng = np.random.default_rng(seed)
-    shape = (_ROWS, *file.sample_shape)
-    x_N, bridge_x_N = rng.random(shape, np.float32), rng.random(shape, np.float32)
-    y_N = rng.integers(0, file.classes, _ROWS)
-    teacher_NC = rng.standard_normal((_ROWS, file.classes), np.float32)
-    return Batch(bridge_x_N, y_N, teacher_NC, x_N, y_N)
-
-
-def _difference(a: Array, b: Array) -> float:
-    """The largest difference, relative to the largest value where that is above 1; infinite where one is NaN."""
-    scale = max(1.0, float(np.abs(b).max(initial=0.0)))
-    difference = float(np.abs(a - b).max(initial=0.0)) / scale
-    return math.inf if math.isnan(difference) else difference
+def _nothing(file: TrainingFile, rows: int) -> Targets:
+    """Targets of a loss that is 0."""
+    return Targets(np.zeros((rows, 2 * file.classes + 2), np.float32), np.array([1, 0], np.float32))
 
 
 class _Watched(TfliteLearner):

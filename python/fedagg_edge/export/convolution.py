@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from fedagg_edge.errors import ExportError
 from fedagg_edge.export import ops
 from fedagg_edge.export.lower import Lowering, translates
@@ -112,10 +110,6 @@ def _grouped(g: GraphWriter, groups: int, *tensors: tuple[Tensor, int]) -> list[
     return [ops.split(g, t, axis, [t.shape[axis] // groups] * groups) for t, axis in tensors]
 
 
-def _zeros(g: GraphWriter, count: int) -> Tensor:
-    return g.constant(np.zeros(count, np.float32))
-
-
 def _same(x: Tensor, geometry: Geometry) -> bool:
     """Whether the runtime's SAME pads as torch is asked to."""
     for size, stride, pad, reach in zip(x.shape[1:3], geometry.stride, geometry.padding, geometry.reach, strict=True):
@@ -144,7 +138,7 @@ def _dense(g: GraphWriter, x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
     same = _same(x, geometry)
     if not same:
         x = _padded(g, x, geometry.padding, geometry.padding)
-    return ops.conv(g, x, w, _zeros(g, w.shape[0]), stride=geometry.stride, dilation=geometry.dilation, same=same)
+    return ops.conv(g, x, w, stride=geometry.stride, dilation=geometry.dilation, same=same)
 
 
 def _blockwise(g: GraphWriter, x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
@@ -180,9 +174,7 @@ def _depthwise(g: GraphWriter, x: Tensor, w: Tensor, geometry: Geometry) -> Tens
     same = _same(x, geometry)
     if not same:
         x = _padded(g, x, geometry.padding, geometry.padding)
-    return ops.depthwise_conv(
-        g, x, w, _zeros(g, w.shape[3]), stride=geometry.stride, dilation=geometry.dilation, same=same
-    )
+    return ops.depthwise_conv(g, x, w, stride=geometry.stride, dilation=geometry.dilation, same=same)
 
 
 @translates("convolution_backward.default")
@@ -247,11 +239,43 @@ def _dense_input_gradient(g: GraphWriter, dy: Tensor, w: Tensor, size: tuple[int
 def depthwise_input_gradient(
     g: GraphWriter, dy: Tensor, w: Tensor, size: tuple[int, int], geometry: Geometry
 ) -> Tensor:
-    """dLoss/dx (N, *size, C) of a channel-by-channel convolution with w (1, kh, kw, C * multiplier)."""
+    """dLoss/dx (N, *size, C) of a channel-by-channel convolution with w (1, kh, kw, C)."""
     _, kh, kw, channels = w.shape
+    if _by_phases(dy, size, geometry):
+        return _phased_input_gradient(g, dy, w, geometry)
     turned = ops.reshape(g, ops.reverse(g, ops.reshape(g, w, (kh * kw, channels)), 0), w.shape)
     images, onward = _opened(g, dy, size, geometry)
     return _depthwise(g, images, turned, onward)
+
+
+def _by_phases(dy: Tensor, size: tuple[int, int], geometry: Geometry) -> bool:
+    """Whether images are `stride` times dLoss/dout in both directions, so that every phase has its size."""
+    stride = geometry.stride
+    fits = size == (dy.shape[1] * stride[0], dy.shape[2] * stride[1])
+    return fits and geometry.dilation == (1, 1) and stride[0] == stride[1] > 1
+
+
+def _phased_input_gradient(g: GraphWriter, dy: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
+    """Pixels s * i + a, for each a below the stride s, from a convolution of their own of dLoss/dout.
+
+    That is a quarter, at stride 2, of what a convolution of dLoss/dout spread with zeros multiplies. Pixel s * i + a
+    and dLoss/dout at o meet in the kernel's row s * t + a + padding, where t = i - o.
+    """
+    c, s = dy.shape[3], geometry.stride[0]
+    (kh, kw), padding = geometry.kernel, geometry.padding
+    least = [-((s - 1 + p) // s) for p in padding]  # of t
+    most = [(k - 1 - p) // s for k, p in zip(geometry.kernel, padding, strict=True)]
+    taps = [b - a + 1 for a, b in zip(least, most, strict=True)]
+    before = [-s * a - p for a, p in zip(least, padding, strict=True)]
+    after = [s * t - k - b for t, k, b in zip(taps, (kh, kw), before, strict=True)]
+    filters = ops.pad(g, ops.reshape(g, w, (kh, kw, c)), (*before, 0), (*after, 0))
+    filters = ops.transpose(g, ops.reshape(g, filters, (taps[0], s, taps[1], s * c)), (0, 2, 1, 3))
+    filters = ops.reverse(g, ops.reshape(g, filters, (taps[0] * taps[1], s * s * c)), 0)
+    filters = ops.reshape(g, filters, (1, *taps, s * s * c))
+    copies = ops.concatenate(g, [dy] * (s * s), 3)
+    copies = _padded(g, copies, (most[0], most[1]), (-least[0], -least[1]))
+    phases = ops.depthwise_conv(g, copies, filters, stride=(1, 1), dilation=(1, 1))
+    return ops.depth_to_space(g, phases, s)
 
 
 def _fitted(g: GraphWriter, x: Tensor, dy: Tensor, geometry: Geometry) -> Tensor:
@@ -295,54 +319,67 @@ def _swapped_weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, geometry: Ge
     One convolution then sums over the batch and all places.
     """
     swapped, filters = _fitted(g, x, dy, geometry), ops.transpose(g, dy, (3, 1, 2, 0))
-    outputs = dy.shape[3]
-    found = ops.conv(g, swapped, filters, _zeros(g, outputs), stride=geometry.dilation, dilation=geometry.stride)
+    found = ops.conv(g, swapped, filters, stride=geometry.dilation, dilation=geometry.stride)
     return ops.transpose(g, found, (3, 1, 2, 0))
 
 
 def _depthwise_weight_gradient(g: GraphWriter, dy: Tensor, x: Tensor, w: Value, geometry: Geometry) -> Value:
-    """Place by place of the kernel: what it saw times dLoss/dout, summed per channel."""
-    phases = _Phases.of(g, x, dy.shape[1:3], geometry)
-    rows = []
-    for i in range(geometry.kernel[0]):
-        for j in range(geometry.kernel[1]):
-            seen = phases.at(g, i * geometry.dilation[0], j * geometry.dilation[1])
-            product = ops.binary(g, "mul", seen, dy)
-            total = ops.reduce(g, "sum", ops.reduce(g, "sum", product, [1, 2], keep=True), [0], keep=True)
-            rows.append(ops.reshape(g, total, (1, dy.shape[3])))
-    found = ops.reshape(g, ops.concatenate(g, rows, 0), (*(w.shape[2:]), 1, dy.shape[3]))
-    return Value(found, w.shape, (2, 3, 1, 0) if len(w.shape) == 4 else (2, 1, 0))
+    """Place by place of the kernel: what it saw times dLoss/dout, summed per channel.
+
+    With a stride of s the s places side by side that start at a multiple of s see neighbouring pixels, one run of
+    memory: they are multiplied and summed together.
+    """
+    (kh, kw), s, channels = geometry.kernel, geometry.stride[1], dy.shape[3]
+    groups = sorted({j * geometry.dilation[1] // s for j in range(kw)})
+    n, h, v, _ = dy.shape
+    seen = _Seen.of(g, x, (h, v), geometry)
+    given = ops.reshape(g, ops.concatenate(g, [dy] * s, 3), (n, h, 1, v * s * channels))
+    sums = []
+    for i in range(kh):
+        for group in groups:
+            product = ops.binary(g, "mul", seen.at(g, i * geometry.dilation[0], group), given)
+            sums.append(ops.reduce(g, "sum", product, [1], keep=True))
+    found = ops.reduce(g, "sum", ops.concatenate(g, sums, 1), [0], keep=False)
+    found = ops.reduce(g, "sum", ops.reshape(g, found, (len(sums), v, s * channels)), [1], keep=False)
+    found = ops.reshape(g, found, (kh, len(groups) * s, channels))
+    places = [groups.index(j * geometry.dilation[1] // s) * s + j * geometry.dilation[1] % s for j in range(kw)]
+    found = ops.concatenate(g, [ops.slices(g, found, 1, run) for run in _runs(places)], 1)
+    order = (2, 3, 1, 0) if len(w.shape) == 4 else (2, 1, 0)
+    return Value(ops.reshape(g, found, (*w.shape[2:], 1, channels)), w.shape, order)
+
+
+def _runs(places: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Growing numbers as few ranges (begin, end, 1)."""
+    runs: list[tuple[int, int, int]] = []
+    for place in places:
+        if runs and runs[-1][1] == place:
+            runs[-1] = (runs[-1][0], place + 1, 1)
+        else:
+            runs.append((place, place + 1, 1))
+    return runs
 
 
 @dataclass(frozen=True, slots=True)
-class _Phases:
-    """Images cut into stride * stride interleaved ones, so that a strided window is a plain slice of one of them."""
+class _Seen:
+    """Padded images (N, rows / stride, stride, columns * C), of which a kernel's row sees one run a row."""
 
     images: Tensor
     stride: tuple[int, int]
-    grid: tuple[int, int]
     size: tuple[int, int]
+    channels: int
 
     @staticmethod
-    def of(g: GraphWriter, x: Tensor, size: Sequence[int], geometry: Geometry) -> _Phases:
+    def of(g: GraphWriter, x: Tensor, size: Sequence[int], geometry: Geometry) -> _Seen:
         """`size` is that of a window's places, the output's; padded as for the forward pass."""
         n, h, w, c = x.shape
         (sh, sw), (ph, pw), (rh, rw) = geometry.stride, geometry.padding, geometry.reach
         grid = size[0] + rh // sh, size[1] + rw // sw
         x = _padded(g, x, geometry.padding, (grid[0] * sh - h - ph, grid[1] * sw - w - pw))
-        if (sh, sw) != (1, 1):
-            x = ops.reshape(g, x, (n * grid[0], sh, grid[1], sw * c))
-        return _Phases(x, (sh, sw), grid, (size[0], size[1]))
+        return _Seen(ops.reshape(g, x, (n, grid[0], sh, grid[1] * sw * c)), (sh, sw), (size[0], size[1]), c)
 
-    def at(self, g: GraphWriter, top: int, left: int) -> Tensor:
-        """Rows top, top + stride, ... and columns likewise."""
-        (sh, sw), images = self.stride, self.images
-        if (sh, sw) != (1, 1):
-            n, _, columns, c = images.shape
-            c //= sw
-            low, row = (left % sw) * c, top % sh
-            images = ops.strided_slice(g, images, (0, row, 0, low), (n, row + 1, columns, low + c), (1, 1, 1, 1))
-            images = ops.reshape(g, images, (n // self.grid[0], *self.grid, c))
-        begin = (0, top // sh, left // sw, 0)
-        end = (images.shape[0], begin[1] + self.size[0], begin[2] + self.size[1], images.shape[3])
-        return ops.strided_slice(g, images, begin, end, (1, 1, 1, 1))
+    def at(self, g: GraphWriter, top: int, group: int) -> Tensor:
+        """Rows top, top + stride, ... and all columns from group * stride on, (N, h, 1, w * stride * C)."""
+        sh, run = self.stride[0], self.stride[1] * self.channels
+        begin = (0, top // sh, top % sh, group * run)
+        end = (self.images.shape[0], begin[1] + self.size[0], begin[2] + 1, begin[3] + self.size[1] * run)
+        return ops.strided_slice(g, self.images, begin, end, (1, 1, 1, 1))

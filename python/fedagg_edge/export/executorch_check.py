@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedagg_edge.config import Hyperparameters
 from fedagg_edge.errors import ExportError, LearnerError
+from fedagg_edge.export.beside import difference, noise_batch
 from fedagg_edge.export.check import TOLERANCE, CheckReport
 from fedagg_edge.learners import executorch_file, executorch_runtime
-from fedagg_edge.learners.base import Batch
 from fedagg_edge.learners.executorch import ExecutorchLearner
 from fedagg_edge.learners.executorch_file import TrainingProgram
 from fedagg_edge.learners.torch import TorchLearner
@@ -52,30 +52,14 @@ def check_program(module: nn.Module, content: bytes) -> CheckReport:
 
 def _one_step(module: nn.Module, file: TrainingProgram, seed: int, rows: int) -> CheckReport:
     device, reference = _Watched(file), TorchLearner(copy.deepcopy(module))
-    batch = _batch(file, seed, rows)
+    batch = noise_batch(file, seed, rows)
     device.step(batch, _HYPERPARAMETERS)
     with _Replayed(device.drawn):
         reference.step(batch, _HYPERPARAMETERS)
-    weights = _difference(device.state().weights, reference.state().weights)
-    samples = [_batch(file, seed, n).bridge_x_N for n in (1, rows, file.rows)]
-    logits = max(_difference(device.logits(x_N), reference.logits(x_N)) for x_N in samples)
+    weights = difference(device.state().weights, reference.state().weights)
+    samples = [noise_batch(file, seed, n).bridge_x_N for n in (1, rows, file.rows)]
+    logits = max(difference(device.logits(x_N), reference.logits(x_N)) for x_N in samples)
     return CheckReport(weights, logits, rows, f"executorch {executorch_runtime.version()}")
-
-
-def _batch(file: TrainingProgram, seed: int, rows: int) -> Batch:
-    rng = np.random.default_rng(seed)
-    shape = (rows, *file.sample_shape)
-    x_N, bridge_x_N = rng.random(shape, np.float32), rng.random(shape, np.float32)
-    y_N = rng.integers(0, file.classes, rows)
-    teacher_NC = rng.standard_normal((rows, file.classes), np.float32)
-    return Batch(bridge_x_N, y_N, teacher_NC, x_N, y_N)
-
-
-def _difference(a: Array, b: Array) -> float:
-    """The largest difference, relative to the largest value where that is above 1; infinite where one is NaN."""
-    scale = max(1.0, float(np.abs(b).max(initial=0.0)))
-    difference = float(np.abs(a - b).max(initial=0.0)) / scale
-    return math.inf if math.isnan(difference) else difference
 
 
 class _Watched(ExecutorchLearner):

@@ -100,6 +100,10 @@ class Lowering:
             raise refuse(node, str(error)) from error
         return result if isinstance(result, tuple) else (result,)
 
+    def has(self, node: Node) -> bool:
+        """Whether a node's operators are written."""
+        return node in self._values
+
     def get(self, node: Any) -> Value:
         """The value of a node; raise ExportError where torch gave none."""
         return self.value(canonical(node))

@@ -24,6 +24,7 @@ __all__ = [
     "compare",
     "concatenate",
     "conv",
+    "depth_to_space",
     "depthwise_conv",
     "fully_connected",
     "gather",
@@ -83,8 +84,8 @@ _COMPARE: dict[str, tuple[int, Any]] = {
 }
 
 _VALID = schema.Padding.VALID
-_LANES = 16
-"""Values that the delegate's widest vectors hold."""
+_LONG = 32
+"""Values of a vector from which on the delegate repeats it over pixels as fast as it can read."""
 
 
 def _ints(g: GraphWriter, values: Sequence[int]) -> Tensor:
@@ -121,30 +122,26 @@ def binary(g: GraphWriter, name: str, a: Tensor, b: Tensor) -> Tensor:
 def _widened(g: GraphWriter, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """The operands in shapes that give the same values in C order, and sooner.
 
-    Equal shapes stay what both were before they were reshaped. Images and a few channels become rows of pixels and as
-    many copies of the channels: the delegate starts anew, and stores in part, at every repetition of a short vector.
+    Equal shapes stay what both were before they were reshaped. For images a few channels become a row of pixels: the
+    delegate starts anew, and stores in part, at every repetition of a short vector.
     """
     if a.shape == b.shape:
         sources = g.unshaped(a), g.unshaped(b)
         return sources if sources[0].shape == sources[1].shape else (a, b)
     if len(b.shape) == 1 and len(a.shape) > 2 and a.shape[-1] == b.shape[0]:
-        return _row_by_row(g, a, b)
+        return a, _row_of(g, a, b)
     if len(a.shape) == 1 and len(b.shape) > 2 and b.shape[-1] == a.shape[0]:
-        images, vector = _row_by_row(g, b, a)
-        return vector, images
+        return _row_of(g, b, a), b
     return a, b
 
 
-def _row_by_row(g: GraphWriter, images: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+def _row_of(g: GraphWriter, images: Tensor, vector: Tensor) -> Tensor:
+    """A vector of channels as many times as images have pixels in a row."""
     pixels, channels = images.shape[-2:]
-    lead = images.shape[:-2]
-    if channels % _LANES == 0 or pixels < 2 or sum(size < 0 for size in lead) != 1:
-        return images, vector
-    copies = g.op(
-        _B.MUL, [g.constant(np.ones((pixels, 1), np.float32)), vector], (pixels, channels), schema.MulOptionsT()
-    )
-    rows = reshape(g, images, (math.prod(lead), pixels * channels))
-    return rows, reshape(g, copies, (pixels * channels,))
+    if channels >= _LONG or pixels < 2:
+        return vector
+    ones = g.constant(np.ones((pixels, 1), np.float32))
+    return g.op(_B.MUL, [ones, vector], (pixels, channels), schema.MulOptionsT())
 
 
 def relu(g: GraphWriter, x: Tensor) -> Tensor:
@@ -188,8 +185,9 @@ def reshape(g: GraphWriter, x: Tensor, shape: Sequence[int]) -> Tensor:
         return x
     if sum(d < 0 for d in shape) > 1:
         raise ExportError(f"reshape: got {shape}, expected at most one dimension that depends on the batch size")
-    sizes = _ints(g, [-1 if d < 0 else d for d in shape])
-    return g.note_reshape(g.op(_B.RESHAPE, [x, sizes], shape, dtype=x.dtype), x)
+    options = schema.ReshapeOptionsT()
+    options.newShape = [-1 if d < 0 else d for d in shape]
+    return g.note_reshape(g.op(_B.RESHAPE, [x], shape, options, dtype=x.dtype), x)
 
 
 def transpose(g: GraphWriter, x: Tensor, order: Sequence[int]) -> Tensor:
@@ -323,7 +321,6 @@ def conv(
     g: GraphWriter,
     x: Tensor,
     w: Tensor,
-    bias: Tensor,
     *,
     stride: tuple[int, int],
     dilation: tuple[int, int],
@@ -335,14 +332,13 @@ def conv(
     options.dilationHFactor, options.dilationWFactor = dilation
     options.padding = schema.Padding.SAME if same else _VALID
     shape = (x.shape[0], *_extent(x, w.shape[1:3], stride, dilation, same), w.shape[0])
-    return g.op(_B.CONV_2D, [x, w, bias], shape, options)
+    return g.op(_B.CONV_2D, [x, w, _no_bias(g, w.shape[0])], shape, options)
 
 
 def depthwise_conv(
     g: GraphWriter,
     x: Tensor,
     w: Tensor,
-    bias: Tensor,
     *,
     stride: tuple[int, int],
     dilation: tuple[int, int],
@@ -355,7 +351,20 @@ def depthwise_conv(
     options.padding = schema.Padding.SAME if same else _VALID
     options.depthMultiplier = w.shape[3] // x.shape[3]
     shape = (x.shape[0], *_extent(x, w.shape[1:3], stride, dilation, same), w.shape[3])
-    return g.op(_B.DEPTHWISE_CONV_2D, [x, w, bias], shape, options)
+    return g.op(_B.DEPTHWISE_CONV_2D, [x, w, _no_bias(g, w.shape[3])], shape, options)
+
+
+def depth_to_space(g: GraphWriter, x: Tensor, block: int) -> Tensor:
+    """Images (N, h, w, block * block * C), whose pixels are blocks of pixels, as (N, block * h, block * w, C)."""
+    options = schema.DepthToSpaceOptionsT()
+    options.blockSize = block
+    n, h, w, c = x.shape
+    return g.op(_B.DEPTH_TO_SPACE, [x], (n, h * block, w * block, c // block**2), options)
+
+
+def _no_bias(g: GraphWriter, count: int) -> Tensor:
+    """Zeros: a bias may be left out by the format, but the runtime then crashes."""
+    return g.constant(np.zeros(count, np.float32))
 
 
 def _extent(

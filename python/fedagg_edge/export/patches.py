@@ -53,24 +53,33 @@ class Blocks:
         return ops.concatenate(g, lines, 3)
 
     def filters(self, g: GraphWriter, w: Tensor) -> Tensor:
-        """Filters (O, kh, kw, I) for every pixel of a block, (width * O, kh * columns * I)."""
+        """Filters (O, kh, kw, I) for every pixel of a block, (width * O, kh * columns * I).
+
+        A row of zeros but for a filter's, one pixel longer than a block sees, again and again and cut into rows of a
+        block: each stands one pixel further on than the one before it.
+        """
         outputs, kh, kw, inputs = w.shape
-        rows = ops.reshape(g, w, (outputs, kh, kw * inputs))
-        shifted = [
-            ops.pad(g, rows, (0, 0, i * inputs), (0, 0, (self.width - 1 - i) * inputs)) for i in range(self.width)
-        ]
-        return ops.reshape(g, ops.concatenate(g, shifted, 0), (self.width * outputs, kh * self.columns * inputs))
+        rows, size = ops.reshape(g, w, (outputs, kh, kw * inputs)), self.columns * inputs
+        if self.width > 1:
+            rows = ops.pad(g, rows, (0, 0, 0), (0, 0, self.width * inputs))
+            rows = ops.tile(g, rows, (1, 1, self.width))
+            rows = ops.slices(g, rows, 2, (0, self.width * size, 1))
+            rows = ops.reshape(g, rows, (outputs, kh, self.width, size))
+            rows = ops.transpose(g, rows, (2, 0, 1, 3))
+        return ops.reshape(g, rows, (self.width * outputs, kh * size))
 
     def gradient(self, g: GraphWriter, product: Tensor, shape: tuple[int, ...]) -> Tensor:
         """From the gradient of `filters`, laid out as it, that of the filters (O, kh, kw, I)."""
         outputs, kh, kw, inputs = shape
-        found = ops.reshape(g, product, (self.width * outputs, kh, self.columns * inputs))
-        total = None
-        for i in range(self.width):
-            begin, end = (i * outputs, 0, i * inputs), ((i + 1) * outputs, kh, (i + kw) * inputs)
-            part = ops.strided_slice(g, found, begin, end, (1, 1, 1))
-            total = part if total is None else ops.binary(g, "add", total, part)
-        return ops.reshape(g, found if total is None else total, shape)
+        size = self.columns * inputs
+        if self.width == 1:
+            return ops.reshape(g, product, shape)
+        found = ops.transpose(g, ops.reshape(g, product, (self.width, outputs, kh, size)), (1, 2, 0, 3))
+        found = ops.reshape(g, found, (outputs, kh, self.width * size))
+        found = ops.pad(g, found, (0, 0, 0), (0, 0, self.width * inputs))
+        found = ops.reshape(g, found, (outputs, kh, self.width, size + inputs))
+        total = ops.reduce(g, "sum", found, [2], keep=False)
+        return ops.reshape(g, ops.slices(g, total, 2, (0, kw * inputs, 1)), shape)
 
 
 def blocks_for_product(x: Tensor, kernel: tuple[int, int], padding: tuple[int, int], outputs: int) -> Blocks:
@@ -85,13 +94,18 @@ def blocks_for_product(x: Tensor, kernel: tuple[int, int], padding: tuple[int, i
 def blocks_for_gradient(
     x: Tensor, kernel: tuple[int, int], padding: tuple[int, int], outputs: int
 ) -> tuple[Blocks, bool]:
-    """The cut that costs least for the filters' gradient; whether dLoss/dout is then the product's left side."""
+    """The cut that costs least for the filters' gradient; whether dLoss/dout is then the product's left side.
+
+    The forward pass's patches are there already.
+    """
+    there = blocks_for_product(x, kernel, padding, outputs)
 
     def cost(choice: tuple[Blocks, bool]) -> float:
         blocks, left = choice
         seen, given = kernel[0] * blocks.columns * x.shape[3], blocks.width * outputs
         a, b = (given, seen) if left else (seen, given)
-        return (a * (_filled(b) + _COPY) + seen * _COPY) / blocks.width
+        copied = 0 if blocks == there else seen * _COPY
+        return (a * (_filled(b) + _COPY) + copied) / blocks.width
 
     return min(((b, left) for b in _possible(x, kernel, padding) for left in (False, True)), key=cost)
 

@@ -1,8 +1,8 @@
-"""The three graphs of a training file: `forward` and `backward` around a loss that lives elsewhere, and `infer`.
+"""The two graphs of a training file: `train`, forward and backward pass with the loss between them, and `infer`.
 
 Everything is stateless: weights go in as one flat vector (parameters, then float buffers, in torch's layout and order)
-and come out as a flat gradient and new buffers. What the backward pass needs of the forward one goes out of `forward`
-and into `backward` as `saved_*`. Random masks are inputs, drawn by whoever trains.
+and come out as a flat gradient and new buffers. Random masks are inputs, drawn by whoever trains. Why one graph:
+docs/decisions/tflite-training-shape.md.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from fedagg_edge.export import (  # noqa: F401  each registers its translations
     pooling,
     shapes,
 )
+from fedagg_edge.export.loss import write_upstream
 from fedagg_edge.export.lower import Key, Lowering, canonical, inputs_of
 from fedagg_edge.export.trace import Node, Trace, refuse
 from fedagg_edge.export.values import Value, arrange, plain
@@ -35,7 +36,7 @@ _RANDOM = {"aten.bernoulli_.float", "aten.bernoulli.p"}
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """A random input of `forward`: zeros and ones, ones with probability `keep`; `shape` as in the writer."""
+    """A random input of `train`: zeros and ones, ones with probability `keep`; `shape` as in the writer."""
 
     name: str
     shape: tuple[int, ...]
@@ -127,97 +128,76 @@ def _owned(g: GraphWriter, tensor: Tensor) -> Tensor:
 
 
 def write_training(model: ModelWriter, trace: Trace) -> tuple[Mask, ...]:
-    """Add the graphs `forward` and `backward`; return the masks that `forward` wants.
+    """Add the graph `train`; return the masks that it wants.
 
-    forward: x, weights, masks -> logits, buffers (if any is trained), saved_*.
-    backward: x, weights, upstream (dLoss/dlogits), saved_* -> gradient, flat over the parameters.
+    train: x, weights, masks and the inputs of `write_upstream` -> logits, buffers (if any is trained), gradient, flat
+    over the parameters.
     """
-    forward = _Forward(model, trace)
-    backward = _Backward(model, trace, forward)
-    forward.finish(backward.saved)  # first, so that it is the file's main graph
-    backward.finish()
-    return tuple(forward.masks.values())
+    if trace.upstream is None:
+        raise ExportError("got a recording of inference, expected one of training")
+    g = model.graph("train")
+    inputs, masks, upstream = _Inputs(g, trace), _Masks(g), list[Value]()
+
+    def given(key: Key) -> Value | None:
+        if key[0] is trace.upstream:
+            return upstream[0]
+        return masks.given(key[0]) if key[0].op in _RANDOM else inputs.given(key)
+
+    lowering = Lowering(g, inputs.x, given)
+    buffers = _new_buffers(trace)
+    lowering.write(_ordered([trace.logits], _is_input))
+    outputs = {"logits": _owned(g, arrange(g, lowering.get(trace.logits)))}
+    if buffers:
+        outputs["buffers"] = _write_buffers(lowering, inputs.weights, buffers)
+    upstream.append(plain(write_upstream(g, outputs["logits"])))
+    gradients = [n for n in trace.gradients if n is not None]
+    lowering.write(_ordered(gradients, lambda n: _is_input(n) or lowering.has(n)))
+    pairs = zip(trace.gradients, trace.parameters.values(), strict=True)
+    outputs["gradient"] = _owned(g, ops.concatenate(g, [_flat_gradient(g, lowering, *pair) for pair in pairs], 0))
+    g.finish("train", outputs)
+    return tuple(masks.drawn)
 
 
-class _Forward:
-    """The graph `forward`, open until it is known what the backward pass needs."""
+def _new_buffers(trace: Trace) -> list[Node]:
+    """All buffers after the pass, if it changes any."""
+    changed = any(canonical(n)[0] is not trace.buffers[name] for name, n in trace.new_buffers.items())
+    return list(trace.new_buffers.values()) if changed else []
 
-    def __init__(self, model: ModelWriter, trace: Trace) -> None:
-        self._g = model.graph("forward")
-        self._trace = trace
-        self._inputs = _Inputs(self._g, trace)
-        self.masks: dict[Node, Mask] = {}
-        self._mask_values: dict[Node, Value] = {}
-        self._lowering = Lowering(self._g, self._inputs.x, self._given)
-        changed = [n for name, n in trace.new_buffers.items() if canonical(n)[0] is not trace.buffers[name]]
-        self._new_buffers = list(trace.new_buffers.values()) if changed else []
-        nodes = _ordered([trace.logits, *self._new_buffers], _is_input)
-        self._lowering.write(nodes)
-        self.nodes = {*nodes, *self.masks}
 
-    def value(self, key: Key) -> Value:
-        """One of the pass's values, as it lies in memory."""
-        return self._lowering.value(key)
+def _write_buffers(lowering: Lowering, weights: Tensor, buffers: Sequence[Node]) -> Tensor:
+    """The new buffers, flat; the old ones are the end of the weights."""
+    lowering.write(
+        _ordered([s for n in buffers for s in inputs_of(canonical(n)[0])], lambda n: _is_input(n) or lowering.has(n))
+    )
+    g, size = lowering.g, weights.shape[0]
+    old = ops.slices(g, weights, 0, (size - sum(_size(n.shape) for n in buffers), size, 1))
+    together = normalisation.moved_together(lowering, buffers, old)
+    if together is not None:
+        return together
+    lowering.write(_ordered(buffers, lambda n: _is_input(n) or lowering.has(n)))
+    return ops.concatenate(g, [_flat(g, lowering.get(n).tensor) for n in buffers], 0)
 
-    def finish(self, saved: dict[str, Key]) -> None:
-        g = self._g
-        outputs = {"logits": _owned(g, arrange(g, self._lowering.get(self._trace.logits)))}
-        if self._new_buffers:
-            flat = [ops.reshape(g, self._lowering.get(n).tensor, (_size(n.shape),)) for n in self._new_buffers]
-            outputs["buffers"] = ops.concatenate(g, flat, 0)
-        outputs.update({name: self.value(key).tensor for name, key in saved.items()})
-        g.finish("forward", outputs)
 
-    def _given(self, key: Key) -> Value | None:
-        node = key[0]
-        if node.op not in _RANDOM:
-            return self._inputs.given(key)
-        if node not in self.masks:
+class _Masks:
+    """Random inputs of a graph, made when they are first asked for."""
+
+    def __init__(self, g: GraphWriter) -> None:
+        self._g = g
+        self._values: dict[Node, Value] = {}
+        self.drawn: list[Mask] = []
+
+    def given(self, node: Node) -> Value:
+        """The mask that `node` draws."""
+        if node not in self._values:
             keep = float(node.args[1]) if len(node.args) > 1 else 0.5  # torch leaves its default out
-            mask = Mask(f"mask_{len(self.masks)}", node.shape, keep)
-            self.masks[node] = mask
-            self._mask_values[node] = plain(self._g.input(mask.name, mask.shape))
-        return self._mask_values[node]
+            mask = Mask(f"mask_{len(self.drawn)}", node.shape, keep)
+            self.drawn.append(mask)
+            self._values[node] = plain(self._g.input(mask.name, mask.shape))
+        return self._values[node]
 
 
-class _Backward:
-    """The graph `backward`. `saved` names what it takes from the forward pass."""
-
-    def __init__(self, model: ModelWriter, trace: Trace, forward: _Forward) -> None:
-        if trace.upstream is None:
-            raise ExportError("got a recording of inference, expected one of training")
-        self._g = g = model.graph("backward")
-        self._forward = forward
-        self._inputs = _Inputs(g, trace)
-        self._upstream = trace.upstream, plain(g.input("upstream", trace.upstream.shape))
-        self._saved: dict[Key, Value] = {}
-        lowering = Lowering(g, self._inputs.x, self._given)
-        gradients = [n for n in trace.gradients if n is not None]
-        lowering.write(_ordered(gradients, lambda n: _is_input(n) or n in forward.nodes))
-        pairs = zip(trace.gradients, trace.parameters.values(), strict=True)
-        self._gradient = _owned(g, ops.concatenate(g, [_flat_gradient(g, lowering, *pair) for pair in pairs], 0))
-
-    @property
-    def saved(self) -> dict[str, Key]:
-        """Name -> what `forward` must give out under it, which is what is read here."""
-        used = self._g.used([self._gradient])
-        return {f"saved_{i}": key for i, (key, v) in enumerate(self._saved.items()) if v.tensor.index in used}
-
-    def finish(self) -> None:
-        """Make it part of the file."""
-        self._g.drop_unused_inputs([v.tensor for v in self._saved.values()], [self._gradient])
-        self._g.finish("backward", {"gradient": self._gradient})
-
-    def _given(self, key: Key) -> Value | None:
-        if key[0] is self._upstream[0]:
-            return self._upstream[1]
-        if key[0] not in self._forward.nodes:
-            return self._inputs.given(key)
-        if key not in self._saved:
-            there = self._forward.value(key)
-            tensor = self._g.input(f"saved_{len(self._saved)}", there.tensor.shape, there.tensor.dtype)
-            self._saved[key] = Value(tensor, there.shape, there.order)
-        return self._saved[key]
+def _flat(g: GraphWriter, tensor: Tensor) -> Tensor:
+    return ops.reshape(g, tensor, (_size(tensor.shape),))
 
 
 def _flat_gradient(g: GraphWriter, lowering: Lowering, gradient: Node | None, parameter: Node) -> Tensor:

@@ -224,13 +224,18 @@ def reduced(g: GraphWriter, name: str, x: Value, axes: Sequence[int], *, keep: b
         count = float(np.prod([x.tensor.shape[p] for p in inner]))
         sums = ops.reduce(g, "sum", ops.reduce(g, "mean", tensor, inner, keep=True), outer, keep=True)
         tensor, inner, outer = ops.binary(g, "mul", sums, g.constant(count)), [], []
+    left = [a for a in x.order if a not in axes]
+    if not keep and (inner or outer):
+        if inner and outer:
+            tensor = ops.reduce(g, name, tensor, inner, keep=True)
+        tensor = ops.reduce(g, name, tensor, places, keep=False)
+        return Value(tensor, tuple(size for a, size in enumerate(x.shape) if a not in axes), _renumbered(left))
     for group in (inner, outer):
         if group:
             tensor = ops.reduce(g, name, tensor, group, keep=True)
     shape = tuple(1 if a in axes else size for a, size in enumerate(x.shape))
     if keep:
         return Value(tensor, shape, x.order)
-    left = [a for a in x.order if a not in axes]
     tensor = ops.reshape(g, tensor, [tensor.shape[x.order.index(a)] for a in left])
     return Value(tensor, tuple(size for a, size in enumerate(x.shape) if a not in axes), _renumbered(left))
 

@@ -9,6 +9,7 @@ input is set.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,11 +50,11 @@ class Tensor:
 
 
 class _Builder(flatbuffers.Builder):  # type: ignore[misc]
-    """A builder that stores equal vectors of numbers, and equal options, once: most shapes occur many times."""
+    """A builder that stores equal vectors of numbers and equal tables once: most shapes occur many times."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
-        self.options: dict[tuple[Any, ...], int] = {}
+        self.tables: dict[tuple[Any, ...], int] = {}
         self._vectors: dict[bytes, int] = {}
         self._before, self._holds_offsets = 0, False
 
@@ -79,18 +80,18 @@ class _Builder(flatbuffers.Builder):  # type: ignore[misc]
         return self._vectors.setdefault(content, place)
 
 
-class _Options:
-    """An operator's options, which pack themselves once a file."""
+class _Once:
+    """A table, an operator's options say, that stands in a file once and is pointed to by all who have an equal one."""
 
-    def __init__(self, options: Any) -> None:
-        self._options = options
-        self._key = _frozen(options)
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        self._key = _frozen(table)
 
     def Pack(self, builder: _Builder) -> int:
-        """The place of the options in the file."""
-        if self._key not in builder.options:
-            builder.options[self._key] = self._options.Pack(builder)
-        return builder.options[self._key]
+        """The place of the table in the file."""
+        if self._key not in builder.tables:
+            builder.tables[self._key] = self._table.Pack(builder)
+        return builder.tables[self._key]
 
 
 class ModelWriter:
@@ -113,12 +114,23 @@ class ModelWriter:
 
     def finish(self, metadata: Mapping[str, bytes]) -> bytes:
         """The file's bytes, with `metadata` attached by name; may be called again with other metadata."""
+        self._number_codes()
         kept = len(self._model.buffers)
         self._model.metadata = [self._attached(name, content) for name, content in metadata.items()]
         builder = _Builder(1 << 14)
         builder.Finish(self._model.Pack(builder), file_identifier=FILE_IDENTIFIER)
         del self._model.buffers[kept:]
         return bytes(builder.Output())
+
+    def _number_codes(self) -> None:
+        """Give the operator that is used most the number 0, which takes no place in a file."""
+        entries = [entry for graph in self._model.subgraphs for entry in graph.operators]
+        counts = Counter(entry.opcodeIndex for entry in entries)
+        order = sorted(range(len(self._model.operatorCodes)), key=lambda number: -counts[number])
+        for entry in entries:
+            entry.opcodeIndex = order.index(entry.opcodeIndex)
+        self._model.operatorCodes = [self._model.operatorCodes[number] for number in order]
+        self._codes = {operator: order.index(number) for operator, number in self._codes.items()}
 
     def _attached(self, name: str, content: bytes) -> Any:
         entry, buffer = schema.MetadataT(), schema.BufferT()
@@ -246,22 +258,12 @@ class GraphWriter:
         entry.inputs = [t.index for t in inputs]
         entry.outputs = [t.index for t in outputs]
         if options is not None and _frozen(options) != _frozen(type(options)()):
-            entry.builtinOptions = _Options(options)
+            entry.builtinOptions = _Once(options)
             entry.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
         self._graph.operators.append(entry)
         self._known[key] = outputs
         self._makers.update({t.index: (operator, list(inputs), options) for t in outputs})
         return outputs
-
-    def used(self, outputs: Sequence[Tensor]) -> set[int]:
-        """The numbers of all tensors that `outputs` are computed from, and their own."""
-        return self._needed({t.index for t in outputs})[0]
-
-    def drop_unused_inputs(self, candidates: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        """Take those of `candidates` that `outputs` do not need out of the inputs."""
-        used = self.used(outputs)
-        gone = {t.index for t in candidates} - used
-        self._inputs = {n: t for n, t in self._inputs.items() if t.index not in gone}
 
     def _needed(self, needed: set[int]) -> tuple[set[int], list[Any]]:
         """The tensors that some need, themselves included, and the operators between."""
@@ -277,6 +279,7 @@ class GraphWriter:
         place_of = self._drop_unused({t.index for t in [*self._inputs.values(), *outputs.values()]})
         for name, tensor in outputs.items():
             self._graph.tensors[place_of[tensor.index]].name = name
+        self._graph.tensors = [_Once(t) for t in self._graph.tensors]
         self._graph.inputs = [place_of[t.index] for t in self._inputs.values()]
         self._graph.outputs = [place_of[t.index] for t in outputs.values()]
         named = ({n: place_of[t.index] for n, t in group.items()} for group in (self._inputs, outputs))
@@ -304,9 +307,9 @@ class GraphWriter:
         return Tensor(len(self._graph.tensors) - 1, shape, dtype)
 
 
-def _frozen(options: Any) -> tuple[Any, ...]:
-    """The contents of an options object, to compare it by."""
-    if options is None:
+def _frozen(table: Any) -> tuple[Any, ...]:
+    """The contents of a table of numbers, to compare it by."""
+    if table is None:
         return ()
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in vars(options).items()}
-    return (type(options).__name__, *sorted(fields.items()))
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in vars(table).items()}
+    return (type(table).__name__, *sorted(fields.items()))

@@ -35,6 +35,7 @@ from fedagg_edge.samples import PrivateSamples
 __all__ = ["Agent", "Intake"]
 
 _DAY = 86_400.0
+_CLOCK_SET = 1.7e9  # unix seconds, late in 2023: a clock that shows less was never set
 
 
 class Intake:
@@ -101,7 +102,10 @@ class Intake:
         keep = self._config.retention
         if not (keep.samples or keep.days):
             return
-        since = time.time() - keep.days * _DAY if keep.days else 0.0
+        now = time.time()
+        since = now - keep.days * _DAY if keep.days and now > _CLOCK_SET else 0.0
+        if since:  # what was taken in before the clock was set, on a board without a battery, is not decades old
+            private.date(self._ledger.db, _CLOCK_SET, now)
         gone = private.expired(self._ledger.db, self._ledger.node, keep.samples, since)
         if gone is not None:
             with self._ledger.transaction():
@@ -149,7 +153,6 @@ class Agent:
 
 def open_predictor(config: FleetConfig) -> Predictor:
     """A predictor on a node's state folder; raise LearnerError while the node knows neither classes nor autoencoder."""
-    from fedagg_edge.bridge import open_bridge  # noqa: PLC0415
     from fedagg_edge.fleet.shelf import DiskShelf  # noqa: PLC0415
 
     ledger = parts.open_ledger(config, Tier.DEVICE, read_only=True)
@@ -160,6 +163,6 @@ def open_predictor(config: FleetConfig) -> Predictor:
     found = DiskShelf(config.state / "artefacts").find("autoencoder")
     if terms is None or found is None:
         raise LearnerError(f"{config.state}: not connected to its parent yet; start the agent and wait for a round")
-    bridge = open_bridge(config.state / "artefacts" / found.digest.hex(), found.digest.hex())
+    bridge = parts.open_federations_bridge(config, found.digest.hex())
     classes = int(terms["classes"])
     return Predictor(config.state / "weights", bridge, lambda: parts.make_learner(config, bridge.sample_shape, classes))

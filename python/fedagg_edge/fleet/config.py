@@ -54,13 +54,15 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 class NodeConfig(Table, frozen=True, kw_only=True):
     """Who this node is. `state`: the folder of everything that must survive: database, keys, checkpoints.
 
-    `model`: a key of ``[models]``, a model of the zoo, or ``module:function``. `seed`: every random draw follows from
-    it and the node's id. `threads`: of torch.
+    `model`: a key of ``[models]``, a model of the zoo, ``module:function``, or with the engine ``tflite`` the path of a
+    training file. `codec`: the file that `fedagg export` made of the federation's autoencoder, which then needs no
+    torch here. `seed`: every random draw follows from it and the node's id. `threads`: of torch.
     """
 
     id: str
     state: str
     model: str
+    codec: str | None = None
     seed: Annotated[int, Meta(ge=0)] = 0
     threads: Count = 1
 
@@ -158,7 +160,8 @@ class LogConfig(Table, frozen=True, kw_only=True):
 class FleetConfig(Table, frozen=True, kw_only=True):
     """One node. `classes` and ``[autoencoder]`` are the cloud's to say; every other node learns them from its parent.
 
-    `labels`: ``all`` ancestors get the samples' labels, or only the ``first-edge``. `evaluation`: a .npz with arrays x
+    `labels`: ``all`` ancestors get the samples' labels, or only the ``first-edge``: on a device for its own samples, on
+    an edge for those of all of its children. `evaluation`: a .npz with arrays x
     and y that the node's model is measured on after each round. `poll`: seconds between looks for new private samples.
     `modules`: where ``module:function`` is looked for first.
     """
@@ -188,8 +191,11 @@ class FleetConfig(Table, frozen=True, kw_only=True):
     base_dir: str = "."
 
     def model(self) -> ModelConfig:
-        """The model that this node trains."""
-        return self.models.get(self.node.model, ModelConfig(builder=self.node.model))
+        """The model that this node trains; a training file's path is taken from the configuration's folder."""
+        model = self.models.get(self.node.model, ModelConfig(builder=self.node.model))
+        if not model.builder.endswith(".tflite"):
+            return model
+        return ModelConfig(builder=str(self.path(model.builder).absolute()), options=model.options)
 
     @property
     def state(self) -> Path:

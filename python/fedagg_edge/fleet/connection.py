@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import urllib3
@@ -101,7 +102,6 @@ class ParentConnection:
         self._pool = urllib3.HTTPSConnectionPool(
             *endpoint,
             maxsize=1,
-            block=True,
             retries=False,
             timeout=Timeout(connect=connect_seconds, read=read_seconds),
             ssl_context=context,
@@ -126,7 +126,13 @@ class ParentConnection:
                 decode_content=False,
                 assert_same_host=False,
             )
-            body = self._read(answer)
+            try:
+                body = self._read(answer)
+            except BaseException:
+                answer.close()
+                raise
+            finally:
+                answer.release_conn()  # also a broken one: the pool has but this, and connects it anew
         except NoAnswer:
             self._cutter.forget()
             raise
@@ -141,21 +147,21 @@ class ParentConnection:
         self._cutter.forget()
 
     def _read(self, answer: urllib3.BaseHTTPResponse) -> bytes:
+        if answer.status == HTTPStatus.NO_CONTENT:  # which has no Content-Length
+            answer.drain_conn()
+            return b""
         declared = answer.headers.get("Content-Length")
         if declared is None or not declared.isascii() or not declared.isdigit() or int(declared) > self._most:
-            answer.close()
             raise NoAnswer("size")
         size, deadline = int(declared), self._clock() + self._whole
         pieces, got = [], 0
         while got < size:
             piece = answer.read1(min(PIECE, size - got))
             if not piece or self._clock() > deadline:
-                answer.close()
                 raise NoAnswer("truncated" if not piece else "slow")
             pieces.append(piece)
             got += len(piece)
         answer.drain_conn()
-        answer.release_conn()
         return b"".join(pieces)
 
 

@@ -40,7 +40,7 @@ class Handler(Protocol[L_contra]):
 
 
 class Idle(Protocol):
-    """Nothing to ask before `until` (unix seconds)."""
+    """Nothing to ask before `until`, on the clock that `next` was given."""
 
     @property
     def until(self) -> float: ...

@@ -147,18 +147,29 @@ class Gateway(Generic[L]):
         """The handler's answer, waiting for news where it says so."""
         mark = self.waiters.mark
         try:
-            answer = await self._writer.run(partial(self._handle, peer, request))
+            asked = self._clock()
+            answer = await self._writer.run(partial(self._handle, peer, request, asked))
+            ends = None  # of the poll, on a clock that never jumps
             while not isinstance(answer, Response):
                 later = answer
+                if ends is None:
+                    ends = self._monotonic() + later.until - asked
                 if not self.draining:
-                    await self.waiters.wait(later.node, mark, later.until - self._clock())
+                    await self.waiters.wait(later.node, mark, ends - self._monotonic())
                 mark = self.waiters.mark
-                answer = await self._writer.run(partial(self._resume, peer, later))
-                if not isinstance(answer, Response) and (self.draining or answer.until <= self._clock()):
+                over = self._monotonic() >= ends
+                now = later.until if over else min(self._clock(), later.until - 1e-3)
+                answer = await self._writer.run(partial(self._resume, peer, later, now))
+                if (over or self.draining) and not isinstance(answer, Response):
                     return problem(HTTPStatus.SERVICE_UNAVAILABLE, "nothing", "nothing new, ask again", 0.0)
             return answer
         except StorageFull:
-            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "disk_full", "the server's disk is full", 30.0)
+            return problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "disk_full",
+                "the server's disk is full, nothing was taken; it keeps serving what it has",
+                30.0,
+            )
         except WriterBusy:
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many requests wait", 1.0)
         except WriterStopped:
@@ -166,11 +177,11 @@ class Gateway(Generic[L]):
         except RemoteProtocolError as error:
             return problem(HTTPStatus.BAD_REQUEST, "malformed", str(error))
 
-    def _handle(self, peer: Peer, request: Request, ledger: L) -> Response | Later:
-        return self._handler.handle(ledger, peer, request, self._clock())
+    def _handle(self, peer: Peer, request: Request, now: float, ledger: L) -> Response | Later:
+        return self._handler.handle(ledger, peer, request, now)
 
-    def _resume(self, peer: Peer, later: Later, ledger: L) -> Response | Later:
-        return self._handler.resume(ledger, peer, later, self._clock())
+    def _resume(self, peer: Peer, later: Later, now: float, ledger: L) -> Response | Later:
+        return self._handler.resume(ledger, peer, later, now)
 
     def health(self, path: str) -> Response:
         """``/healthz``: the process answers. ``/readyz``: it takes requests, too."""

@@ -7,16 +7,18 @@ anything, and one that shakes hands or sends its first request too slowly is cut
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from asyncio import sslproto
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from fedagg_edge.errors import FedaggError
 
-__all__ = ["Listener", "ListenerLimits", "bind", "small_tls_buffers"]
+__all__ = ["Listener", "ListenerLimits", "bind", "small_tls_buffers", "tell_why"]
 
 TLS_BUFFER = 16 * 1024
 BACKLOG = 1024
@@ -33,6 +35,23 @@ class ListenerLimits:
 def small_tls_buffers() -> None:
     """Let TLS connections of this process preallocate 16 KiB (a TLS record) instead of asyncio's 256 KiB each."""
     sslproto.SSLProtocol.max_size = TLS_BUFFER
+
+
+def tell_why() -> None:
+    """Let TLS servers of this process send the alert that says why they refuse a client: asyncio keeps it to itself,
+    and a node whose certificate has expired would see a connection that breaks, and not know that it is to renew."""
+    if getattr(sslproto.SSLProtocol._fatal_error, "tells_why", False):
+        return
+    end = sslproto.SSLProtocol._fatal_error
+
+    def fatal_error(self: Any, error: BaseException, message: str = "Fatal error on transport") -> None:
+        with contextlib.suppress(AttributeError, OSError, ssl.SSLError):
+            if alert := self._outgoing.read():
+                self._transport.write(alert)
+        end(self, error, message)
+
+    fatal_error.tells_why = True  # type: ignore[attr-defined]
+    sslproto.SSLProtocol._fatal_error = fatal_error  # type: ignore[assignment,method-assign]
 
 
 def bind(host: str, port: int) -> socket.socket:

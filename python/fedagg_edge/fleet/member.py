@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import threading
 import time
+from random import Random
 
 from fedagg_edge.autoencoder import artefact as autoencoders
 from fedagg_edge.errors import ConfigError, IdentityError
 from fedagg_edge.fleet import parts
-from fedagg_edge.fleet.config import FleetConfig
+from fedagg_edge.fleet.backoff import Backoff
+from fedagg_edge.fleet.config import FleetConfig, ParentConfig
+from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.node_loop import NodeLoop, Stopped
 from fedagg_edge.fleet.notify import notify
 from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.publish import Publisher
+from fedagg_edge.fleet.renewal import Renewer, by_own_issuer
 from fedagg_edge.fleet.shelf import AUTOENCODER
+from fedagg_edge.identity.renewal import DAY
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.records import Tier
 
-__all__ = ["enrol_if_needed", "publish_autoencoder", "run_member"]
+__all__ = ["enrol_if_needed", "own_renewer", "publish_autoencoder", "run_member"]
 
 
 def run_member(config: FleetConfig, tier: Tier, log: Log, stop: threading.Event) -> None:
@@ -28,6 +34,7 @@ def run_member(config: FleetConfig, tier: Tier, log: Log, stop: threading.Event)
     _limit_threads(config)
     ledger = parts.open_ledger(config, tier)
     link: ParentLink | None = None
+    renewer: Renewer | None = None
     try:
         loop = NodeLoop(config, tier, ledger, log, stop=stop)
         if config.parent is not None:
@@ -37,6 +44,8 @@ def run_member(config: FleetConfig, tier: Tier, log: Log, stop: threading.Event)
         else:
             loop.publisher = Publisher(config.state)
             publish_autoencoder(config, ledger, loop.publisher)
+            renewer = own_renewer(config, loop.publisher, log)
+            renewer.start()
         if tier is Tier.DEVICE:
             from fedagg_edge.fleet.agent import Intake  # noqa: PLC0415  agent.py imports this module
 
@@ -49,13 +58,16 @@ def run_member(config: FleetConfig, tier: Tier, log: Log, stop: threading.Event)
     finally:
         if link is not None:
             link.stop()
+        if renewer is not None:
+            renewer.stop()
         ledger.close()
 
 
 def enrol_if_needed(config: FleetConfig, tier: Tier) -> None:
     """Buy the first certificate with the configured token, in a short-lived process. Raises IdentityError."""
     identity = config.state / "identity"
-    if (identity / "certificate.pem").exists() or config.parent is None:
+    # a kill between the last two steps of enrolling leaves a certificate without its key: the command ends it
+    if all((identity / name).exists() for name in ("certificate.pem", "key.pem")) or config.parent is None:
         return
     if config.parent.token_file is None:
         raise IdentityError(
@@ -66,17 +78,30 @@ def enrol_if_needed(config: FleetConfig, tier: Tier) -> None:
         token = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"{path}: cannot be read; parent.token_file names a file with the enrolment token") from None
-    command = [sys.executable, "-m", "fedagg_edge", "enroll", config.parent.url, "--token", "-"]
+    config.state.mkdir(parents=True, exist_ok=True)
+    with (config.state / "enrolment.lock").open("wb") as lock:  # an edge's two processes may both come here
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (identity / "certificate.pem").exists():
+            _enrol(config, config.parent, tier, token, lock.fileno())
+
+
+def _enrol(config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lock: int) -> None:
+    """`fedagg enroll` until the parent answers: it may still be starting, or away for days. The lock is the process's
+    too, so that one that outlives this node, killed, is waited for."""
+    command = [sys.executable, "-m", "fedagg_edge", "enroll", parent.url, "--token", "-"]
     command += ["--state", str(config.state), "--node", config.node.id, "--role", tier.value]
-    for _ in range(60):  # the parent may still be starting
-        done = subprocess.run(command, input=token + "\n", capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode == 0:
+    backoff = Backoff(base=0.5, cap=30.0, rng=Random())
+    while True:
+        done = subprocess.run(
+            command, input=token + "\n", capture_output=True, text=True, timeout=120, check=False, pass_fds=(lock,)
+        )
+        if done.returncode == Exit.DONE:
             return
-        if "no connection" not in done.stderr:
+        if done.returncode != Exit.UNREACHABLE:
             break
-        time.sleep(0.5)
+        time.sleep(backoff.next())
     said = done.stderr.strip().splitlines() or ["no message"]
-    raise IdentityError(f"enrolment at {config.parent.url}: {said[-1].removeprefix('fedagg: ')}")
+    raise IdentityError(f"enrolment at {parent.url}: {said[-1].removeprefix('fedagg: ')}")
 
 
 def publish_autoencoder(config: FleetConfig, ledger: Ledger, publisher: Publisher) -> None:
@@ -87,6 +112,7 @@ def publish_autoencoder(config: FleetConfig, ledger: Ledger, publisher: Publishe
     found = publisher.shelf.find(AUTOENCODER)
     if found is None or publisher.shelf.content(found) != content:
         found = publisher.put(AUTOENCODER, content, version=0)
+    publisher.sign_again()  # a renewal may have been cut off before it came to that
     ledger.put(
         "terms",
         {
@@ -97,6 +123,16 @@ def publish_autoencoder(config: FleetConfig, ledger: Ledger, publisher: Publishe
             "autoencoder": found.digest.hex(),
         },
     )
+
+
+def own_renewer(config: FleetConfig, publisher: Publisher, log: Log) -> Renewer:
+    """The cloud's renewal: from its own signing key, and then its artefacts are signed again."""
+    identity = config.state / "identity"
+
+    def installed() -> None:
+        log.info("artefacts_signed", count=publisher.sign_again())
+
+    return Renewer(identity, by_own_issuer(identity, config.identity.certificate_days * DAY), installed, log)
 
 
 def _limit_threads(config: FleetConfig) -> None:

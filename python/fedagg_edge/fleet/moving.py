@@ -11,12 +11,25 @@ from collections.abc import Sequence
 from fedagg_edge.fleet.config import ParentConfig
 from fedagg_edge.ledger.ledger import Ledger
 
-__all__ = ["WANTED", "after", "arrived", "begin", "finish", "open_targets", "targets", "under_way", "want", "wanted"]
+__all__ = [
+    "WANTED",
+    "after",
+    "arrived",
+    "begin",
+    "cancel",
+    "finish",
+    "home",
+    "open_targets",
+    "targets",
+    "under_way",
+    "want",
+    "wanted",
+]
 
 WANTED = "move.wanted"
 """Fact: addresses that the operator asked for, where the node itself runs; None when they were taken."""
 
-_MOVE, _URL, _CONFIGURED = "move", "parent.url", "parent.configured"
+_MOVE, _TRIED, _URL, _CONFIGURED = "move", "move.tried", "parent.url", "parent.configured"
 
 
 def under_way(ledger: Ledger) -> tuple[str, int] | None:
@@ -28,10 +41,21 @@ def under_way(ledger: Ledger) -> tuple[str, int] | None:
 def begin(ledger: Ledger, url: str) -> int:
     """Go to `url` from now on; the fence."""
     with ledger.savepoint():
-        tried = under_way(ledger)
-        fence = max(ledger.fence(ledger.node), 0 if tried is None else tried[1]) + 1
+        fence = max(ledger.fence(ledger.node), ledger.get(_TRIED) or 0) + 1
+        ledger.put(_TRIED, fence)
         ledger.put(_MOVE, {"url": url, "fence": fence})
         return fence
+
+
+def cancel(ledger: Ledger) -> None:
+    """Stay with the parent that this node has; if that has let it go already, it says so."""
+    ledger.put(_MOVE, None)
+
+
+def home(ledger: Ledger) -> str | None:
+    """The address of the parent that this node has, None before the first."""
+    here = ledger.get(_URL)
+    return None if here is None else str(here)
 
 
 def finish(ledger: Ledger) -> None:

@@ -6,19 +6,18 @@ weights it began with, and publishes nothing twice.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fedagg_edge.bridge import Bridge, open_bridge
+from fedagg_edge.bridge import Bridge
 from fedagg_edge.errors import ArtefactError, DataError, FedaggError
-from fedagg_edge.fleet import moving, parts, weights
+from fedagg_edge.fleet import journal, moving, parts, weights
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.keys import PROGRESS, PUBLISHED
 from fedagg_edge.fleet.logs import Log
@@ -27,6 +26,7 @@ from fedagg_edge.fleet.publish import Publisher, model_content
 from fedagg_edge.fleet.rounds import Conductor, RoundReport
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.turns import Situation, next_turn, offline_pass_due
+from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.signal import Signal
 from fedagg_edge.ledger.store import LedgerStore
@@ -69,6 +69,7 @@ class NodeLoop:
     _awake: threading.Event = field(default_factory=threading.Event)
     _bridge: Bridge | None = None
     _ended: float = 0.0
+    _passes: float = 0.0  # over all rows, a cloud's
     _parent: NodeId | None = None  # of the turn under way
     _fresh: bool = False
     _taught_by: str | None = None  # the parent of the last turn that was finished
@@ -89,8 +90,7 @@ class NodeLoop:
         deadline = time.monotonic() + seconds
         mark = self._mark()
         while True:
-            if self.stop.is_set():
-                raise Stopped
+            self._check()
             if self._parent is not None and self._place(()).parent != self._parent:
                 raise ParentChanged
             left = deadline - time.monotonic()
@@ -98,6 +98,14 @@ class NodeLoop:
                 self._awake.clear()
                 self._hurry()
                 return
+
+    def _check(self) -> None:
+        """Raise Stopped when the node is to stop, and what ended the link to the parent: without it a node must not go
+        on as if nothing had happened."""
+        if self.stop.is_set():
+            raise Stopped
+        if self.link is not None and self.link.error is not None:
+            raise self.link.error
 
     def _hurry(self) -> None:
         """Have the link send what waits for the parent: own samples, or what the gateway took from children."""
@@ -146,17 +154,21 @@ class NodeLoop:
             node,
             self.ledger,
             self.config.rounds,
-            time.time,
+            time.monotonic,
             self.wait,
+            time.time,
             published=lambda link: self._published(link, signal),
             gone=lambda child: child not in self._children(),
             trained=trained,
         )
         self._ended = time.monotonic()
-        if done >= 0:  # a stop may have come between a round's end and its publication
-            self._publish_if_due(node, done, finished=bool(self.ledger.get(FINISHED)))
         try:
+            if saved is not None and saved.row:  # killed since the checkpoint: what should have followed follows now
+                self._follow_up(node, saved.row)
+            if done >= 0:  # a stop may have come between a round's end and its publication
+                self._publish_if_due(node, done, finished=bool(self.ledger.get(FINISHED)))
             while True:
+                self._check()
                 if self.before_turn is not None:
                     self.before_turn(bridge)
                     self._hurry()
@@ -186,6 +198,12 @@ class NodeLoop:
         except ParentChanged:
             self._restore(node, conductor)
             return done
+        except DataError as error:  # an entry came whose rows are forgotten by the next one, which is on its way
+            self.log.failure("turn_put_off", error)
+            self._restore(node, conductor)
+            self._parent = None
+            self.wait(1.0)
+            return done
         finally:
             self._parent = None
         self._fresh = False
@@ -193,9 +211,7 @@ class NodeLoop:
         return version
 
     def _restore(self, node: Node, conductor: Conductor) -> None:
-        """Back to the weights that the turn began with. A device has trained nothing yet when it waits."""
-        if self.tier is Tier.DEVICE:
-            return
+        """Back to the weights that the turn began with."""
         saved, _ = weights.load_newest(self.checkpoints)
         if saved is None:
             node.learner = parts.make_learner(self.config, node.bridge.sample_shape, node.classes)
@@ -236,9 +252,14 @@ class NodeLoop:
         )
 
     def _shared(self, children: tuple[NodeId, ...]) -> int:
-        if self.tier is Tier.CLOUD:
-            return sum(len(self.ledger.samples(c)) for c in children)
-        return len(self.ledger.samples(self.ledger.node))
+        """Samples that the parent has committed (a cloud: that it holds); 0 while an entry is here whose rows are
+        forgotten by the next one, which is on its way."""
+        try:
+            if self.tier is Tier.CLOUD:
+                return sum(len(self.ledger.samples(c)) for c in children)
+            return len(self.ledger.samples(self.ledger.node))
+        except DataError:
+            return 0
 
     def _children(self) -> tuple[NodeId, ...]:
         """Children that have samples here and have begun to exchange, in the order of their ids."""
@@ -263,8 +284,7 @@ class NodeLoop:
             found = shelf.find("autoencoder")
             if terms is not None and found is not None and terms["autoencoder"] in (None, found.digest.hex()):
                 shelf.content(found)  # damaged: says so
-                path = self.config.state / "artefacts" / found.digest.hex()
-                self._bridge = open_bridge(path, found.digest.hex())
+                self._bridge = parts.open_federations_bridge(self.config, found.digest.hex())
                 return self._bridge, int(terms["classes"])
             self.wait(1.0)
 
@@ -297,8 +317,6 @@ class NodeLoop:
         turn = report.version if keep_version is None else keep_version
         self._number = max(turn, self._number)
         self._taught_by = node.place.parent if keep_version is None else self._taught_by
-        saved = weights.Saved(self._number, node.learner.state(), conductor.trained, turn, self._taught_by)
-        weights.save(self.checkpoints, saved)
         self._ended = time.monotonic()
         row: dict[str, Any] = {
             "schema": 1,
@@ -313,13 +331,15 @@ class NodeLoop:
             "at": time.time(),
         }
         if self.tier is Tier.CLOUD:
-            shared = max(1, self._shared(node.place.children))
-            self.ledger.put("passes", float(self.ledger.get("passes") or 0.0) + row["rows"] / shared)
-            row["finished"] = self._maybe_finish(report.version)
-            self._publish_if_due(node, report.version, finished=row["finished"])
-        self.ledger.put(PROGRESS, {k: row[k] for k in ("version", "rows", "loss", "accuracy", "at")})
-        with (self.config.state / "metrics.jsonl").open("a", encoding="utf-8") as f:
-            f.write(json.dumps(row) + "\n")
+            row["passes"] = self._passes + row["rows"] / max(1, self._shared(node.place.children))
+            row["finished"] = self._is_over(report.version, row["passes"])
+        if keep_version is not None:
+            row["offline"] = True
+        saved = weights.Saved(self._number, node.learner.state(), conductor.trained, turn, self._taught_by, row)
+        weights.save(self.checkpoints, saved)
+        reach("node_loop.finish.after-checkpoint")
+        self._follow_up(node, row)
+        reach("node_loop.finish.after-row")
         self.log.info(
             "round",
             version=report.version,
@@ -329,6 +349,17 @@ class NodeLoop:
         )
         for _ in report.refused:
             self.log.warning("pass_refused", version=report.version)
+
+    def _follow_up(self, node: Node, row: Mapping[str, Any]) -> None:
+        """What follows a checkpoint. Again it changes nothing: a process that was killed before it does it later."""
+        self._passes = float(row.get("passes", 0.0))
+        if row.get("finished") and self.ledger.get(FINISHED) is not True:
+            self._finish_training(int(row["version"]))
+            reach("node_loop.follow-up.after-finished")
+        if self.tier is Tier.CLOUD:
+            self._publish_if_due(node, int(row["version"]), finished=bool(row.get("finished")))
+        self.ledger.put(PROGRESS, {k: row.get(k) for k in ("version", "rows", "loss", "accuracy", "at")})
+        journal.append(self.config.state / "metrics.jsonl", row)
 
     def _publish_if_due(self, node: Node, version: int, *, finished: bool) -> None:
         """Put the model on the shelf every so many rounds, and at the end. What goes wrong is told, and the training
@@ -346,25 +377,21 @@ class NodeLoop:
             return
         self.log.info("model_published", version=version, bytes=made.size, digest=made.digest.hex()[:12])
 
-    def _maybe_finish(self, version: int) -> bool:
-        """The cloud ends the training: in sync after `target` rounds, in async after that many passes over all rows."""
+    def _is_over(self, version: int, passes: float) -> bool:
+        """Whether the cloud ends the training: in sync after `target` rounds, in async after that many passes over all
+        rows."""
         rounds = self.config.rounds
-        if rounds.target == 0:
-            return False
-        if rounds.mode == "async":
-            passes = float(self.ledger.get("passes") or 0.0)
-            over = passes >= rounds.target
-        else:
-            over = version + 1 >= rounds.target
-        if over:
-            with self.ledger.transaction():
-                self.ledger.put(FINISHED, True)
-            signal = Signal(self.config.state / "gateway.sock")
-            for child in self.ledger.children():
-                signal.notify(child)
-            signal.close()
-            self.log.info("finished", version=version)
-        return over
+        done = passes if rounds.mode == "async" else version + 1
+        return 0 < rounds.target <= done
+
+    def _finish_training(self, version: int) -> None:
+        with self.ledger.transaction():
+            self.ledger.put(FINISHED, True)
+        signal = Signal(self.config.state / "gateway.sock")
+        for child in self.ledger.children():
+            signal.notify(child)
+        signal.close()
+        self.log.info("finished", version=version)
 
     def _evaluate(self, node: Node) -> float | None:
         """Accuracy on the configured test samples."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,14 +11,18 @@ from contextlib import contextmanager
 from typing import Any
 
 from fedagg_edge import __version__
-from fedagg_edge.errors import FedaggError
-from fedagg_edge.fleet import moving, parts
+from fedagg_edge.errors import ConfigError, FedaggError, IdentityError, RemoteProtocolError
+from fedagg_edge.fleet import forgetting, moving, parts, receipts
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
+from fedagg_edge.fleet.endpoints import parse_endpoint
+from fedagg_edge.fleet.ends import Talker
+from fedagg_edge.fleet.errands import Errands, RevocationList
 from fedagg_edge.fleet.logs import Log
-from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.fleet.renewal import Renewer, at_parent
+from fedagg_edge.fleet.shelf import AUTOENCODER, DiskShelf
 from fedagg_edge.fleet.uplink import Uplink
 from fedagg_edge.fleet.views import ChildView
-from fedagg_edge.identity import offload, requests, tls
+from fedagg_edge.identity import offload, requests, revocation, tls
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.signal import Signal
 from fedagg_edge.records import Tier
@@ -28,6 +33,7 @@ from fedagg_edge.wire.messages import MoveTo, Notice, Welcome, decode
 
 __all__ = ["ParentLink"]
 
+_BROKEN = 5  # connections that break off, one after the other, before a renewal is tried
 _PAUSE = 5.0  # seconds before the next parent is asked when one has refused
 
 
@@ -55,19 +61,28 @@ class ParentLink:
         self._end: events.ChildEnd | None = None
         self._ledger: Ledger | None = None
         self._ready = threading.Event()
-        self._bell = Signal(config.state / "gateway.sock")
+        self._begun: tuple[int, float] | None = None  # number of the move under way, and when it was first seen
         self._parent = parent
         self._patience = parent.lost_after
         self.uplink = Uplink(
             self._open,
             self._targets(),
-            lambda: tls.client_context(self._identity),
+            self._context,
             parts.check_parent,
             on_events=self._on_events,
             log=log,
             on_move=self._lost,
             on_end=wake,
+            on_failure=self._on_failure,
+            most=revocation.LIMIT if tier is Tier.EDGE else 2 << 20,
             patience=parent.lost_after,
+        )
+        self._clock_is_behind = False
+        self._good: ssl.SSLContext | None = None
+        self._broken = self._answered = 0
+        urls = (parent.url, *parent.fallback)
+        self._renewer = Renewer(
+            self._identity, at_parent(self._identity, lambda: (self.uplink.endpoint, *urls)), self._renewed, log
         )
 
     def _targets(self) -> tuple[str, ...]:
@@ -80,11 +95,12 @@ class ParentLink:
     def start(self) -> None:
         """Begin to talk."""
         self.uplink.start()
+        self._renewer.start()
 
     def stop(self) -> None:
-        """End the thread, also in the middle of a long poll."""
+        """End the threads, also in the middle of a long poll."""
         self.uplink.stop()
-        self._bell.close()
+        self._renewer.stop()
 
     def open(self) -> None:
         """This node is ready to exchange knowledge: its own children, or its own samples, are there."""
@@ -95,29 +111,82 @@ class ParentLink:
             self.uplink.poke()
 
     @property
+    def error(self) -> BaseException | None:
+        """What ended the link's thread by itself; None while it runs or was stopped."""
+        return self.uplink.error
+
+    @property
     def offline(self) -> bool:
         """Whether the parent has not answered for as long as makes it count as lost."""
-        return time.time() - self.uplink.counts.last_contact > self._patience
+        return self.uplink.silence > self._patience
+
+    def _context(self) -> ssl.SSLContext:
+        """A TLS context of the identity's files; the one before while these do not fit, as in the middle of
+        enrolling again. Raises IdentityError if there is none."""
+        try:
+            self._good = tls.client_context(self._identity, check_time=False if self._clock_is_behind else None)
+        except IdentityError as error:
+            if self._good is None:
+                raise
+            self._log.failure("reload_failed", error)
+        return self._good
+
+    def _renewed(self) -> None:
+        """Connect again with the new certificate, and hear again what the parent has pinned: it may have new
+        signatures, as the old ones do not outlive their certificates for long."""
+        self.uplink.renewed()
+        if self._end is not None:
+            self._end.greet()
+
+    def _on_failure(self, error: BaseException) -> bool:
+        """Whether the next try needs another TLS context."""
+        exchanges = self.uplink.counts.exchanges
+        self._broken = 1 if exchanges != self._answered else self._broken + 1
+        self._answered = exchanges
+        # the reason does not always get through; a board whose clock is not set has nothing else to go by
+        if tls.refused_as_expired(error) or (tls.broke_off(error) and self._broken % _BROKEN == 0):
+            self._renewer.refused()
+        if tls.clock_is_behind(error) and not self._clock_is_behind:
+            self._log.warning("clock_is_behind")
+            self._clock_is_behind = True
+            return True
+        return False
 
     def look(self) -> None:
-        """Take the operator's wish for another parent, if there is one; called in the link's thread."""
+        """Take the operator's wish for another parent, if there is one, and give up a move that takes too long; called
+        in the link's thread."""
         ledger = self._ledger
-        if ledger is not None and (urls := moving.wanted(ledger)):
+        if ledger is None:
+            return
+        if urls := moving.wanted(ledger):
             with ledger.transaction():
                 ledger.put(moving.WANTED, None)
                 self._go(ledger, urls, "asked for here")
+        move = moving.under_way(ledger)
+        if move is None or self._begun is None or self._begun[0] != move[1]:
+            self._begun = None if move is None else (move[1], time.monotonic())
+        elif time.monotonic() - self._begun[1] > self._patience:
+            self._begun = None
+            self._turned_away(ledger, "not taken in for too long")
 
     def _lost(self, url: str) -> None:
         """The parent was silent for too long: `url` is the next one."""
         ledger, end = self._ledger, self._end
         if ledger is not None and end is not None:
             with ledger.transaction():
-                moving.begin(ledger, url)
+                self._choose(ledger, url)
             end.restart()
 
+    def _choose(self, ledger: Ledger, url: str) -> int:
+        """Back to the parent that this node has, or on to another one; the number of the move, 0 for none."""
+        if url == moving.home(ledger) and moving.under_way(ledger) is not None:
+            moving.cancel(ledger)
+            return 0
+        return moving.begin(ledger, url)
+
     def _go(self, ledger: Ledger, urls: Sequence[str], why: str, wake: float = 0.0) -> None:
-        """Begin a move to the first of `urls`; the others, and what is known besides, are tried after it."""
-        fence = moving.begin(ledger, urls[0])
+        """Change to the first of `urls`; the others, and what is known besides, are tried after it."""
+        fence = self._choose(ledger, urls[0])
         self.uplink.redirect(moving.targets(ledger, self._parent, urls))
         if self._end is not None:
             self._end.restart(wake)
@@ -125,23 +194,38 @@ class ParentLink:
 
     def _told_to_go(self, ledger: Ledger, body: bytes) -> None:
         """The parent says where to go, or that it is about to stop."""
-        urls = decode(MoveTo, body, Limits()).urls
+        try:
+            urls = decode(MoveTo, body, Limits()).urls
+            for url in urls:
+                parse_endpoint(url)
+        except (RemoteProtocolError, ConfigError) as error:
+            self._log.failure("notice_refused", error)
+            return
         others = tuple(u for u in (urls or self._parent.fallback) if u != self.uplink.endpoint)
         if others:
             self._go(ledger, others, "the parent says so")
         else:
             self._log.warning("no_fallback", reason="the parent is about to stop, and parent.fallback names no other")
 
-    def _turned_away(self, ledger: Ledger) -> None:
-        """The new parent does not take this node in: on to the next one."""
+    def _turned_away(self, ledger: Ledger, why: str) -> None:
+        """The new parent does not take this node in: on to the next one, the one that it has among them."""
         move = moving.under_way(ledger)
         other = None if move is None else moving.after(ledger, self._parent, move[0])
         if other is not None:
             with ledger.transaction():
-                self._go(ledger, (other,), "the new parent refused", time.time() + _PAUSE)
+                self._go(ledger, (other,), why, time.time() + _PAUSE)
+
+    def _refused(self, ledger: Ledger, code: str) -> None:
+        """A refusal while this node moves; or its own parent has let it go, by a move that was thought given up."""
+        home = moving.home(ledger)
+        if moving.under_way(ledger) is not None:
+            self._turned_away(ledger, "the new parent refused")
+        elif code == "moved" and home is not None:
+            with ledger.transaction():
+                self._go(ledger, (home,), "the parent had let it go", time.time() + _PAUSE)
 
     @contextmanager
-    def _open(self) -> Iterator[_Talk]:
+    def _open(self) -> Iterator[Talker]:
         ledger = parts.open_ledger(self._config, self._tier)
         try:
             self._ledger = ledger
@@ -153,8 +237,11 @@ class ParentLink:
                 f"fedagg-edge {__version__}",
                 random.Random(),
                 ready=self._ready.is_set(),
+                labels=self._config.labels,
             )
-            yield _Talk(self, self._end)
+            listed = RevocationList(self._identity, self._log)
+            talk = _Talk(self, self._end)
+            yield Errands(talk, listed) if self._tier is Tier.EDGE else talk
         finally:
             ledger.close()
 
@@ -177,15 +264,19 @@ class ParentLink:
                 self._log.info("finished")
             case events.NoticeArrived(notice):
                 self._noticed(ledger, notice)
+            case events.ReceiptsTaken(taken):
+                receipts.mark_sent(ledger, taken)
             case events.Refused(status, problem):
                 self._log.warning("refused", status=status, reason=problem.code.replace("_", " "))
                 if status:
-                    self._turned_away(ledger)
+                    self._refused(ledger, problem.code)
             case events.Moved(fence):
                 self._log.info("parent_changed", endpoint=self.uplink.endpoint, fence=fence)
             case events.Settled(node):
                 self._log.info("node_adopted", peer=node)
-                self._bell.notify(node)
+                bell = Signal(self._config.state / "gateway.sock")
+                bell.notify(node)
+                bell.close()
             case events.KnowledgeArrived(version):
                 self._log.debug("knowledge_arrived", version=version)
             case events.EntryCommitted(_, entry):
@@ -196,6 +287,8 @@ class ParentLink:
         if notice.number <= (ledger.get("noticed") or 0):
             return
         self._log.info("notice", kind=notice.kind, number=notice.number)
+        if notice.kind == forgetting.KIND:
+            forgetting.obey(ledger, notice, self._log)
         with ledger.transaction():
             ledger.put("noticed", notice.number)
             if notice.kind == "move":
@@ -215,10 +308,15 @@ class ParentLink:
             ledger.put("terms", terms)
         ledger.put("finished", welcome.finished)
         self._log.info("welcomed", peer=welcome.node, mode=welcome.mode, entry=welcome.head)
-        here = {a.digest for a in self._shelf.listing()}
+        here = {a.digest: a for a in self._shelf.listing()}
         for artefact in welcome.artefacts:
-            if artefact.name == "autoencoder" and artefact.digest not in here:
+            if artefact.name != AUTOENCODER:
+                continue
+            known = here.get(artefact.digest)
+            if known is None:
                 end.fetch(artefact)
+            elif known != artefact:  # the cloud has signed it again
+                self._keep(ledger, artefact, self._shelf.content(known))
 
     def _keep(self, ledger: Ledger, artefact: Any, content: bytes) -> None:
         """Put an artefact on the shelf once the cloud's signature holds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import sys
 
+from fedagg_edge.bridge import Bridge, open_bridge
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.logs import Form, Level, Log, redirect_logging
 from fedagg_edge.identity import tls
@@ -15,7 +16,7 @@ from fedagg_edge.ledger.outbox import Bounds
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.seeds import derive
 
-__all__ = ["check_parent", "make_learner", "make_log", "node_of", "open_ledger"]
+__all__ = ["check_parent", "make_learner", "make_log", "node_of", "open_federations_bridge", "open_ledger"]
 
 _DAY = 86_400.0
 
@@ -57,6 +58,15 @@ def make_learner(config: FleetConfig, sample_shape: tuple[int, ...], classes: in
             modules,
         )
     )
+
+
+def open_federations_bridge(config: FleetConfig, digest: str) -> Bridge:
+    """The bridge of the autoencoder that the shelf holds under `digest`, by the node's codec where it has one.
+
+    Raises ArtefactError when it is first used if the codec is another autoencoder's.
+    """
+    codec = None if config.node.codec is None else config.path(config.node.codec)
+    return open_bridge(config.state / "artefacts" / digest, digest, codec=codec)
 
 
 def make_log(config: FleetConfig, tier: Tier) -> Log:

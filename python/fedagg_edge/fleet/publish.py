@@ -21,7 +21,7 @@ from fedagg_edge.bridge import Bridge
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.keys import PUBLISHED
 from fedagg_edge.fleet.shelf import MODEL, DiskShelf
-from fedagg_edge.identity import offload, requests
+from fedagg_edge.identity import folder, offload, requests
 from fedagg_edge.learners.base import LearnerState
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.wire.messages import Artefact
@@ -76,18 +76,20 @@ class Publisher:
         return made
 
     def sign_again(self) -> int:
-        """Give everything on the shelf a signature by the present certificate, its version as it was; how many.
+        """Give what is on the shelf a signature by the present certificate, its version as it was; how many had none.
 
         A signature outlives its certificate by 30 days only, and nodes that enrol later must be able to check it.
         """
         with self._lock:
-            for artefact in self.shelf.listing():
+            present = folder.read(self._identity / folder.CERTIFICATE)
+            old = [a for a in self.shelf.listing() if present not in a.signature]  # it has its signer's chain in it
+            for artefact in old:
                 known = offload.ask(self._check(artefact), requests.Verified)
                 content = self.shelf.content(artefact)
                 self.shelf.put(
                     artefact.name, content, self._signature(artefact.name, content, known.version), artefact.media
                 )
-            return len(self.shelf.listing())
+            return len(old)
 
     def _signature(self, name: str, content: bytes, version: int) -> bytes:
         asked = requests.Sign(

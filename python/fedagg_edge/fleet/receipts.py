@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from fedagg_edge.fleet.keys import RECEIPTS
+from fedagg_edge.fleet.keys import RECEIPTS, SENT
 from fedagg_edge.ledger.erase import Receipt
 from fedagg_edge.ledger.ledger import Ledger
+from fedagg_edge.wire.chunks import digest_of
 from fedagg_edge.wire.parent_exchange import MOST_RECEIPTS
 
-__all__ = ["Stamped", "keep", "known", "shown"]
+__all__ = ["Stamped", "keep", "known", "mark_sent", "pending", "shown"]
+
+_MOST, _BYTES = 16, 16_384  # of receipts that travel in one exchange
 
 
 class Stamped(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +41,28 @@ def known(ledger: Ledger, order: str) -> list[Stamped]:
             if stamped is not None and stamped.order == order:
                 found[stamped.receipt.node] = stamped  # the last word of each
     return list(found.values())
+
+
+def pending(ledger: Ledger) -> tuple[bytes, ...]:
+    """Receipts that the parent does not have yet: the first few, this node's own and those from below."""
+    sent = set(ledger.get(SENT) or ())
+    found: list[bytes] = []
+    for blobs in ledger.find(RECEIPTS).values():
+        for blob in blobs:
+            if digest_of(blob) in sent:
+                continue
+            if len(found) == _MOST or (found and sum(map(len, found)) + len(blob) > _BYTES):
+                return tuple(found)
+            found.append(blob)
+    return tuple(found)
+
+
+def mark_sent(ledger: Ledger, blobs: Iterable[bytes]) -> None:
+    """The parent has these; what is no longer kept here is no longer remembered either."""
+    with ledger.transaction():
+        here = {digest_of(blob) for each in ledger.find(RECEIPTS).values() for blob in each}
+        sent = {*(ledger.get(SENT) or ()), *map(digest_of, blobs)}
+        ledger.put(SENT, sorted(sent & here))
 
 
 def shown(blob: bytes) -> dict[str, Any]:

@@ -60,9 +60,10 @@ class RoundReport:
 class Conductor:
     """Runs one node's programs against its ledger.
 
-    `clock`: unix seconds. `wait(seconds)`: return when something may have arrived, or after that time; it raises what
-    stops the node. `gone`: whether a child went to another parent since the round began: nobody waits for it.
-    `trained`: per link the newest neighbour's version that was trained on; it belongs to the checkpoint.
+    `clock`: seconds that never jump, for deadlines; `now`: unix seconds, for records. `wait(seconds)`: return when
+    something may have arrived, or after that time; it raises what stops the node. `gone`: whether a child went to
+    another parent since the round began: nobody waits for it. `trained`: per link the newest neighbour's version that
+    was trained on; it belongs to the checkpoint.
     """
 
     node: Node
@@ -70,6 +71,7 @@ class Conductor:
     rounds: RoundsConfig
     clock: Callable[[], float]
     wait: Callable[[float], None]
+    now: Callable[[], float]
     published: Callable[[Link], None] = lambda link: None
     gone: Callable[[NodeId], bool] = lambda child: False
     trained: dict[str, int] = field(default_factory=dict)
@@ -86,7 +88,7 @@ class Conductor:
     def repeat(self, knowledge: Knowledge, version: int) -> RoundReport:
         """Train once more on knowledge that is here: what a device does while it cannot reach its parent."""
         report = RoundReport(version)
-        self._train(Train((Received(knowledge),), phase=f"offline-{self.clock():.0f}"), report)
+        self._train(Train((Received(knowledge),), phase=f"offline-{self.now():.0f}"), report)
         return report
 
     def drive(self, program: Program, report: RoundReport) -> RoundReport:
@@ -122,7 +124,7 @@ class Conductor:
         return own.knowledge if own is not None and own.knowledge.version == version else None
 
     def _publish(self, knowledge: Knowledge) -> None:
-        self.store.put_knowledge(knowledge, self.trained.get(str(knowledge.link), -1), self.clock())
+        self.store.put_knowledge(knowledge, self.trained.get(str(knowledge.link), -1), self.now())
         self.published(knowledge.link)
 
     def _receive(self, link: Link, version: int, report: RoundReport) -> Received:

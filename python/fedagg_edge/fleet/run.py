@@ -5,6 +5,7 @@ The supervisor starts an edge's and the cloud's two so; `fedagg device` calls `t
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from fedagg_edge.errors import (
     FedaggError,
     IdentityError,
     StateInUse,
+    StorageBusy,
     StorageError,
     StorageFull,
 )
@@ -40,12 +42,16 @@ def train(config: FleetConfig, tier: Tier) -> Exit:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)
+    log = parts.make_log(config, tier)
     try:
-        run_member(config, tier, parts.make_log(config, tier), stop)
+        run_member(config, tier, log, stop)
     except Stopped:
         pass
     except FedaggError as error:
         return _told(error)
+    except Exception as error:
+        log.failure("ended_by_an_error", error)
+        return exit_of(error)
     return Exit.DONE
 
 
@@ -55,23 +61,32 @@ def gateway(config: FleetConfig, tier: Tier) -> Exit:
     from fedagg_edge.fleet.member import enrol_if_needed  # noqa: PLC0415
     from fedagg_edge.fleet.server import run_gateway  # noqa: PLC0415
 
+    log = parts.make_log(config, tier)
     try:
         enrol_if_needed(config, tier)
-        return run_gateway(config, tier, parts.make_log(config, tier))
+        return run_gateway(config, tier, log)
     except FedaggError as error:
         return _told(error)
+    except Exception as error:
+        log.failure("ended_by_an_error", error)
+        return exit_of(error)
 
 
-def exit_of(error: FedaggError) -> Exit:
-    """The exit code for what ended a process."""
-    kinds: tuple[tuple[type[FedaggError], Exit], ...] = (
+def exit_of(error: Exception) -> Exit:
+    """The exit code for what ended a process. Only what a person must mend is permanent: a disk that has no room, a
+    ledger locked for too long or an error of ours may pass, and whoever watches the process starts it again."""
+    if isinstance(error, OSError):
+        return Exit.STORAGE if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else Exit.TEMPORARY
+    kinds: tuple[tuple[type[Exception], Exit], ...] = (
         (ConfigError, Exit.CONFIG),
         (IdentityError, Exit.IDENTITY),
         (StateInUse, Exit.IN_USE),
         (StorageFull, Exit.STORAGE),
+        (StorageBusy, Exit.TEMPORARY),
         (StorageError, Exit.STATE),
+        (FedaggError, Exit.USER),
     )
-    return next((code for kind, code in kinds if isinstance(error, kind)), Exit.USER)
+    return next((code for kind, code in kinds if isinstance(error, kind)), Exit.SOFTWARE)
 
 
 def _told(error: FedaggError) -> Exit:

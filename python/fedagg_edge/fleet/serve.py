@@ -19,7 +19,7 @@ from fedagg_edge.fleet.ends import Handler, Peer
 from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.gateway import Gateway, GatewayLimits, Hook
 from fedagg_edge.fleet.gateway_metrics import GatewayMetrics
-from fedagg_edge.fleet.listener import Listener, ListenerLimits, bind, small_tls_buffers
+from fedagg_edge.fleet.listener import Listener, ListenerLimits, bind, small_tls_buffers, tell_why
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.metrics import MEDIA_TYPE, Registry
 from fedagg_edge.fleet.notify import notify, watchdog_seconds
@@ -79,6 +79,7 @@ class Service(Generic[L]):
         asked once a second, in a transaction, for which of the waited-for topics have news: it stands in for wake-ups
         that were lost. `chores`: what else is done every so many seconds, beginning now."""
         small_tls_buffers()
+        tell_why()
         self._settings, self._context, self._log, self._doorbell, self._poll = settings, context, log, doorbell, poll
         self._chores = chores
         self.registry = Registry()

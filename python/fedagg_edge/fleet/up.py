@@ -28,10 +28,11 @@ from fedagg_edge.errors import ConfigError, FedaggError
 from fedagg_edge.fleet.plan import PlannedNode, plan
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.simulation.build import obtain_autoencoder, read_data
+from fedagg_edge.simulation.moves import choose
 from fedagg_edge.simulation.progress import Progress
 from fedagg_edge.tree import plant
 
-__all__ = ["Fleet", "lay_out", "read_metrics", "run_fleet"]
+__all__ = ["Fleet", "lay_out", "make_moves", "read_metrics", "run_fleet"]
 
 _PATIENCE = 60.0  # seconds for a process to stop
 
@@ -175,6 +176,33 @@ def _free_ports(count: int) -> Iterator[list[int]]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         yield [one.getsockname()[1] for one in sockets]
+
+
+def make_moves(fleet: Fleet, config: SimulationConfig) -> Callable[[int], list[NodeId]]:
+    """What an operator would do: at each configured round, tell the devices that the simulator would move to move.
+
+    The function gets the round that the cloud has finished and returns who was told. Who moves where is the same as in
+    the simulator; the rounds that a device misses are those of the fleet, whatever `away` says.
+    """
+    tree = plant(config.tree, config.seed)
+    due = sorted(enumerate(config.moves), key=lambda pair: pair[1].round)
+    node_of = {n.place.id: n for n in fleet.nodes}
+
+    def told(finished: int) -> list[NodeId]:
+        nonlocal tree
+        names: list[NodeId] = []
+        while due and due[0][1].round <= finished + 1:
+            number, move = due.pop(0)
+            chosen = choose(tree, move, config.seed, number)
+            tree = tree.moved(chosen)
+            for device, parent in chosen.items():
+                listen = node_of[parent].table["listen"]
+                url = f"https://{listen['host']}:{listen['port']}"
+                _fedagg("move", device, "--to", url, "--state", str(fleet.home(node_of[device]) / "state"))
+            names += chosen
+        return names
+
+    return told
 
 
 def run_fleet(fleet: Fleet, on_row: Callable[[Mapping[str, Any]], None], *, seconds: float = 3600.0) -> None:

@@ -6,6 +6,7 @@ is opened in the thread, too.
 
 from __future__ import annotations
 
+import math
 import ssl
 import threading
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from fedagg_edge.errors import StorageFull
 from fedagg_edge.fleet.connection import CheckPeer, Cutter, NoAnswer, ParentConnection
 from fedagg_edge.fleet.endpoints import Endpoints, parse_endpoint
 from fedagg_edge.fleet.ends import Talker
@@ -22,6 +24,7 @@ from fedagg_edge.wire.http import Request
 __all__ = ["Counts", "Uplink"]
 
 LONGEST_IDLE = 3600.0
+FULL_WAIT = 5.0  # seconds until a full disk may have room
 
 
 @dataclass(slots=True)
@@ -32,17 +35,19 @@ class Counts:
     failures: int = 0
     sent: int = 0
     received: int = 0
-    last_contact: float = 0.0  # unix seconds, 0: never
+    last_contact: float = -math.inf  # on the uplink's clock
 
 
 class Uplink:
     """Runs a talker against a parent until `stop`.
 
     `open_talker` is entered in the thread and left when it ends (it opens and closes the ledger). `context` makes the
-    TLS context, again after `renewed`. Called in the thread: `on_events` with the events of an answer, `on_move` with
-    the address that became current because the one before had not answered for `patience` seconds, `on_end` last.
+    TLS context, again after `renewed`. Called in the thread: `on_events` with the events of an answer (once more if the
+    disk was full), `on_move` with the address that became current because the one before had not answered for
+    `patience` seconds, `on_failure` with what kept an answer from coming (true: the next try needs another context),
+    `on_end` last.
     An exception from the talker or a callback ends the thread and is kept in `error`: a broken ledger must stop the
-    node, not be retried for ever.
+    node, not be retried for ever. A full disk is waited for: an answer that could not be kept counts as none.
     """
 
     def __init__(
@@ -56,16 +61,20 @@ class Uplink:
         log: Log,
         on_move: Callable[[str], None] = lambda url: None,
         on_end: Callable[[], None] = lambda: None,
+        on_failure: Callable[[BaseException], bool] = lambda error: False,
         patience: float = 600.0,
         connect_seconds: float = 10.0,
         read_seconds: float = 75.0,
-        clock: Callable[[], float] = time.time,
+        most: int = 2 << 20,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises ConfigError for a malformed address."""
+        """`most`: bytes of an answer. `clock`: seconds that never jump; the talker gets no other. Raises ConfigError
+        for a malformed address."""
         self._open, self._context, self._check = open_talker, context, check
         self._on_events, self._on_move, self._on_end, self._log, self._clock = on_events, on_move, on_end, log, clock
-        self._connect_seconds, self._read_seconds = connect_seconds, read_seconds
-        self._endpoints = Endpoints(endpoints, patience, time.monotonic())
+        self._on_failure = on_failure
+        self._connect_seconds, self._read_seconds, self._most = connect_seconds, read_seconds, most
+        self._endpoints = Endpoints(endpoints, patience, clock())
         self._changed = threading.Condition()
         self._stopping = self._poked = self._polling = False
         self._new_urls: tuple[str, ...] | None = None
@@ -119,6 +128,11 @@ class Uplink:
         return not self._thread.is_alive()
 
     @property
+    def silence(self) -> float:
+        """Seconds since the parent's last answer; infinite before the first."""
+        return self._clock() - self.counts.last_contact
+
+    @property
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
@@ -144,9 +158,8 @@ class Uplink:
 
     def _idle(self, until: float) -> None:
         with self._changed:
-            # in short waits, as the wall clock may jump
             while not (self._stopping or self._poked) and (left := until - self._clock()) > 0:
-                self._changed.wait(min(left, LONGEST_IDLE, 10.0))
+                self._changed.wait(min(left, LONGEST_IDLE))
             self._poked = False
 
     def _exchange(self, talker: Talker, request: Request) -> None:
@@ -163,20 +176,33 @@ class Uplink:
                 "no_answer", endpoint=self._endpoints.current, error=type(error.__cause__ or error).__name__
             )
             talker.failed(request, self._clock())
-            if self._endpoints.failed(time.monotonic()):
+            if self._on_failure(error):
+                self._stale = True
+            if self._endpoints.failed(self._clock()):
                 self._stale = True
                 self._log.warning("parent_changed", endpoint=self._endpoints.current, reason="no contact")
                 self._on_move(self._endpoints.current)
             return
-        self._endpoints.contact(time.monotonic())
+        self._endpoints.contact(self._clock())
         counts = self.counts
         counts.exchanges += 1
         counts.sent += len(request.body)
         counts.received += len(response.body)
         counts.last_contact = self._clock()
-        events = tuple(talker.receive(request, response, self._clock()))
-        if events:
-            self._on_events(events)
+        try:
+            events = tuple(talker.receive(request, response, self._clock()))
+        except StorageFull as error:  # the answer was not kept, so it counts as none
+            self._log.failure("answer_not_kept", error)
+            talker.failed(request, self._clock())
+            return
+        while events and not self._stopping:
+            try:
+                self._on_events(events)
+                break
+            except StorageFull as error:
+                self._log.failure("answer_not_kept", error)
+                with self._changed:
+                    self._changed.wait(FULL_WAIT)
 
     def _connected(self) -> ParentConnection:
         """The connection to the current address; raises OSError if its TLS context cannot be made."""
@@ -184,7 +210,7 @@ class Uplink:
             urls, self._new_urls = self._new_urls, None
             stale, self._stale = self._stale or urls is not None, False
         if urls is not None:
-            self._endpoints.replace(urls, time.monotonic())
+            self._endpoints.replace(urls, self._clock())
         if stale or self._connection is None:
             if self._connection is not None:
                 self._connection.close()
@@ -198,6 +224,7 @@ class Uplink:
                     connect_seconds=self._connect_seconds,
                     read_seconds=self._read_seconds,
                     whole_seconds=2 * self._read_seconds,
+                    most=self._most,
                 )
             except BaseException:
                 self._stale = True

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 from fedagg_edge.errors import RemoteProtocolError
-from fedagg_edge.fleet import moving
+from fedagg_edge.fleet import moving, receipts
 from fedagg_edge.ledger.knowledge import Stored
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.log import Kind, LogEntry, Position
@@ -184,3 +184,6 @@ class ChildView:
 
     def put_knowledge(self, knowledge: Knowledge, basis: int) -> None:
         self._ledger.put_knowledge(knowledge, basis)
+
+    def receipts(self) -> Sequence[bytes]:
+        return receipts.pending(self._ledger) if self._ledger.relays else ()

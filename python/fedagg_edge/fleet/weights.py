@@ -23,7 +23,8 @@ _NAME = "learner"
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A learner after its round, and per link the newest neighbour's version that it was trained on.
+    """A learner after its round, per link the newest neighbour's version that it was trained on, and the `row` that
+    metrics.jsonl gets for that round: a process that was killed between the two writes it later.
 
     `version` numbers checkpoints and only grows; it is the round's, but after a move to a `parent` whose rounds are
     behind, `turn` is.
@@ -34,6 +35,7 @@ class Saved:
     trained: Mapping[str, int] = field(default_factory=dict)
     turn: int | None = None
     parent: str | None = None
+    row: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def done(self) -> int:
@@ -44,7 +46,7 @@ class Saved:
 def save(folder: Path, saved: Saved) -> None:
     """Write a checkpoint; the one before it stays."""
     arrays, facts = to_arrays(saved.state, _NAME)
-    meta: dict[str, Any] = {"learner": facts, "trained": dict(saved.trained)}
+    meta: dict[str, Any] = {"learner": facts, "trained": dict(saved.trained), "row": dict(saved.row)}
     meta |= {"turn": saved.turn, "parent": saved.parent}
     checkpoint.save(folder, checkpoint.Checkpoint(saved.version, arrays, meta))
 
@@ -66,7 +68,8 @@ def load_newest(folder: Path) -> tuple[Saved | None, list[str]]:
             found = checkpoint.load(folder, version)
             state = from_arrays(found.tensors, found.meta["learner"], _NAME)
             meta = found.meta
-            return Saved(version, state, dict(meta["trained"]), meta.get("turn"), meta.get("parent")), problems
+            trained, row = dict(meta["trained"]), dict(meta.get("row", {}))
+            return Saved(version, state, trained, meta.get("turn"), meta.get("parent"), row), problems
         except (CheckpointError, KeyError, TypeError, ValueError) as e:
             problems.append(str(e))
     return None, problems

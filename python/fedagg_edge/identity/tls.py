@@ -23,6 +23,7 @@ from fedagg_edge.identity.renewal import clock_is_unset
 
 __all__ = [
     "Contact",
+    "broke_off",
     "client_context",
     "clock_is_behind",
     "first_contact",
@@ -153,6 +154,11 @@ def refused_as_expired(error: BaseException | None) -> bool:
     return any(
         isinstance(e, ssl.SSLError) and "CERTIFICATE_EXPIRED" in str(getattr(e, "reason", "")) for e in _causes(error)
     )
+
+
+def broke_off(error: BaseException | None) -> bool:
+    """Whether a server accepted a connection and then ended it without a word: it may have refused the certificate."""
+    return any(isinstance(e, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError) for e in _causes(error))
 
 
 def _context(protocol: ssl._SSLMethod, authority: bytes, *, check_time: bool) -> ssl.SSLContext:

@@ -6,7 +6,6 @@ in one flat array, in and out of the program at every step, so that a state is a
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 
@@ -16,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedagg_edge.config import Hyperparameters
-from fedagg_edge.errors import ArtefactError, LearnerError
+from fedagg_edge.errors import LearnerError
 from fedagg_edge.kernels import DistillLoss
 from fedagg_edge.learners import executorch_file, objective
-from fedagg_edge.learners.base import Batch, LearnerState, StepReport
+from fedagg_edge.learners.base import Batch, StepReport
 from fedagg_edge.learners.executorch_file import TrainingProgram
 from fedagg_edge.learners.executorch_runtime import Program
-from fedagg_edge.learners.optimizers import make_optimizer
+from fedagg_edge.learners.exported import ExportedLearner
 
 __all__ = ["ExecutorchLearner"]
 
@@ -30,7 +29,7 @@ Array = NDArray[np.float32]
 LossOf = Callable[[Array], DistillLoss]
 
 
-class ExecutorchLearner:
+class ExecutorchLearner(ExportedLearner[TrainingProgram]):
     """Trains what a training program holds, starting from the weights in it.
 
     `file`: a path, the file's bytes or a `TrainingProgram`. `classes` and `sample_shape`, where given, must be its own.
@@ -38,6 +37,8 @@ class ExecutorchLearner:
 
     Raises ArtefactError for a file that is damaged, foreign or of another model, LearnerError without ExecuTorch.
     """
+
+    kind = "training program"
 
     def __init__(
         self,
@@ -47,14 +48,8 @@ class ExecutorchLearner:
         classes: int | None = None,
         sample_shape: tuple[int, ...] | None = None,
     ) -> None:
-        self._file = _opened(file)
-        _check_model(self._file, classes, sample_shape)
+        super().__init__(_opened(file), optimizer, classes=classes, sample_shape=sample_shape)
         self._program = Program(self._file.content)
-        self._trained = sum(e.size for e in self._file.table if e.trained)
-        self._weights = self._file.weights.copy()
-        self._optimizer = make_optimizer(optimizer, self._trained)
-        self._rng = np.random.default_rng(0)
-        self.rejected_steps = 0
 
     def logits(self, x_N: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Learner.logits`; raise LearnerError for samples of another shape."""
@@ -74,44 +69,10 @@ class ExecutorchLearner:
                 batch.bridge_x_N, lambda logits_NC: objective.bridge_loss(logits_NC, batch, hyperparameters)
             )
         report = objective.report(private, bridge)
-        if not trial.finite(report):
-            self.rejected_steps += 1
-            raise LearnerError(
-                f"the loss became {report.loss}, or its gradient infinite or NaN, after {self._optimizer.steps} steps; "
-                "the weights are those before this step; lower learning_rate, or check that samples are on the model's "
-                "input scale"
-            )
+        self._check_finite(report, trial.gradient.numpy(), trial.buffers())
         self._weights[self._trained :] = trial.buffers()
         self._optimizer.update(self._weights[: self._trained], trial.gradient.numpy(), hyperparameters)
         return report
-
-    def state(self) -> LearnerState:
-        """See `Learner.state`."""
-        slots = {name: array.copy() for name, array in self._optimizer.slots.items()}
-        return LearnerState(self._file.table, self._weights.copy(), slots, self._optimizer.steps)
-
-    def load_state(self, state: LearnerState) -> None:
-        """See `Learner.load_state`."""
-        if state.table != self._file.table:
-            raise LearnerError(_table_difference(state, self._file))
-        if state.slots and set(state.slots) != set(self._optimizer.slots):
-            raise LearnerError(
-                f"state: got optimizer slots {sorted(state.slots)}, this learner has {sorted(self._optimizer.slots)}; "
-                "use the optimizer that the state was made with"
-            )
-        self._weights[:] = state.weights
-        for name, slot in self._optimizer.slots.items():  # a state without slots starts with empty ones
-            slot[:] = state.slots.get(name, 0.0)
-        self._optimizer.steps = state.steps
-
-    def seed(self, seed: int) -> None:
-        """See `Learner.seed`."""
-        self._rng = np.random.default_rng(seed)
-
-    def _check_samples(self, x_N: Array) -> None:
-        if x_N.dtype != np.float32 or x_N.shape[1:] != self._file.sample_shape:
-            expected = ", ".join(map(str, ("N", *self._file.sample_shape)))
-            raise LearnerError(f"samples: got {x_N.dtype} {x_N.shape}, this program takes float32 ({expected})")
 
     def _check_rows(self, x_N: Array) -> None:
         self._check_samples(x_N)
@@ -177,11 +138,6 @@ class _Trial:
         rest = [t.reshape(-1).to(torch.float32) for t in self._state[self._parameters :]]
         return torch.cat(rest).numpy() if rest else np.empty(0, np.float32)
 
-    def finite(self, report: StepReport) -> bool:
-        """Whether loss, gradient and new buffers are all numbers."""
-        sums = float(self.gradient.sum()) + float(self.buffers().sum())
-        return math.isfinite(report.loss) and math.isfinite(sums)
-
 
 def _tensor(array: Array) -> Tensor:
     """The array's memory as a tensor; one that is read-only or has gaps is copied."""
@@ -192,20 +148,3 @@ def _opened(file: str | os.PathLike[str] | bytes | TrainingProgram) -> TrainingP
     if isinstance(file, TrainingProgram):
         return file
     return executorch_file.loads(file) if isinstance(file, bytes) else executorch_file.load(file)
-
-
-def _check_model(file: TrainingProgram, classes: int | None, sample_shape: tuple[int, ...] | None) -> None:
-    if classes not in (None, file.classes):
-        raise ArtefactError(f"training program: got a model of {file.classes} classes, expected {classes}")
-    if sample_shape not in (None, file.sample_shape):
-        raise ArtefactError(
-            f"training program: got a model for samples of {file.sample_shape}, expected {sample_shape}"
-        )
-
-
-def _table_difference(state: LearnerState, file: TrainingProgram) -> str:
-    """Say where two models' tables part."""
-    for got, own in zip(state.table, file.table, strict=False):
-        if got != own:
-            return f"state: got {got.name!r} {got.shape}, this model has {own.name!r} {own.shape} in its place"
-    return f"state: got {len(state.table)} arrays, this model has {len(file.table)}"

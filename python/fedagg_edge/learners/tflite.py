@@ -1,25 +1,26 @@
 """The learner of devices: a training file, a TFLite runtime of a few megabytes and NumPy. No torch here.
 
-The file's graphs compute logits and gradients; the loss is the C++ kernel's, the update NumPy's. Weights live in one
-flat array, in and out of the graphs at every step, so that a state is a copy and a failed step changes nothing.
+The file's graph computes logits and gradients, dLoss/dlogits included; the losses that are reported are the C++
+kernel's, the update that of every engine. Weights live in one flat array, in and out of the graph at every step, so
+that a state is a copy and a failed step changes nothing.
 """
 
 from __future__ import annotations
 
-import math
 import os
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedagg_edge.config import Hyperparameters
-from fedagg_edge.errors import ArtefactError, LearnerError
+from fedagg_edge.errors import LearnerError
 from fedagg_edge.kernels import DistillLoss
-from fedagg_edge.learners import objective, tflite_file
-from fedagg_edge.learners.base import Batch, LearnerState, StepReport
-from fedagg_edge.learners.optimizers import make_optimizer
+from fedagg_edge.learners import objective, targets, tflite_file
+from fedagg_edge.learners.base import Batch, StepReport
+from fedagg_edge.learners.exported import ExportedLearner
+from fedagg_edge.learners.targets import Targets
 from fedagg_edge.learners.tflite_file import TrainingFile
-from fedagg_edge.learners.tflite_runtime import Runtime, open_graphs
+from fedagg_edge.learners.tflite_runtime import Pass, Runtime, open_graphs
 
 __all__ = ["TfliteLearner"]
 
@@ -28,7 +29,7 @@ _EVAL_ROWS = 64  # bounds the activations of an evaluation pass
 Array = NDArray[np.float32]
 
 
-class TfliteLearner:
+class TfliteLearner(ExportedLearner[TrainingFile]):
     """Trains what a training file holds, starting from the weights in it.
 
     `file`: a path, the file's bytes or a `TrainingFile`. `classes` and `sample_shape`, where given, must be the file's.
@@ -48,15 +49,9 @@ class TfliteLearner:
         runtime: str | None = None,
         threads: int = 1,
     ) -> None:
-        self._file = _opened(file)
-        _check_model(self._file, classes, sample_shape)
+        super().__init__(_opened(file), optimizer, classes=classes, sample_shape=sample_shape)
         self._graphs = open_graphs(self._file, threads, runtime)
-        self._weights = self._file.weights.copy()
-        self._trained = sum(e.size for e in self._file.table if e.trained)
         self._seen = len(self._weights) - len(self._file.counted)  # what the graphs take: all but the counters
-        self._optimizer = make_optimizer(optimizer, self._trained)
-        self._rng = np.random.default_rng(0)
-        self.rejected_steps = 0
 
     @property
     def runtime(self) -> Runtime:
@@ -78,53 +73,19 @@ class TfliteLearner:
         else:
             trial.apart(batch, hyperparameters)
         report = objective.report(trial.private, trial.bridge)
-        if not trial.finite(report):
-            self.rejected_steps += 1
-            raise LearnerError(
-                f"the loss became {report.loss}, or its gradient infinite or NaN, after {self._optimizer.steps} steps; "
-                "the weights are those before this step; lower learning_rate, or check that samples are on the model's "
-                "input scale"
-            )
+        self._check_finite(report, trial.gradient, trial.weights[self._trained :])
         self._weights[: self._seen] = trial.weights
         self._weights[self._seen :] += trial.passes * self._file.counted
         self._optimizer.update(self._weights[: self._trained], trial.gradient, hyperparameters)
         return report
 
-    def state(self) -> LearnerState:
-        """See `Learner.state`."""
-        slots = {name: array.copy() for name, array in self._optimizer.slots.items()}
-        return LearnerState(self._file.table, self._weights.copy(), slots, self._optimizer.steps)
-
-    def load_state(self, state: LearnerState) -> None:
-        """See `Learner.load_state`."""
-        if state.table != self._file.table:
-            raise LearnerError(_table_difference(state, self._file))
-        if state.slots and set(state.slots) != set(self._optimizer.slots):
-            raise LearnerError(
-                f"state: got optimizer slots {sorted(state.slots)}, this learner has {sorted(self._optimizer.slots)}; "
-                "use the optimizer that the state was made with"
-            )
-        self._weights[:] = state.weights
-        for name, slot in state.slots.items():
-            self._optimizer.slots[name][:] = slot
-        self._optimizer.steps = state.steps
-
-    def seed(self, seed: int) -> None:
-        """See `Learner.seed`."""
-        self._rng = np.random.default_rng(seed)
-
-    def _check_samples(self, x_N: Array) -> None:
-        if x_N.dtype != np.float32 or x_N.shape[1:] != self._file.sample_shape:
-            expected = ", ".join(map(str, ("N", *self._file.sample_shape)))
-            raise LearnerError(f"samples: got {x_N.dtype} {x_N.shape}, this training file takes float32 ({expected})")
-
-    def _forward(self, x_N: Array, weights: Array) -> Array:
-        """Logits in training mode; the pass's new buffers go into `weights`."""
+    def _train(self, x_N: Array, weights: Array, targets: Targets) -> Pass:
+        """A pass with `weights`, into which its new buffers go."""
         self._check_samples(x_N)
-        logits_NC, buffers = self._graphs.forward(x_N, weights, self._masks(len(x_N)))
-        if buffers is not None:
-            weights[self._trained :] = buffers
-        return logits_NC
+        done = self._graphs.train(x_N, weights, self._masks(len(x_N)), targets)
+        if done.buffers is not None:
+            weights[self._trained :] = done.buffers
+        return done
 
     def _masks(self, rows: int) -> dict[str, Array]:
         """New masks of a training pass, by name."""
@@ -145,62 +106,38 @@ class _Trial:
         self.bridge: DistillLoss | None = None
         self.passes = 0
 
-    def finite(self, report: StepReport) -> bool:
-        """Whether loss, gradient and new buffers are all numbers."""
-        sums = float(self.gradient.sum()) + float(self.weights[len(self.gradient) :].sum())
-        return math.isfinite(report.loss) and math.isfinite(sums)
-
     def joined(self, batch: Batch, hyperparameters: Hyperparameters) -> None:
-        """Private and bridge rows as one batch: half as many runs of the graphs."""
-        private_x_N = batch.private_x_N
+        """Private and bridge rows as one batch: half as many runs of the graph."""
+        private_x_N, classes = batch.private_x_N, self._learner._file.classes
         if private_x_N is None:
             raise LearnerError("batch: got no private samples to join")
         x_N, count = np.concatenate([private_x_N, batch.bridge_x_N]), len(private_x_N)
-        before = self.weights.copy()
-        logits_NC = self._learner._forward(x_N, self.weights)
-        self.private = objective.private_loss(logits_NC[:count], batch)
-        self.bridge = objective.bridge_loss(logits_NC[count:], batch, hyperparameters)
-        upstream_NC = np.concatenate([self.private.gradient_NC, self.bridge.gradient_NC])
-        self.gradient = self._learner._graphs.gradient(x_N, before, upstream_NC)
+        done = self._pass(x_N, targets.joint_targets(batch, hyperparameters, classes))
+        self.private = objective.private_loss(done.logits_NC[:count], batch)
+        self.bridge = objective.bridge_loss(done.logits_NC[count:], batch, hyperparameters)
         self.passes = 2
 
     def apart(self, batch: Batch, hyperparameters: Hyperparameters) -> None:
         """The private batch, then the bridge batch: a batch norm sees each on its own."""
+        classes = self._learner._file.classes
         if batch.private_x_N is not None:
-            logits_NC, before = self._pass(batch.private_x_N)
-            self.private = objective.private_loss(logits_NC, batch)
-            self._add_gradient(batch.private_x_N, before, self.private)
+            done = self._pass(batch.private_x_N, targets.private_targets(batch, classes))
+            self.private = objective.private_loss(done.logits_NC, batch)
         if len(batch.bridge_x_N):
-            logits_NC, before = self._pass(batch.bridge_x_N)
-            self.bridge = objective.bridge_loss(logits_NC, batch, hyperparameters)
-            self._add_gradient(batch.bridge_x_N, before, self.bridge)
+            done = self._pass(batch.bridge_x_N, targets.bridge_targets(batch, hyperparameters, classes))
+            self.bridge = objective.bridge_loss(done.logits_NC, batch, hyperparameters)
 
-    def _pass(self, x_N: Array) -> tuple[Array, Array]:
-        """Logits, and the weights that they were computed with."""
-        before = self.weights.copy()
+    def _pass(self, x_N: Array, wanted: Targets) -> Pass:
+        done = self._learner._train(x_N, self.weights, wanted)
         self.passes += 1
-        return self._learner._forward(x_N, self.weights), before
-
-    def _add_gradient(self, x_N: Array, before: Array, loss: DistillLoss) -> None:
-        self.gradient += self._learner._graphs.gradient(x_N, before, loss.gradient_NC)
+        if self.passes == 1:
+            self.gradient = done.gradient
+        else:
+            self.gradient += done.gradient
+        return done
 
 
 def _opened(file: str | os.PathLike[str] | bytes | TrainingFile) -> TrainingFile:
     if isinstance(file, TrainingFile):
         return file
     return tflite_file.loads(file) if isinstance(file, bytes) else tflite_file.load(file)
-
-
-def _check_model(file: TrainingFile, classes: int | None, sample_shape: tuple[int, ...] | None) -> None:
-    if classes not in (None, file.classes):
-        raise ArtefactError(f"training file: got a model of {file.classes} classes, expected {classes}")
-    if sample_shape not in (None, file.sample_shape):
-        raise ArtefactError(f"training file: got a model for samples of {file.sample_shape}, expected {sample_shape}")
-
-
-def _table_difference(state: LearnerState, file: TrainingFile) -> str:
-    """Say where two models' tables part."""
-    for got, own in zip(state.table, file.table, strict=False):
-        if got != own:
-            return f"state: got {got.name!r} {got.shape}, this model has {own.name!r} {own.shape} in its place"
-    return f"state: got {len(state.table)} arrays, this model has {len(file.table)}"

@@ -25,7 +25,7 @@ from fedagg_edge.learners.base import Entry
 __all__ = ["FORMAT", "SCHEMA", "Mask", "TrainingFile", "described", "load", "loads", "seal"]
 
 FORMAT = "fedagg-tflite"
-SCHEMA = 1
+SCHEMA = 2
 """Version of the file; a reader refuses another one."""
 DESCRIPTION, WEIGHTS = "fedagg", "fedagg.weights"
 """Names of the two entries of metadata."""

@@ -9,15 +9,16 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedagg_edge.errors import LearnerError
+from fedagg_edge.learners.targets import Targets
 from fedagg_edge.learners.tflite_file import TrainingFile
 
-__all__ = ["Graphs", "Runtime", "open_graphs", "open_interpreter"]
+__all__ = ["Graphs", "Pass", "Runtime", "open_graphs", "open_interpreter"]
 
 _KNOWN = (
     ("ai-edge-litert", "ai_edge_litert.interpreter", "litert"),
@@ -33,6 +34,15 @@ class Runtime:
 
     name: str
     version: str
+
+
+class Pass(NamedTuple):
+    """What a training pass gives: logits [N, C], the float buffers that it leaves (None: it changes none), and
+    dLoss/dparameters, flat."""
+
+    logits_NC: Array
+    buffers: Array | None
+    gradient: Array
 
 
 def open_graphs(file: TrainingFile, threads: int = 1, prefer: str | None = None) -> Graphs:
@@ -70,33 +80,27 @@ class Graphs:
 
     def __init__(self, interpreter: Any, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._infer, self._forward, self._backward = (
-            _Graph(interpreter, name) for name in ("infer", "forward", "backward")
-        )
+        self._infer, self._train = (_Graph(interpreter, name) for name in ("infer", "train"))
 
     def infer(self, x_N: Array, weights: Array) -> Array:
         """Logits [N, C] in evaluation mode."""
         self._infer.run({"x": x_N, "weights": weights})
         return self._infer.copy_of("logits")
 
-    def forward(self, x_N: Array, weights: Array, masks: Mapping[str, Array]) -> tuple[Array, Array | None]:
-        """Logits [N, C] in training mode, and the float buffers that the pass leaves, or None if it changes none."""
-        forward = self._forward
-        forward.run({"x": x_N, "weights": weights, **masks})
-        return forward.copy_of("logits"), forward.copy_of("buffers") if "buffers" in forward.outputs else None
-
-    def gradient(self, x_N: Array, weights: Array, upstream_NC: Array) -> Array:
-        """dLoss/dparameters of the last forward pass, flat, from dLoss/dlogits."""
-        saved = {name: self._forward.view_of(name) for name in self._forward.outputs if name.startswith("saved_")}
-        self._backward.run({"x": x_N, "weights": weights, "upstream": upstream_NC, **saved})
-        return self._backward.copy_of("gradient")
+    def train(self, x_N: Array, weights: Array, masks: Mapping[str, Array], targets: Targets) -> Pass:
+        """A pass forward and backward in training mode."""
+        train = self._train
+        inputs = {"x": x_N, "weights": weights, "targets": targets.rows_NT, "settings": targets.settings}
+        train.run({**inputs, **masks})
+        buffers = train.copy_of("buffers") if "buffers" in train.outputs else None
+        return Pass(train.copy_of("logits"), buffers, train.copy_of("gradient"))
 
 
 class _Graph:
     """One graph of an interpreter.
 
     The interpreter's `SignatureRunner` does the same with the same calls, but sets sizes and looks at names anew at
-    every call, and cannot show an output without copying it, which a forward pass has megabytes of.
+    every call.
     """
 
     def __init__(self, interpreter: Any, name: str) -> None:
@@ -122,11 +126,4 @@ class _Graph:
     def copy_of(self, name: str) -> Array:
         """A copy of an output."""
         array: Array = self._calls.GetTensor(self.outputs[name], self._subgraph)
-        return array
-
-    def view_of(self, name: str) -> Array:
-        """An output in place, which only the main graph can show; a copy for another."""
-        if self._subgraph != 0:
-            return self.copy_of(name)
-        array: Array = self._calls.tensor(self._calls, self.outputs[name])
         return array

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fedagg_edge.errors import StorageError, StorageFull
+from fedagg_edge.errors import StorageBusy, StorageError, StorageFull
 from fedagg_edge.files import sync_folder
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.schema import APPLICATION_ID, MIGRATIONS
@@ -249,7 +249,7 @@ class Database:
         if code & 0xFF in _DAMAGED:
             return self._damaged(str(e))
         if code & 0xFF == sqlite3.SQLITE_BUSY:
-            return StorageError(f"{self.path}: locked by another process for too long; find it with fuser")
+            return StorageBusy(f"{self.path}: locked by another process for too long; find it with fuser")
         return StorageError(f"{self.path}: {getattr(e, 'sqlite_errorname', type(e).__name__)}: {e}")
 
     def _damaged(self, fault: str) -> StorageError:

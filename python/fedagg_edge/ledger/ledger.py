@@ -21,20 +21,21 @@ from fedagg_edge.ledger import chunks, erase, knowledge, log, moves, nodes, noti
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.erase import Receipt
 from fedagg_edge.ledger.failpoints import reach
-from fedagg_edge.ledger.fold import EMPTY
+from fedagg_edge.ledger.fold import EMPTY, union
 from fedagg_edge.ledger.knowledge import Stored
 from fedagg_edge.ledger.log import By, Kind, LogEntry, Position
 from fedagg_edge.ledger.outbox import Batch, Bounds
 from fedagg_edge.records import Embeddings, Knowledge, Link, NodeId, SampleSet, Tier
 from fedagg_edge.wire.tensors import OWN, dump_embeddings, load_release, load_samples
+from fedagg_edge.wire.terms import CHILD
 
 __all__ = ["Ledger", "Options"]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`hold_labels`: labels do not go to the own parent. `staged`: bytes of chunks per node. `fold_bytes`: of logs kept
-    in memory, None: all. `clock`: seconds since 1970."""
+    """`hold_labels`: no label goes to the own parent, whatever the child it came from said. `staged`: bytes of chunks
+    per node. `fold_bytes`: of logs kept in memory, None: all. `clock`: seconds since 1970."""
 
     tier: Tier = Tier.DEVICE
     hold_labels: bool = False
@@ -145,10 +146,15 @@ class Ledger:
     def _relay(self, child: NodeId, after: int) -> None:
         if not self.relays:
             return
+        bounds, hold = self.options.outbox, self.options.hold_labels or self._asked_to_hold(child)
         for entry in log.entries(self.db, child, after, inline=1 << 30):
-            bounds = self.options.outbox
-            relay.up(self.db, self.node, entry.kind, entry.payload or b"", hold_labels=self.options.hold_labels,
-                     bounds=bounds, now=self._now())  # fmt: skip
+            relay.up(self.db, self.node, entry.kind, entry.payload or b"", hold_labels=hold, bounds=bounds,
+                     now=self._now())  # fmt: skip
+
+    def _asked_to_hold(self, child: NodeId) -> bool:
+        """Whether `child` said that its labels are for this node alone."""
+        said = self.get(CHILD + child)
+        return isinstance(said, dict) and said.get("labels") == "first-edge"
 
     def _erase(self, child: NodeId, payload: bytes) -> None:
         gone = load_samples(payload, OWN)
@@ -312,25 +318,45 @@ class Ledger:
         with self.db.savepoint():
             return erase.compact(self.db, child, before)
 
-    def forget(self, origin: NodeId) -> Receipt:
+    def forget(
+        self,
+        origin: NodeId,
+        within: Callable[[Receipt, dict[NodeId, int]], None] = lambda receipt, entries: None,
+        *,
+        entry: int = 0,
+    ) -> Receipt:
         """Remove every row of `origin`, its staged chunks and the knowledge that was about its rows; the receipt.
 
-        Not inside a transaction: the receipt says whether the bytes are gone from the files.
+        Not inside a transaction: the receipt says whether the bytes are gone from the files. `within` is called in the
+        transaction, with a receipt that cannot say so yet and, per child, the entry that tells it. `entry`: the one of
+        the own log by which the parent told this node; its rows count, also if they have been erased since it came.
         """
         with self.db.transaction():
             gone = erase.of_origin(self.db, origin)
             emptied = erase.erase_knowledge(self.db, origin)
+            entries = {}
             for child in log.links(self.db):
-                if child != self.node:
-                    relay.forget_rows(self.db, child, gone, self._now())
+                if child != self.node and relay.forget_rows(self.db, child, gone, self._now()):
+                    entries[child] = self.head(child).entry
             if self.options.tier is not Tier.CLOUD:
                 outbox.put_forget(self.db, self.node, gone, self._now())
             freed = erase.erase_everywhere(self.db, gone)
             reach("ledger.forget.after-erase")
             chunks.drop(self.db, origin)
             digests = {str(child): self.head(child).digest for child in log.links(self.db)}
-        return Receipt(node=self.node, origin=origin, rows=len(gone), knowledge=emptied, freed=freed, digests=digests,
-                       at=self._now(), scrubbed=self.db.scrub())  # fmt: skip
+            rows = len(union(gone, self._told(origin, entry)))
+            done = Receipt(node=self.node, origin=origin, rows=rows, knowledge=emptied, freed=freed,
+                           digests=digests, at=self._now(), scrubbed=False)  # fmt: skip
+            within(done, entries)
+            reach("ledger.forget.after-receipt")
+        return msgspec.structs.replace(done, scrubbed=self.db.scrub())
+
+    def _told(self, origin: NodeId, entry: int) -> SampleSet:
+        """The samples of `origin` that entry `entry` of the own log has forgotten here; none if it has not come yet."""
+        if not 0 < entry <= self.acknowledged().entry:
+            return EMPTY
+        named = load_samples(self.entry_bytes(self.node, entry), OWN)
+        return SampleSet.of(origin, named.counters[named.origins.index(origin)]) if origin in named.origins else EMPTY
 
     # chunks
 

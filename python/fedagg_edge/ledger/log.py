@@ -140,6 +140,7 @@ def insert(
     state = fold(db, child)
     number = state.entry + 1
     count = _apply(state, number, kind, payload, ids)
+    _keep(db, child, state)  # it has grown
     db.touch(("fold", child))
     digest = told or state.samples().digest
     stored = payloads.keep(db, payload)

@@ -7,7 +7,7 @@ outbox is bounded in bytes and age: at the bound new samples are refused, nothin
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedagg_edge.errors import OutboxFull, RemoteProtocolError
 from fedagg_edge.ledger import log, payloads
@@ -250,9 +250,11 @@ def rebase(db: Database, node: NodeId, news: Iterable[LogEntry], fence: int, now
         _clear(db, node)
         reach("outbox.rebase.after-clear")
         db.execute("UPDATE links SET fence = ? WHERE child = ?", (fence, node))
-        last = follow(db, node, news)
+        news = list(news)
+        last = follow(db, node, [_labelled(entry, mine) for entry in news])
         theirs = log.fold(db, node).embeddings()
-        missing = union(without(mine.samples, log.fold(db, node).samples()), _unlabelled(theirs, mine))
+        bare = only(theirs, _unlabelled(news, mine)).samples
+        missing = union(without(mine.samples, log.fold(db, node).samples()), bare)
         if len(missing):
             _put(db, Kind.APPEND, dump_embeddings(only(mine, missing)), missing, now)
         forget_late(db, node, union(gone, without(theirs.samples, mine.samples)), now)
@@ -281,10 +283,26 @@ def _forgotten(db: Database) -> SampleSet:
     return gone
 
 
-def _unlabelled(theirs: Embeddings, mine: Embeddings) -> SampleSet:
+def _unlabelled(news: Iterable[LogEntry], mine: Embeddings) -> SampleSet:
     """Samples that this node has with a label and the parent without one: it never went further than the old parent."""
-    rows = only(mine, theirs.samples.only(theirs.label_N < 0))
-    return rows.samples.only(rows.label_N >= 0)
+    found = EMPTY
+    for entry in news:
+        if entry.kind is Kind.APPEND:
+            theirs = load_embeddings(entry.payload or b"", OWN)
+            rows = only(mine, theirs.samples.only(theirs.label_N < 0))
+            found = union(found, rows.samples.only(rows.label_N >= 0))
+    return found
+
+
+def _labelled(entry: LogEntry, mine: Embeddings) -> LogEntry:
+    """The entry with the labels that this node knows and its parent does not."""
+    bare = _unlabelled((entry,), mine)
+    if not len(bare):
+        return entry
+    rows = Fold()
+    rows.add(1, load_embeddings(entry.payload or b"", OWN))
+    rows.add(1, only(mine, bare))
+    return replace(entry, payload=dump_embeddings(rows.embeddings()))
 
 
 def held(db: Database, node: NodeId) -> Embeddings:

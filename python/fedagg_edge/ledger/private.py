@@ -16,7 +16,7 @@ from fedagg_edge.errors import DataError, StorageError
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.records import NodeId, SampleSet, counters
 
-__all__ = ["Kept", "drop", "expired", "is_taken", "load", "take_in"]
+__all__ = ["Kept", "date", "drop", "expired", "is_taken", "load", "take_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,11 @@ def expired(db: Database, node: NodeId, keep: int, since: float) -> SampleSet | 
     rows = db.all("SELECT counter, at FROM samples ORDER BY counter DESC")
     gone = [c for i, (c, at) in enumerate(rows) if (keep and i >= keep) or at < since]
     return SampleSet.of(node, np.array(sorted(gone), np.uint64)) if gone else None
+
+
+def date(db: Database, before: float, now: float) -> None:
+    """Samples from before `before`, when the clock was not set yet, count as from `now`."""
+    db.execute("UPDATE samples SET at = ? WHERE at < ?", (now, before))
 
 
 def drop(db: Database, samples: SampleSet) -> None:

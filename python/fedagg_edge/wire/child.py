@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from fedagg_edge.errors import DataError, RemoteProtocolError
+from fedagg_edge.errors import DataError, RemoteProtocolError, StorageError
 from fedagg_edge.records import Link, LogitsFormat, NodeId, Tier, node_id
 from fedagg_edge.wire.child_state import Batch, ChildState, TakenEntry
 from fedagg_edge.wire.chunks import digest_of, payload_of
@@ -64,6 +64,7 @@ __all__ = [
     "KnowledgeArrived",
     "Moved",
     "NoticeArrived",
+    "ReceiptsTaken",
     "Refused",
     "Settled",
     "Step",
@@ -99,7 +100,7 @@ _OWED_WAIT = 15.0  # seconds between polls while this node owes its parent an an
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Nothing to ask before `until` (Unix time)."""
+    """Nothing to ask before `until`, on the clock that `next` was given: seconds that never jump."""
 
     until: float
 
@@ -148,6 +149,13 @@ class NoticeArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiptsTaken:
+    """The parent has committed these receipts."""
+
+    receipts: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ArtefactArrived:
     """An artefact that was asked for with `ChildEnd.fetch`; its signature is for the caller to check."""
 
@@ -189,6 +197,7 @@ Event = (
     | KnowledgeArrived
     | KnowledgeAccepted
     | NoticeArrived
+    | ReceiptsTaken
     | ArtefactArrived
     | Moved
     | Settled
@@ -202,6 +211,7 @@ class ChildEnd:
     """One child's end. `state` is durable; everything else may be lost.
 
     `ready`: whether to exchange already; an inner node is, once its own children are there. `rng` spreads retries.
+    `labels`: how far up this node's labels may go, "all" or "first-edge".
     """
 
     state: ChildState
@@ -214,6 +224,7 @@ class ChildEnd:
     wait: float = 25.0
     ready: bool = True
     fence: int = 0  # as the state says at each beginning
+    labels: str = "all"
     step: Step = Step.HELLO
     parent: NodeId | None = None
     _sent: Request | None = None
@@ -226,6 +237,7 @@ class ChildEnd:
     _download: Download | ArtefactDownload | None = None
     _wanted: list[Artefact] = field(default_factory=list)
     _known_finished: bool = False
+    _greet: bool = False
     _look: float = 0.0  # when to ask for news although this node owes an answer
     _adopted: bool = False  # whether the parent has taken this node in since its move
     _log: list[TakenEntry] = field(default_factory=list)  # the new parent's, as far as it has come
@@ -236,6 +248,10 @@ class ChildEnd:
         """Download an artefact that a welcome has listed, after what is under way."""
         if artefact not in self._wanted:
             self._wanted.append(artefact)
+
+    def greet(self) -> None:
+        """Say hello again before the next exchange: what the parent said in Welcome may have changed."""
+        self._greet = True
 
     def restart(self, wake: float = 0.0) -> None:
         """The state says that this node changes its parent, or again another one: begin with that at `wake`."""
@@ -252,21 +268,21 @@ class ChildEnd:
             return Idle(self._wake)
         if self.step is Step.REFUSED:
             self._go(Step.HELLO)
+        if self._greet and self._download is None and self.step in (Step.SYNC, Step.EXCHANGE):
+            self._go(Step.HELLO)
         if self.step is Step.HELLO:
+            self._greet = False
             return self._introduction()
         if self.step is Step.REBASE:
-            return self._send(Request("GET", self._download.path)) if self._download else self._ask_log()
+            return self._ask_log()
         if self._download is None and self._wanted:
             self._download = ArtefactDownload(self._wanted[0], self.limits.chunk, _LARGEST_ARTEFACT)
         if self._download is not None:
             self._back_to_sync()
             return self._send(Request("GET", self._download.path))
-        if asked := self._next_adoption():
+        if owed := self._next_write():
             self._back_to_sync()
-            return self._post("adopt", asked)
-        if batch := self._next_batch():
-            self._back_to_sync()
-            return self._offer(batch)
+            return owed
         if self.step is Step.SYNC:
             self._go(Step.EXCHANGE)
         return self._exchange(now)
@@ -292,7 +308,7 @@ class ChildEnd:
             self._go(Step.SYNC)
 
     def _introduction(self) -> Request:
-        moving = self.state.moving()
+        moving, self._behind = self.state.moving(), 0
         self.fence = self.state.fence() if moving is None else moving
         if moving is not None and not self._adopted:
             return self._post("adopt", Adopt(self.node, tuple(self.state.origins()), moving))
@@ -300,6 +316,8 @@ class ChildEnd:
 
     def _ask_log(self) -> Request:
         """More of the new parent's log, and nothing else."""
+        if self._download is not None:
+            return self._send(Request("GET", self._download.path))
         head = len(self._log)
         return self._post("exchange", Exchange(_NO_NEWS, head, _NO_NEWS, 0.0, self.fence))
 
@@ -323,11 +341,16 @@ class ChildEnd:
             fence=self.fence,
             head=0 if fresh else last.entry,
             digest=bytes.fromhex(EMPTY_DIGEST if fresh else last.digest),
+            labels=self.labels,
         )
 
-    def _next_batch(self) -> Batch | None:
+    def _next_write(self) -> Request | None:
+        """A node that moved to below this one comes first: it cannot work until it is taken in."""
+        asked = self._next_adoption()
+        if asked is not None:
+            return self._post("adopt", asked)
         found = self.state.pending(1)
-        return found[0] if found else None
+        return self._offer(found[0]) if found else None
 
     def _offer(self, batch: Batch) -> Request:
         """Append the batch; what is too long for a message goes ahead in chunks."""
@@ -356,7 +379,8 @@ class ChildEnd:
         return self._post("missing", Missing(payload.chunks))
 
     def _exchange(self, now: float) -> Request | Idle:
-        if not self.ready:
+        behind = self.state.acknowledged().entry < self._behind  # a node that moved here waits for these rows
+        if not self.ready and not behind:
             return Idle(now + _LONGEST_WAIT)
         given = self._knowledge_to_give()
         if given is not None and given.payload.chunks:
@@ -366,17 +390,17 @@ class ChildEnd:
                 return chunk
         have = self._have()
         owes = given is None and self._owes(have)
-        hurries = owes or self.state.acknowledged().entry < self._behind
-        if owes and now < self._look:
+        if owes and not behind and now < self._look:
             return Idle(self._look)
         self._look = now + _OWED_WAIT
         asked = Exchange(
             have=have,
             head=self.state.acknowledged().entry,
             noticed=self._noticed(),
-            wait=0.0 if hurries else min(self.wait, self.limits.wait),
+            wait=0.0 if owes or behind else min(self.wait, self.limits.wait),
             fence=self.fence,
             knowledge=given,
+            receipts=tuple(self.state.receipts()),
         )
         return self._post("exchange", asked)
 
@@ -422,7 +446,7 @@ class ChildEnd:
 
     def receive(self, request: Request, response: Response, now: float) -> tuple[Event, ...]:
         """Take an answer; an answer to a request that was given up changes nothing. What cannot be read counts as no
-        answer."""
+        answer. Raises StorageError if it could not be kept; `failed` then has it asked for again."""
         if request is not self._sent:
             return ()
         about, self._sent = self._about, None
@@ -434,6 +458,9 @@ class ChildEnd:
             self.failed(request, now)
             self._download = None
             return (Refused(0, Problem("malformed", str(error)[:1024], None)),)
+        except StorageError:
+            self._sent, self._download = request, None  # it was not kept: `failed` asks again
+            raise
         if response.status < 400:
             self._failures = 0
         return events
@@ -446,6 +473,9 @@ class ChildEnd:
         self._wake = 0.0
         if self._download is not None and request.method == "GET":
             return self._piece(response.body)
+        return self._answered(about, response, now)
+
+    def _answered(self, about: object, response: Response, now: float) -> tuple[Event, ...]:
         match about:
             case Hello():
                 return self._welcomed(decode(Welcome, response.body, self.limits))
@@ -538,6 +568,8 @@ class ChildEnd:
             self._needed = None
             events.append(KnowledgeAccepted(news.version))
         self._given = max(self._given, news.version)
+        if asked.receipts:
+            events.append(ReceiptsTaken(asked.receipts))
         events += self._entries(news.entries)
         if news.knowledge is not None:
             events += self._knowledge(news.knowledge)
@@ -616,19 +648,13 @@ class ChildEnd:
             else:
                 return self._caught_up(behind)
         problem = of_response(response, self.limits)
-        if isinstance(about, Adopt) and about.node != self.node and not _may_pass(response.status, problem):
-            for asked in self.state.adoptions():
-                if (asked.node, asked.fence) == (about.node, about.fence):
-                    self.state.refuse(asked)
-            return (Refused(response.status, problem),)
         if problem.code == "missing":  # swept in between: ask again which
             self._needed = None
             self._back_off(now)
             return ()
         if download is not None and request.method == "GET" and problem.code == "not_found":
             return self._gone(download, response.status, problem, now)
-        if isinstance(about, Exchange) and about.knowledge is not None and problem.code in _KNOWLEDGE_CODES:
-            self._unfit = about.knowledge.version
+        if self._gives_up(about, response.status, problem):
             return (Refused(response.status, problem),)
         if _may_pass(response.status, problem):
             self._back_off(now, problem.retry_after or 0.0)
@@ -636,6 +662,18 @@ class ChildEnd:
         self._wake = now + _REFUSED_WAIT.get(response.status, _LONGEST_WAIT) * (0.5 + self.rng.random())
         self.step = Step.REFUSED
         return (Refused(response.status, problem),)
+
+    def _gives_up(self, about: object, status: int, problem: Problem) -> bool:
+        """Whether only what the request was about is refused: then all else goes on."""
+        if isinstance(about, Exchange) and about.knowledge is not None and problem.code in _KNOWLEDGE_CODES:
+            self._unfit = about.knowledge.version
+            return True
+        if not isinstance(about, Adopt) or about.node == self.node or _may_pass(status, problem):
+            return False
+        for asked in self.state.adoptions():
+            if (asked.node, asked.fence) == (about.node, about.fence):
+                self.state.refuse(asked)
+        return True
 
     def _caught_up(self, behind: Behind) -> tuple[Event, ...]:
         events = self._entries(behind.entries)

@@ -52,7 +52,8 @@ class ChildState(Protocol):
     `acknowledged`: the newest entry that the parent has committed and that this node has taken over. `pending`: own
     batches that are not among those, in the order of their keys. `set_acknowledged`: the pending batch `key` is entry
     `entry`, the next one, which leaves the set `digest`; again changes nothing. `follow`: take over entries that the
-    parent wrote. The last two raise RemoteProtocolError where the parent's log and this one part.
+    parent wrote. The last two raise RemoteProtocolError where the parent's log and this one part. `receipts`: what the
+    parent is to keep and has not confirmed, a few at a time.
 
     A change of parents: `fence`: this node's moves so far; `moving`: the number of the one under way, None if there is
     none; `origins`: whose samples come through this node; `find`: bytes of this SHA-256 that are here already;
@@ -80,3 +81,4 @@ class ChildState(Protocol):
     def newest(self, link: Link, publisher: NodeId) -> Stored | None: ...
     def logits_bytes(self, stored: Stored) -> bytes: ...
     def put_knowledge(self, knowledge: Knowledge, basis: int) -> object: ...
+    def receipts(self) -> Sequence[bytes]: ...

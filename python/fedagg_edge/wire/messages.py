@@ -87,7 +87,8 @@ class Versions(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """Opens a session: who the child is, what it speaks, and the last entry of the log that it knows."""
+    """Opens a session: who the child is, what it speaks, the last entry of the log that it knows, and how far up the
+    labels of what it appends may go: "all" the way, or to the "first-edge"."""
 
     oldest: Count
     newest: Count
@@ -99,6 +100,7 @@ class Hello(Message, frozen=True):
     fence: Counter
     head: Counter
     digest: Digest
+    labels: Name
 
 
 class Artefact(Message, frozen=True):
@@ -239,6 +241,9 @@ class Enrol(Message, frozen=True):
     public_key: Annotated[bytes, Meta(max_length=1024)]  # SubjectPublicKeyInfo, DER
     proof: Annotated[bytes, Meta(max_length=1024)]
     time: Annotated[float, Meta(ge=0, le=1e11)]
+
+    def __repr__(self) -> str:  # who asks, never the token
+        return f"Enrol(node={self.node!r}, role={self.role!r})"
 
 
 class Renew(Message, frozen=True):

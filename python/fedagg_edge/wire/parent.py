@@ -32,6 +32,8 @@ from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import ParentLedger, Peer
 from fedagg_edge.wire.tensors import dump_logits
 from fedagg_edge.wire.terms import (
+    CHILD,
+    LABELS,
     PRESENT,
     Terms,
     admit,
@@ -45,6 +47,7 @@ __all__ = ["Later", "ParentEnd", "ParentLedger", "Peer"]
 
 _PATH = re.compile(r"/v(?P<version>[0-9]{1,4})/(?P<rest>[a-z0-9/]{1,120})")
 _CHUNK = re.compile(r"chunks/([0-9a-f]{64})")
+_NOTED = 3600.0  # seconds
 _PIECE = re.compile(r"(entries|knowledge|artefacts)/([0-9a-f]{1,64})/([0-9]{1,9})")
 
 
@@ -112,8 +115,8 @@ class ParentEnd:
         check_fence(ledger, peer, fence)
         head = ledger.head(peer.node)
         log.check_known(ledger, peer.node, hello.head, hello.digest)
-        fact = {"software": hello.software, "formats": list(hello.formats), "at": now, "left": None}
-        ledger.put(f"child/{peer.node}", fact)
+        said = {"software": hello.software, "formats": list(hello.formats), "labels": hello.labels}
+        self._note(ledger, peer, {**said, "left": None}, now)
         shelf = self.terms.shelf
         return _ok(
             Welcome(
@@ -135,6 +138,14 @@ class ParentEnd:
             )
         )
 
+    def _note(self, ledger: ParentLedger, peer: Peer, fact: dict[str, object], now: float) -> None:
+        """Keep what a child says of itself, and when, to the hour: a session that tells nothing new writes nothing, so
+        that on a full disk whoever only reads is served."""
+        known = ledger.get(CHILD + peer.node)
+        at = known.get("at") if isinstance(known, dict) else None
+        if known != {**fact, "at": at} or not isinstance(at, float) or abs(now - at) >= _NOTED:
+            ledger.put(CHILD + peer.node, {**fact, "at": now})
+
     def _check_hello(self, peer: Peer, hello: Hello) -> None:
         if hello.node != peer.node or hello.role != peer.role:
             claimed = f"{hello.role} {hello.node!r}"
@@ -142,6 +153,8 @@ class ParentEnd:
         if hello.federation != self.terms.federation:
             text = f"hello.federation: got {hello.federation!r}, expected {self.terms.federation!r}"
             raise Refusal(422, "unfit", text)
+        if hello.labels not in LABELS:
+            raise Refusal(422, "unfit", f"hello.labels: got {hello.labels!r}, expected one of {', '.join(LABELS)}")
         if not set(hello.formats) & set(self.terms.formats):
             text = f"hello.formats: got {', '.join(hello.formats)}, expected one of {', '.join(self.terms.formats)}"
             raise Refusal(422, "unfit", text)
@@ -171,8 +184,8 @@ class ParentEnd:
 
     def _leave(self, ledger: ParentLedger, peer: Peer, body: bytes, now: float) -> Response:
         check_fence(ledger, peer, decode(Leave, body, self.terms.limits).fence)
-        known = ledger.get(f"child/{peer.node}")
-        ledger.put(f"child/{peer.node}", {**(known if isinstance(known, dict) else {}), "left": now})
+        known = ledger.get(CHILD + peer.node)
+        ledger.put(CHILD + peer.node, {**(known if isinstance(known, dict) else {}), "left": now})
         return _ok(Left(ledger.head(peer.node).entry))
 
     def _piece(self, ledger: ParentLedger, peer: Peer, request: Request, piece: re.Match[str]) -> Response:

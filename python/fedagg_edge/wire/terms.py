@@ -10,8 +10,10 @@ from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import ParentLedger, Peer, Shelf
 
 __all__ = [
+    "CHILD",
     "DRAINING",
     "FINISHED",
+    "LABELS",
     "LEAVING",
     "PRESENT",
     "Terms",
@@ -23,6 +25,10 @@ __all__ = [
     "refuse_while_draining",
 ]
 
+CHILD = "child/"
+"""Prefix of facts in the ledger: what a child said in its last hello."""
+LABELS = ("all", "first-edge")
+"""How far up a child's labels may go: the `labels` of its hello."""
 DRAINING = "draining"
 """Fact in the ledger: seconds after which a child should ask again; absent or None while the parent serves."""
 FINISHED = "finished"

@@ -11,6 +11,7 @@ from identity.worlds import make_world, mode
 
 from fedagg_edge.cli import enroll
 from fedagg_edge.errors import ConfigError, FedaggError
+from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.identity import folder, offload, operator, requests, tls, tokens
 from fedagg_edge.records import Tier
 
@@ -122,8 +123,14 @@ def test_no_server(fedagg, world, tmp_path):
     code, _, err = fedagg(
         "enroll", "https://127.0.0.1:9", "--token", grant(world), "--node", "n", "--state", tmp_path / "state"
     )
-    assert code == 1
+    assert code == Exit.UNREACHABLE
     assert "no connection" in err
+
+
+def test_a_parent_that_cannot_now_is_asked_again_later(fedagg, world, parent, tmp_path):
+    parent.canned = (503, msgspec.msgpack.encode(["draining", "later", 1.0]))
+    code, _, err = fedagg("enroll", parent.url, "--token", grant(world), "--node", "n", "--state", tmp_path / "state")
+    assert (code, "later" in err) == (Exit.UNREACHABLE, True)
 
 
 def test_addresses():

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 from ai_edge_litert.interpreter import Interpreter
-from compiled import CLASSES, IMAGE, assert_learns_as_torch, through
+from compiled import CLASSES, IMAGE, assert_learns_as_torch, no_loss, through
 from torch import Tensor, nn
 
 from fedagg_edge.export.program import write_inference, write_training
@@ -20,11 +20,9 @@ def test_the_signatures_are_stateless() -> None:
     module = through(nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.25)))
     signatures = interpreter_of(module).get_signature_list()
     assert list(signatures["infer"]["inputs"]) == ["weights", "x"]
-    assert set(signatures["forward"]["inputs"]) == {"x", "weights", "mask_0"}
-    saved = {n for n in signatures["forward"]["outputs"] if n.startswith("saved_")}
-    assert set(signatures["forward"]["outputs"]) == {"logits", "buffers", *saved}
-    assert set(signatures["backward"]["inputs"]) == {"x", "weights", "upstream", *saved}
-    assert signatures["backward"]["outputs"] == ["gradient"]
+    assert set(signatures) == {"infer", "train"}
+    assert set(signatures["train"]["inputs"]) == {"x", "weights", "mask_0", "targets", "settings"}
+    assert set(signatures["train"]["outputs"]) == {"logits", "buffers", "gradient"}
 
 
 def test_only_builtin_operators() -> None:
@@ -37,8 +35,9 @@ def test_masks_are_drawn_by_who_trains() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(128, CLASSES))
     weights = torch.cat([p.detach().flatten() for p in module.parameters()]).numpy()
     x_N = np.random.default_rng(0).random((3, *IMAGE), np.float32)
-    forward = interpreter_of(module).get_signature_runner("forward")
-    kept = forward(x=x_N, weights=weights, mask_0=np.ones((3, 128), np.float32))["logits"]
+    train = interpreter_of(module).get_signature_runner("train")
+    mask, (targets, settings) = np.ones((3, 128), np.float32), no_loss(3)
+    kept = train(x=x_N, weights=weights, mask_0=mask, targets=targets, settings=settings)["logits"]
     linear = module[2]
     expected = linear(2 * torch.from_numpy(x_N).flatten(1)).detach().numpy()  # what is kept is doubled
     np.testing.assert_allclose(kept, expected, atol=1e-5)

@@ -16,6 +16,7 @@ from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import Offered, decode
+from fedagg_edge.wire.problems import of_response
 from fedagg_edge.wire.tensors import dump_embeddings
 from fedagg_edge.wire.terms import PRESENT
 
@@ -121,3 +122,15 @@ def test_a_revoked_node_is_told_nothing_from_the_next_request_on(cloud, world):
 def test_an_identity_that_is_none(cloud, tmp_path):
     with pytest.raises(IdentityError, match="not there"):
         Visitor(cloud.url, tmp_path)
+
+
+def test_a_node_over_its_rate_is_told_when_to_come_back(world, tmp_path):
+    config = server_config(world / "edge", Tier.EDGE, "edge.1", limits={"requests_per_minute": 4})
+    with serving(config, Tier.EDGE) as edge, Visitor(edge.url, world / "device" / "identity") as device:
+        answers = [device.answer("/v1/status") for _ in range(5)]
+        assert [a.status for a in answers] == [200, 200, 200, 200, 429]
+        assert 0 < answers[4].retry_after <= 15
+        problem = of_response(answers[4], Limits())
+        assert (problem.code, "over the rate" in problem.message) == ("rate", True)
+        with Visitor(edge.url, world / "cloud" / "identity") as other:
+            assert other.answer("/v1/status").status == 200

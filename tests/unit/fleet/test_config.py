@@ -25,6 +25,11 @@ def test_a_device_and_a_cloud(tmp_path):
     assert parse_fleet_config(CLOUD, Tier.CLOUD).rounds.mode == "sync"
 
 
+def test_a_training_file_lies_in_the_configurations_folder(tmp_path):
+    raw = DEVICE | {"models": {"mlp": {"builder": "model.tflite"}}, "modules": "elsewhere"}
+    assert parse_fleet_config(raw, Tier.DEVICE, base_dir=tmp_path).model().builder == str(tmp_path / "model.tflite")
+
+
 @pytest.mark.parametrize(
     ("tier", "raw", "message"),
     [
@@ -44,6 +49,10 @@ def test_a_device_and_a_cloud(tmp_path):
         ),
         (Tier.DEVICE, DEVICE | {"node": {**DEVICE["node"], "id": "Device 1"}}, "node.id: node id: got 'Device 1'"),
         (Tier.DEVICE, DEVICE | {"schema": 2}, "schema: got 2, this version of fedagg reads 1; upgrade fedagg"),
+        (Tier.DEVICE, DEVICE | {"limits": {}}, "limits: a device has no such table; it belongs to edge and cloud"),
+        (Tier.CLOUD, CLOUD | {"limits": {"entry_bytes": 1 << 39}}, "expected at most .* change the table limits"),
+        (Tier.CLOUD, CLOUD | {"identity": {"certificate_days": 91.0}}, "identity.certificate_days: got 91.0"),
+        (Tier.CLOUD, CLOUD | {"publish": {"every": -1}}, "publish.every: got -1"),
         (Tier.DEVICE, DEVICE | {"base_dir": "/"}, "unknown key 'base_dir'"),
     ],
 )

@@ -1,5 +1,6 @@
 import json
 import threading
+import time
 from pathlib import Path
 
 import msgspec
@@ -185,6 +186,16 @@ def test_a_long_poll_ends_when_its_topic_is_woken(tmp_path: Path) -> None:
 def test_a_long_poll_ends_at_its_time(tmp_path: Path) -> None:
     with running(tmp_path) as gateway:
         thread, answers = waiting_poll(gateway, 0, 0.3)
+        thread.join(10)
+        assert answers == [b'{"news": 0}']
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+def test_a_long_poll_ends_at_its_time_whatever_the_wall_clock_does(tmp_path: Path, jump: float) -> None:
+    with running(tmp_path) as gateway:
+        thread, answers = waiting_poll(gateway, 0, 0.5)
+        gateway.call(lambda: setattr(gateway.service.gateway, "_clock", lambda: time.time() + jump))
+        gateway.call(lambda: gateway.service.gateway.waiters.wake(["device-1"]))  # a false alarm: it looks and waits on
         thread.join(10)
         assert answers == [b'{"news": 0}']
 

@@ -1,7 +1,9 @@
 import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
+from pki import Authority
 from running import Running, post, running
 
 from fedagg_edge.fleet.listener import ListenerLimits
@@ -48,3 +50,22 @@ def test_one_that_does_not_shake_hands_is_cut(tmp_path: Path) -> None:
         assert is_closed(gateway)
         until(lambda: gateway.service.metrics.refused.value("handshake") == 1)
         assert len(gateway.service._listener) == 0
+
+
+def test_a_client_is_told_why_its_certificate_is_refused(tmp_path: Path) -> None:
+    """Not each time, as the connection is closed at once; a client tries again anyhow."""
+    with running(tmp_path) as gateway:
+        (tmp_path / "other").mkdir()
+        stranger = Authority(tmp_path / "other").client("device-1", "device")
+        stranger.check_hostname, stranger.verify_mode = False, ssl.CERT_NONE
+        reasons = set()
+        for _ in range(40):
+            try:
+                with (
+                    socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as plain,
+                    stranger.wrap_socket(plain) as secured,
+                ):
+                    secured.recv(1)
+            except OSError as error:
+                reasons.add(str(getattr(error, "reason", None)))
+        assert any("ALERT" in reason for reason in reasons), reasons

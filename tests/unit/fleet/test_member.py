@@ -1,3 +1,5 @@
+import subprocess
+
 import pytest
 
 from fedagg_edge.errors import ConfigError, IdentityError
@@ -33,6 +35,9 @@ def test_a_token_that_is_none_is_refused_without_being_repeated(config, tmp_path
 def test_who_has_a_certificate_does_not_enrol_again(config, tmp_path):
     (tmp_path / "state" / "identity").mkdir(parents=True)
     (tmp_path / "state" / "identity" / "certificate.pem").write_text("mine")
+    with pytest.raises(ConfigError, match="token: cannot be read"):  # its key is not in place yet: killed in between
+        member.enrol_if_needed(config, Tier.DEVICE)
+    (tmp_path / "state" / "identity" / "key.pem").write_text("mine")
     member.enrol_if_needed(config, Tier.DEVICE)
 
 
@@ -55,3 +60,17 @@ def test_a_cloud_without_an_autoencoder(tmp_path):
     with pytest.raises(ArtefactError, match=r"none\.safetensors"):
         member.publish_autoencoder(config, ledger, Publisher(config.state))
     ledger.close()
+
+
+def test_enrolment_is_tried_until_the_parent_answers(config, tmp_path, monkeypatch):
+    (tmp_path / "token").write_text("fedagg1.any")
+    codes, waits = [69, 69, 0], []
+
+    def run(command, **options):
+        assert options["pass_fds"]
+        return subprocess.CompletedProcess(command, codes.pop(0), "", "fedagg: no answer")
+
+    monkeypatch.setattr(member.subprocess, "run", run)
+    monkeypatch.setattr(member.time, "sleep", waits.append)
+    member.enrol_if_needed(config, Tier.DEVICE)
+    assert (codes, len(waits)) == ([], 2)

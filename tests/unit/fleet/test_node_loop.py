@@ -1,19 +1,23 @@
 """The loop by itself, without a parent; with one it runs in test_up.py."""
 
 import io
+import json
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from toys import embeddings
 
 from fedagg_edge.autoencoder import artefact as autoencoders
+from fedagg_edge.errors import StorageError
 from fedagg_edge.fleet import parts, weights
-from fedagg_edge.fleet.config import parse_fleet_config
+from fedagg_edge.fleet.config import RoundsConfig, parse_fleet_config
 from fedagg_edge.fleet.logs import Log
-from fedagg_edge.fleet.node_loop import NodeLoop, Stopped
+from fedagg_edge.fleet.node_loop import NodeLoop, ParentChanged, Stopped
 from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.learners.base import Entry, LearnerState
 from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import Link, NodeId, Tier
 from fedagg_edge.wire.tensors import dump_embeddings
@@ -105,7 +109,125 @@ def test_waiting_ends_when_somebody_commits(cloud):
 
 
 def test_the_target_ends_the_training_and_its_children_will_hear(cloud):
-    assert not cloud._maybe_finish(0)
+    assert [cloud._is_over(version, passes=0.0) for version in range(3)] == [False, True, True]
+    cloud._follow_up(None, {"version": 0, "finished": False})
     assert cloud.ledger.get("finished") is None
-    assert cloud._maybe_finish(1)
+    cloud._follow_up(None, {"version": 1, "finished": True})
     assert cloud.ledger.get("finished") is True
+
+
+@pytest.fixture
+def edge(tmp_path, autoencoder):
+    """An edge's loop below a parent that is only what its ledger says."""
+    config = parse_fleet_config(
+        {
+            "federation": "toy",
+            "node": {"id": "edge-0", "state": "state", "model": "mlp"},
+            "parent": {"url": "https://127.0.0.1:1"},
+        },
+        Tier.EDGE,
+        base_dir=tmp_path,
+    )
+    DiskShelf(config.state / "artefacts").put("autoencoder", autoencoders.dumps(autoencoder), b"", "m")
+    ledger = parts.open_ledger(config, Tier.EDGE)
+    ledger.put("terms", TERMS)
+    yield NodeLoop(config, Tier.EDGE, ledger, Log(io.StringIO()))
+    ledger.close()
+
+
+TERMS = {"parent": "a", "classes": 3, "mode": "sync", "target": 0, "autoencoder": None}
+
+
+def test_a_turn_for_a_parent_that_changed_ends_and_its_weights_are_dropped(edge):
+    edge.wait(0.0)
+    edge._parent = NodeId("a")  # in the middle of a turn
+    edge.wait(0.0)
+    edge.ledger.put("terms", {**TERMS, "parent": "b"})
+    with pytest.raises(ParentChanged):
+        edge.wait(30.0)
+
+
+def test_before_the_first_checkpoint_the_weights_are_those_of_the_start(edge):
+    bridge, classes = edge._parts_of_federation()
+    node = SimpleNamespace(
+        learner=parts.make_learner(edge.config, bridge.sample_shape, classes), bridge=bridge, classes=classes
+    )
+    start = node.learner.state().weights.copy()
+    conductor = SimpleNamespace(trained={"x": 3})
+    state = node.learner.state()
+    state.weights[:] += 1
+    node.learner.load_state(state)
+    edge._restore(node, conductor)
+    np.testing.assert_array_equal(node.learner.state().weights, start)
+    assert conductor.trained == {}
+    weights.save(edge.checkpoints, weights.Saved(4, state, {"x": 2}))
+    edge._restore(node, conductor)
+    np.testing.assert_array_equal(node.learner.state().weights, start + 1)
+    assert conductor.trained == {"x": 2}
+
+
+def test_a_cloud_that_was_killed_behind_its_last_checkpoint_still_ends_the_training(cloud):
+    path = cloud.config.state / "metrics.jsonl"
+    learner = parts.make_learner(cloud.config, (1, 8, 8), 3)
+    row = {"schema": 1, "version": 1, "finished": True, "passes": 2.0}
+    weights.save(cloud.checkpoints, weights.Saved(1, learner.state(), {}, row=row))
+    cloud.stop.set()
+    for _ in range(2):  # and once only, however often it starts
+        with pytest.raises(Stopped):
+            cloud.run()
+    assert cloud.ledger.get("finished") is True
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [row]
+
+
+def test_a_link_that_broke_ends_the_node_instead_of_training_on_alone(cloud):
+    class Broken:
+        error = StorageError("damaged")
+
+    cloud.link = Broken()
+    with pytest.raises(StorageError, match="damaged"):
+        cloud.wait(30.0)
+
+
+def test_a_turn_whose_samples_are_forgotten_in_the_middle_is_given_up_with_its_weights(cloud):
+    """The only child's rows are forgotten while the cloud waits for it: nothing is left to teach on, and no crash."""
+    cloud.ledger.put(PRESENT + EDGE, True)
+    cloud.config = cloud.config.__class__(**{
+        **{f: getattr(cloud.config, f) for f in cloud.config.__struct_fields__}, "rounds": RoundsConfig(deadline=60.0)
+    })  # fmt: skip
+
+    def forget_when_published():
+        other = parts.open_ledger(cloud.config, Tier.CLOUD)
+        while other.newest(Link(EDGE, NodeId("cloud")), NodeId("cloud")) is None:
+            time.sleep(0.02)
+        other.forget(NodeId("device-000"))
+        other.close()
+        time.sleep(1.0)
+        cloud.stop.set()
+
+    thread = threading.Thread(target=forget_when_published)
+    thread.start()
+    with pytest.raises(Stopped):
+        cloud.run()
+    thread.join()
+    assert not len(cloud.ledger.samples(EDGE))
+
+
+class Learner:
+    def __init__(self):
+        self.loaded = []
+
+    def load_state(self, state):
+        self.loaded.append(state.weights[0])
+
+
+def test_weights_are_taken_back(cloud, monkeypatch):
+    fresh = Learner()
+    monkeypatch.setattr(parts, "make_learner", lambda *words: fresh)
+    node = SimpleNamespace(learner=Learner(), bridge=SimpleNamespace(sample_shape=(1,)), classes=3)
+    conductor = SimpleNamespace(trained={"x": 1})
+    cloud._restore(node, conductor)
+    assert (node.learner, conductor.trained) == (fresh, {})
+    kept = LearnerState((Entry("w", (1,), True),), np.full(1, 7, np.float32))
+    weights.save(cloud.checkpoints, weights.Saved(3, kept, {"a": 2}))
+    cloud._restore(node, conductor)
+    assert (node.learner.loaded, conductor.trained) == ([7.0], {"a": 2})

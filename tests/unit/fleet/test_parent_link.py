@@ -1,17 +1,25 @@
 import io
 import random
+import ssl
 
+import msgspec
 import pytest
+from identity.worlds import make_world
+from serving import server_config
+from toys import embeddings
 
-from fedagg_edge.fleet import parts
+from fedagg_edge.errors import IdentityError
+from fedagg_edge.fleet import moving, parts
 from fedagg_edge.fleet.config import parse_fleet_config
+from fedagg_edge.fleet.connection import NoAnswer
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.views import ChildView
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire import child as events
 from fedagg_edge.wire.limits import Limits
-from fedagg_edge.wire.messages import Artefact, Notice, Problem, Welcome
+from fedagg_edge.wire.messages import Artefact, MoveTo, Notice, Problem, Welcome, encode
+from fedagg_edge.wire.tensors import dump_embeddings
 
 DEVICE = {
     "federation": "toy",
@@ -81,3 +89,160 @@ def test_opening_lets_the_end_exchange(link):
     link.open()
     assert link._end.ready
     assert link.offline
+
+
+MOVED = {**DEVICE, "parent": {"url": "https://127.0.0.1:1", "fallback": ["https://127.0.0.1:2"]}}
+
+
+@pytest.fixture
+def with_fallback(link):
+    link._parent = parse_fleet_config(MOVED, Tier.DEVICE, base_dir=link._config.base_dir).parent
+    return link
+
+
+def notice(number, *urls):
+    return events.NoticeArrived(Notice(number, "move", encode(MoveTo(urls))))
+
+
+def test_a_parent_that_is_about_to_stop_sends_to_the_fallback_and_is_heeded_once(with_fallback):
+    link = with_fallback
+    link._on_events([welcome(), notice(3), notice(3)])
+    assert moving.under_way(link._ledger) == ("https://127.0.0.1:2", 1)
+    assert link._ledger.get("noticed") == 3
+    assert link._end.step is events.Step.HELLO
+    link._on_events([notice(4, "https://127.0.0.1:9", "https://127.0.0.1:8")])
+    assert moving.under_way(link._ledger) == ("https://127.0.0.1:9", 2)
+
+
+def test_a_notice_that_cannot_be_meant_is_passed_over(with_fallback):
+    link = with_fallback
+    link._on_events([welcome(), notice(3, "ftp://x"), events.NoticeArrived(Notice(4, "move", b"\xc1"))])
+    assert moving.under_way(link._ledger) is None
+    assert link._ledger.get("noticed") == 4
+    assert link._log._stream.getvalue().count("notice_refused") == 2
+
+
+def test_without_a_fallback_it_stays_and_says_so(link):
+    link._on_events([welcome(), notice(3)])
+    assert moving.under_way(link._ledger) is None
+    assert "no_fallback" in link._log._stream.getvalue()
+
+
+def test_what_the_operator_wants_is_taken_before_the_next_request(link):
+    moving.want(link._ledger, ["https://127.0.0.1:5"])
+    link.look()
+    link.look()
+    assert moving.under_way(link._ledger) == ("https://127.0.0.1:5", 1)
+
+
+def test_a_lost_parent_and_one_that_refuses_lead_to_the_next_under_a_new_number(with_fallback):
+    link = with_fallback
+    link._lost("https://127.0.0.1:2")
+    assert moving.under_way(link._ledger) == ("https://127.0.0.1:2", 1)
+    link._on_events([events.Refused(409, Problem("leaving", "no", None))])
+    assert moving.under_way(link._ledger) == ("https://127.0.0.1:1", 2)
+    assert isinstance(link._end.next(0.0), events.Idle)  # not at once
+    link._on_events([events.Refused(0, Problem("malformed", "what?", None))])
+    assert moving.under_way(link._ledger)[1] == 2
+
+
+def test_back_to_the_parent_that_it_has_is_no_move_unless_that_has_let_it_go(with_fallback):
+    link = with_fallback
+    link._on_events([welcome()])
+    link._lost("https://127.0.0.1:2")
+    link._lost("https://127.0.0.1:1")
+    assert moving.under_way(link._ledger) is None
+    link._on_events([events.Refused(409, Problem("moved", "you left", None))])
+    assert moving.under_way(link._ledger) == ("https://127.0.0.1:1", 2)
+
+
+def test_a_move_that_takes_too_long_is_given_up(with_fallback):
+    link = with_fallback
+    link._on_events([welcome()])
+    link._lost("https://127.0.0.1:2")
+    link.look()
+    link.look()
+    assert moving.under_way(link._ledger) == ("https://127.0.0.1:2", 1)
+    link._patience = -1.0
+    link.look()
+    assert moving.under_way(link._ledger) is None
+
+
+def test_a_refusal_of_the_own_parent_is_no_reason_to_go(with_fallback):
+    with_fallback._on_events([welcome(), events.Refused(403, Problem("revoked", "no", None))])
+    assert moving.under_way(with_fallback._ledger) is None
+
+
+def test_a_server_that_breaks_off_again_and_again_may_mean_the_certificate(link):
+    asked = []
+    link._renewer.refused = lambda: asked.append(1)
+    gone = NoAnswer("gone")
+    gone.__cause__ = ConnectionResetError()
+    assert [link._on_failure(gone) or len(asked) for _ in range(6)] == [0, 0, 0, 0, 1, 1]
+    link.uplink.counts.exchanges += 1  # it answered in between
+    for _ in range(4):
+        link._on_failure(gone)
+    assert len(asked) == 1
+    refused = NoAnswer("gone")
+    refused.__cause__ = ConnectionRefusedError()  # nobody there is another matter
+    for _ in range(20):
+        link._on_failure(refused)
+    assert len(asked) == 1
+    expired = ssl.SSLError(1, "alert")
+    expired.reason = "SSLV3_ALERT_CERTIFICATE_EXPIRED"
+    link._on_failure(expired)
+    assert len(asked) == 2
+
+
+def test_a_clock_that_is_behind_changes_the_context_once(link):
+    early = ssl.SSLCertVerificationError(1, "not yet valid")
+    early.verify_code = 9
+    assert [link._on_failure(early), link._on_failure(early)] == [True, False]
+    assert link._clock_is_behind
+
+
+def test_after_a_renewal_it_says_hello_over_a_new_connection(link):
+    link._end.step = events.Step.EXCHANGE
+    link.uplink._stale = False
+    link._renewed()
+    assert link.uplink._stale
+    assert link._end.next(0.0).path == "/v1/hello"
+
+
+def test_a_new_signature_of_what_is_here_is_checked_and_kept_without_fetching(link, monkeypatch):
+    kept = link._shelf.put("autoencoder", b"content", b"old", "m")
+    again = Artefact(kept.name, kept.digest, kept.size, b"new", "m")
+    monkeypatch.setattr("fedagg_edge.fleet.parent_link.offload.ask", lambda *words: None)
+    link._on_events([welcome(again)])
+    assert link._shelf.listing() == (again,)
+    assert link._end._wanted == []
+    link._on_events([welcome(again, Artefact("model", bytes(32), 5, b"", "m"))])  # not for children
+    assert link._end._wanted == []
+
+
+def test_an_order_to_forget_is_carried_out_by_an_edge(tmp_path):
+    """And by nobody else: a device's ledger has no children."""
+    config = server_config(tmp_path / "edge", Tier.EDGE, "edge.1")
+    made = ParentLink(config, config.parent, Tier.EDGE, Log(io.StringIO()), lambda: None)
+    ledger = made._ledger = parts.open_ledger(config, Tier.EDGE)
+    made._end = object()
+    ledger.append(NodeId("d1"), 1, dump_embeddings(embeddings("d1", 3)), key=1, by="child")
+    made._on_events([events.NoticeArrived(Notice(7, "forget", msgspec.msgpack.encode(["o", "d1", 0])))])
+    assert (len(ledger.samples(NodeId("d1"))), ledger.get("noticed")) == (0, 7)
+    (sent,) = ChildView(ledger).receipts()
+    made._on_events([events.ReceiptsTaken((sent,))])
+    assert ChildView(ledger).receipts() == ()
+    ledger.close()
+
+
+def test_while_the_identity_does_not_fit_the_connection_before_goes_on(link, tmp_path):
+    with pytest.raises(IdentityError, match="not there"):
+        link._context()
+    made = make_world(tmp_path / "made")
+    made.device.rename(link._identity)
+    good = link._context()
+    (link._identity / "key.pem").rename(link._identity / "key.gone")  # in the middle of enrolling again
+    assert link._context() is good
+    assert "reload_failed error=IdentityError" in link._log._stream.getvalue()
+    (link._identity / "key.gone").rename(link._identity / "key.pem")
+    assert link._context() is not good

@@ -1,9 +1,12 @@
+import hashlib
 import ssl
 
 import numpy as np
 import pytest
 
+from fedagg_edge.autoencoder.artefact import load
 from fedagg_edge.errors import StorageError
+from fedagg_edge.export.codec import export_codec
 from fedagg_edge.fleet import parts
 from fedagg_edge.fleet.config import parse_fleet_config
 from fedagg_edge.identity.facts import Facts, Issuer, IssuerKind
@@ -41,6 +44,21 @@ def test_a_learner_begins_where_the_simulators_begins(config):
     seed = derive(5, "init", "edge-0")
     theirs = make_learner(LearnerSpec(config.model(), (1, 8, 8), 10, config.training, seed))
     np.testing.assert_array_equal(mine, theirs.state().weights)
+
+
+def test_the_bridge_of_the_shelf_uses_the_nodes_codec(tmp_path, artefact_path):
+    content = artefact_path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    shelf = tmp_path / "state" / "artefacts"
+    shelf.mkdir(parents=True)
+    (shelf / digest).write_bytes(content)
+    export_codec(load(artefact_path), tmp_path / "codec.tflite")
+    raw = EDGE | {"node": EDGE["node"] | {"codec": "codec.tflite"}}
+    by_codec = parts.open_federations_bridge(parse_fleet_config(raw, Tier.EDGE, base_dir=tmp_path), digest)
+    by_torch = parts.open_federations_bridge(parse_fleet_config(EDGE, Tier.EDGE, base_dir=tmp_path), digest)
+    code_NB = by_torch.encode(np.full((3, *by_torch.sample_shape), 0.5, np.float32))
+    np.testing.assert_allclose(by_codec.decode(code_NB), by_torch.decode(code_NB), atol=1e-5)
+    assert type(by_codec._codec).__name__ == "TfliteCodec"
 
 
 @pytest.mark.parametrize(("role", "fine"), [(Tier.DEVICE, False), (Tier.EDGE, True), (Tier.CLOUD, True)])

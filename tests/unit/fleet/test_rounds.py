@@ -70,7 +70,7 @@ def nodes():
 
 def conductor(node, shelf=None, clock=None, **rounds):
     clock = clock or Clock()
-    return Conductor(node, shelf or Shelf(), RoundsConfig(**rounds), clock, clock.wait)
+    return Conductor(node, shelf or Shelf(), RoundsConfig(**rounds), clock, clock.wait, clock)
 
 
 def of(nodes, link, publisher, version):
@@ -88,7 +88,7 @@ def test_a_fleet_in_step_computes_what_the_simulator_computes(nodes):
             with shelf.arrived:
                 shelf.arrived.wait(0.05)
 
-        mine = Conductor(node, shelf, RoundsConfig(), lambda: 0.0, wait)
+        mine = Conductor(node, shelf, RoundsConfig(), lambda: 0.0, wait, lambda: 0.0)
         for version in range(3):
             mine.run(version)
 
@@ -112,6 +112,16 @@ def test_a_straggler_is_waited_for_until_the_deadline_then_its_older_knowledge_c
     assert (report.late, clock()) == ([LINKS[1].child], 30.0)
 
 
+def test_a_deadline_does_not_heed_a_wall_clock_that_jumps(nodes):
+    shelf, clock, wall = Shelf(), Clock(), iter((0.0, 1e9, -1e9, 5.0) * 50)
+    edge = Conductor(nodes[EDGE], shelf, RoundsConfig(quorum=0.5, deadline=30.0), clock, clock.wait, lambda: next(wall))
+    shelf.put_knowledge(of(nodes, LINKS[0], LINKS[0].child, 5), 5, 0.0)
+    shelf.put_knowledge(of(nodes, LINKS[1], LINKS[1].child, 3), 3, 0.0)
+    edge._publish(of(nodes, UP, EDGE, 1))
+    assert [r.age for r in edge._answer(Gather(LINKS, 5), RoundReport(5))] == [0, 2]
+    assert clock() == 30.0
+
+
 def test_who_comes_in_time_is_not_late(nodes):
     shelf = Shelf()
     shelf.put_knowledge(of(nodes, LINKS[0], LINKS[0].child, 5), 5, 0.0)
@@ -122,6 +132,19 @@ def test_who_comes_in_time_is_not_late(nodes):
     assert ([r.age for r in received], report.late, clock()) == ([0, 0], [], 10.0)
 
 
+def test_who_goes_to_another_parent_is_not_waited_for(nodes):
+    shelf, left = Shelf(), []
+    shelf.put_knowledge(of(nodes, LINKS[0], LINKS[0].child, 5), 5, 0.0)
+    clock = Clock({10.0: lambda: left.append(LINKS[1].child)})
+    edge = conductor(nodes[EDGE], shelf, clock, deadline=30.0)
+    edge.gone = lambda child: child in left
+    report = RoundReport(5)
+    received = edge._answer(Gather(LINKS, 5), report)
+    assert ([r.knowledge.publisher for r in received], report.silent, clock()) == ([LINKS[0].child], [], 10.0)
+    left.append(LINKS[0].child)
+    assert edge._answer(Gather(LINKS, 5), report) == ()
+
+
 def test_without_a_quorum_the_deadline_does_not_count_and_a_silent_child_is_left_out(nodes):
     shelf = Shelf()
     knowledge = of(nodes, LINKS[0], LINKS[0].child, 5)
@@ -130,6 +153,18 @@ def test_without_a_quorum_the_deadline_does_not_count_and_a_silent_child_is_left
     received = conductor(nodes[EDGE], shelf, clock, quorum=0.5, deadline=30.0)._answer(Gather(LINKS, 5), report)
     assert ([r.knowledge.publisher for r in received], report.silent) == ([LINKS[0].child], [LINKS[1].child])
     assert clock() == 100.0
+
+
+def test_a_child_whose_samples_were_forgotten_is_not_waited_for(nodes):
+    shelf, away = Shelf(), set()
+    shelf.put_knowledge(of(nodes, LINKS[0], LINKS[0].child, 5), -1, 0.0)
+    made = conductor(nodes[EDGE], shelf, Clock({30.0: lambda: away.add(LINKS[1].child)}), deadline=10.0)
+    made.gone = away.__contains__
+    report = RoundReport(5)
+    received = made._answer(Gather(LINKS, 5), report)
+    assert ([r.knowledge.link for r in received], report.silent, made.clock()) == ([LINKS[0]], [], 30.0)
+    away.add(LINKS[0].child)
+    assert made._answer(Gather(LINKS, 5), report) == ()
 
 
 def test_the_parents_knowledge_may_be_newer_or_after_the_deadline_older_but_never_nothing(nodes):
@@ -155,11 +190,11 @@ def test_a_round_that_was_stopped_is_run_again_and_publishes_nothing_twice(nodes
         raise Stop
 
     with pytest.raises(Stop):
-        Conductor(edge, shelf, RoundsConfig(), lambda: 0.0, stop).run(0)
+        Conductor(edge, shelf, RoundsConfig(), lambda: 0.0, stop, lambda: 0.0).run(0)
     first = {key: kept.knowledge for key, kept in shelf.kept.items()}
     edge.learner.load_state(replace(before, weights=before.weights + 1))  # it comes back as another
     with pytest.raises(Stop):
-        Conductor(edge, shelf, RoundsConfig(), lambda: 0.0, stop).run(0)
+        Conductor(edge, shelf, RoundsConfig(), lambda: 0.0, stop, lambda: 0.0).run(0)
     assert shelf.puts == len(LINKS)
     assert {key: kept.knowledge for key, kept in shelf.kept.items()} == first
 

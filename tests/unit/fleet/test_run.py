@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from fedagg_edge import errors
@@ -14,10 +16,19 @@ from fedagg_edge.fleet.run import exit_of, main
         (errors.StorageFull("x"), Exit.STORAGE),
         (errors.StorageError("x"), Exit.STATE),
         (errors.DataError("x"), Exit.USER),
+        (errors.StorageBusy("x"), Exit.TEMPORARY),
+        (OSError(errno.ENOSPC, "x"), Exit.STORAGE),
+        (ConnectionResetError("x"), Exit.TEMPORARY),
+        (ZeroDivisionError("x"), Exit.SOFTWARE),
     ],
 )
 def test_every_error_has_its_exit_code(error, code):
     assert exit_of(error) is code
+
+
+def test_what_may_pass_is_not_permanent():
+    passing = (errors.StorageFull("x"), errors.StorageBusy("x"), OSError(errno.ENOSPC, "x"), ZeroDivisionError("x"))
+    assert not {exit_of(error) for error in passing} & PERMANENT
 
 
 def test_a_wrong_file_ends_for_good_and_says_why(tmp_path, capsys):

@@ -1,17 +1,19 @@
 """The gateway's parts without a socket; with one they run in test_up.py."""
 
+import asyncio
 import hashlib
 import io
+import time
 
 import pytest
 
-from fedagg_edge.errors import PermissionDenied
+from fedagg_edge.errors import IdentityError, PermissionDenied
 from fedagg_edge.fleet import parts, server
-from fedagg_edge.fleet.config import parse_fleet_config
+from fedagg_edge.fleet.config import FleetConfig, LimitsConfig, parse_fleet_config
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.views import ParentView
-from fedagg_edge.identity import revocation
+from fedagg_edge.identity import revocation, tokens
 from fedagg_edge.identity.facts import Facts, Issuer, IssuerKind
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.http import Request
@@ -42,7 +44,7 @@ def view(config):
 
 
 def hello(role="edge"):
-    body = Hello(1, 1, "s", "edge-0", role, "toy", ("f32",), 0, 0, bytes.fromhex(EMPTY_DIGEST))
+    body = Hello(1, 1, "s", "edge-0", role, "toy", ("f32",), 0, 0, bytes.fromhex(EMPTY_DIGEST), "all")
     return Request("POST", "/v1/hello", encode(body))
 
 
@@ -95,3 +97,41 @@ def test_revoked_and_expired_peers_are_refused_at_once(config):
 def test_a_stranger_is_told_no_more_than_it_must():
     answer = server._denied(PermissionDenied("enrolment: no"))
     assert (answer.status, decode(Problem, answer.body, Limits()).message) == (403, "enrolment: no")
+
+
+def test_limits_are_the_configurations_and_children_are_told(config, view):
+    table = {name: getattr(config, name) for name in config.__struct_fields__}
+    table["limits"] = LimitsConfig(samples=50, requests_per_minute=7, bytes_per_minute=9000)
+    mine = FleetConfig(**table)
+    view.put("terms", {"classes": 10, "mode": "sync", "target": 4})
+    DiskShelf(mine.state / "artefacts").put("autoencoder", b"x", b"", "m")
+    told = decode(Welcome, ask(mine, view, EDGE, hello()).body, Limits()).limits
+    assert (told.samples, told.requests_per_minute, told.bytes_per_minute) == (50, 7, 9000)
+
+
+def test_what_has_had_its_time_is_let_go(config):
+    gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
+    place = gateway.identity
+    place.mkdir(parents=True)
+    now = time.time()
+    for name, expires in (("a", now - 1), ("b", now + 3600)):
+        grant = tokens.Grant(digest=name * 64, id="i", node="n", role=Tier.DEVICE, expires=expires)
+        tokens.put_grant(place, grant)
+    old = revocation.revoke(revocation.Revocations(), 5.0, node="old", serial="ab")
+    revocation.save(place, revocation.revoke(old, now, node="new"))
+    issuer = Issuer(IssuerKind.ROOT, NodeId("toy"), "2")
+    gateway._facts = {
+        "1": Facts(NodeId("a"), Tier.EDGE, "toy", "1", 1.0, now - 1, issuer),
+        "2": Facts(NodeId("b"), Tier.EDGE, "toy", "2", 1.0, now + 3600, issuer),
+    }
+    asyncio.run(gateway._tidy())
+    assert [path.stem[0] for path in (place / "tokens").iterdir()] == ["b"]
+    known = revocation.load(place)
+    assert (set(known.nodes), set(known.serials)) == ({"new"}, {"ab"})
+    assert set(gateway._facts) == {"2"}
+    assert "tokens_expired count=1" in gateway.log._stream.getvalue()
+
+
+def test_a_server_without_an_identity_says_so_before_it_listens(config):
+    with pytest.raises(IdentityError, match="not there"):
+        server._Gateway(config, Tier.CLOUD, Log(io.StringIO())).service()

@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from fedagg_edge.errors import ArtefactError
-from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.fleet.shelf import DiskShelf, Pinned
 
 
 def test_what_is_put_is_found_and_read_in_parts(tmp_path):
@@ -38,3 +38,31 @@ def test_damage_is_told(tmp_path):
     (tmp_path / "index.msgpack").write_bytes(b"\xc1")
     with pytest.raises(ArtefactError, match="damaged"):
         shelf.listing()
+
+
+def test_contents_that_were_replaced_twice_are_removed(tmp_path):
+    shelf = DiskShelf(tmp_path)
+    first, second = (shelf.put("model", content, b"", "x") for content in (b"first", b"second"))
+    other = shelf.put("autoencoder", b"codec", b"", "x")
+    third = shelf.put("model", b"third", b"", "x")
+    assert shelf.read(first.digest, 0, 9) is None
+    assert shelf.read(second.digest, 0, 9) == b"second"  # for those who have begun
+    assert (shelf.read(third.digest, 0, 9), shelf.read(other.digest, 0, 9)) == (b"third", b"codec")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["index.msgpack", *(a.digest.hex() for a in (second, third, other))]
+    )
+
+
+def test_a_new_signature_keeps_the_content(tmp_path):
+    shelf = DiskShelf(tmp_path)
+    old = shelf.put("model", b"same", b"old", "x")
+    new = shelf.put("model", b"same", b"new", "x")
+    assert (shelf.listing(), new.digest, shelf.content(new)) == ((new,), old.digest, b"same")
+
+
+def test_children_see_what_they_must_have_and_may_read_the_rest(tmp_path):
+    shelf = DiskShelf(tmp_path)
+    codec, model = shelf.put("autoencoder", b"codec", b"", "x"), shelf.put("model", b"model", b"", "x")
+    pinned = Pinned(shelf)
+    assert pinned.listing() == (codec,)
+    assert pinned.read(model.digest, 0, 9) == b"model"

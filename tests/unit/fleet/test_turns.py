@@ -29,6 +29,9 @@ CLOUD = replace(EDGE, tier=Tier.CLOUD, parent=-1)
         (replace(CLOUD, target=5), None),
         (replace(CLOUD, finished=True), None),
         (replace(DEVICE, parent=5, target=5), None),
+        (replace(DEVICE, parent=3, fresh=True), 3),  # the new parent is behind the old one
+        (replace(EDGE, parent=3, fresh=True), 3),
+        (replace(EDGE, parent=-1, fresh=True), None),  # it has not spoken yet
     ],
 )
 def test_sync(now, expected):

@@ -21,7 +21,9 @@ from fedagg_edge import checkpoint, simulate
 from fedagg_edge.config import parse_config
 from fedagg_edge.errors import ConfigError, FedaggError
 from fedagg_edge.fleet import up, weights
+from fedagg_edge.fleet.plan import plan
 from fedagg_edge.records import Tier
+from fedagg_edge.simulation.build import read_data
 from fedagg_edge.simulation.progress import Silent
 
 
@@ -104,6 +106,24 @@ def test_whoever_is_killed_whenever_nothing_is_lost_and_nothing_counted_twice(tm
         fleet.stop()
     assert len(killed) >= 6, killed
     assert_equal_weights(fleet, simulated(config, fleet, tmp_path / "sim"), 6)
+
+
+def test_configured_moves_are_told_as_an_operator_would(tmp_path, monkeypatch):
+    tree = {"model": "c", "children": [{"model": "e", "count": 2, "children": [{"model": "d0", "count": 2}]}]}
+    config = experiment(tree=tree, rounds=4, moves=[{"round": 2, "share": 0.5}])
+    ports = {"cloud": 1, "edge-0": 2, "edge-1": 3}
+    fleet = up.Fleet(tmp_path, plan(config, read_data(config), ports, rounds={}))
+    said = []
+    monkeypatch.setattr(up, "_fedagg", lambda *words: said.append(words))
+    moves = up.make_moves(fleet, config)
+    assert moves(0) == []
+    chosen = moves(1)
+    assert (len(chosen), moves(2)) == (2, [])
+    parent_of = {n.place.id: n.place.parent for n in fleet.nodes}
+    for name, words in zip(chosen, said, strict=True):
+        other = {"edge-0": 3, "edge-1": 2}[parent_of[name]]
+        state = str(tmp_path / name / "state")
+        assert words == ("move", name, "--to", f"https://127.0.0.1:{other}", "--state", state)
 
 
 def test_a_fleet_that_is_there_already_is_not_overwritten_by_chance(tmp_path):

@@ -60,6 +60,20 @@ def test_it_stops_inside_a_long_poll(tmp_path: Path) -> None:
         assert link.error is None
 
 
+def test_a_long_poll_can_be_ended_and_the_next_request_goes_out(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway, uplink(gateway, ToyTalker(0, wait=50.0)) as link:
+        link.interrupt()  # nothing to interrupt yet, or a poll: both are fine
+        for failures in range(2):
+            while not gateway.call(lambda: len(gateway.service.gateway.waiters)):
+                pass
+            link.interrupt()
+            deadline = threading.Event()
+            while link.counts.failures <= failures and not deadline.wait(0.01):
+                pass
+        assert link.is_alive
+        assert link.endpoint == f"https://127.0.0.1:{gateway.port}"
+
+
 def test_a_parent_that_is_gone_is_replaced_by_the_next(tmp_path: Path) -> None:
     done, moved = threading.Event(), []
     with running(tmp_path) as gateway:
@@ -80,3 +94,48 @@ def test_a_talker_that_breaks_ends_the_thread_and_is_kept(tmp_path: Path) -> Non
     with running(tmp_path) as gateway, uplink(gateway, Broken(1), on_end=ended.set) as link:
         assert ended.wait(10)
         assert isinstance(link.error, OSError)
+
+
+def test_an_answer_that_a_full_disk_did_not_keep_is_asked_for_again(tmp_path: Path, monkeypatch: object) -> None:
+    from fedagg_edge.errors import StorageFull
+    from fedagg_edge.fleet import uplink as module
+
+    class Full(ToyTalker):
+        left = 2
+
+        def receive(self, *arguments: object) -> tuple[object, ...]:  # type: ignore[override]
+            if self.left:
+                self.left -= 1
+                raise StorageFull("no room")
+            return super().receive(*arguments)  # type: ignore[arg-type]
+
+    refused = [1, 1]
+    done = threading.Event()
+
+    def on_events(events: Sequence[object]) -> None:
+        if refused:
+            refused.pop()
+            raise StorageFull("no room")
+        if events == (3,):
+            done.set()
+
+    monkeypatch.setattr(module, "FULL_WAIT", 0.01)  # type: ignore[attr-defined]
+    with running(tmp_path) as gateway:
+        talker = Full(3)
+        with uplink(gateway, talker, on_events=on_events) as link:
+            assert done.wait(20)
+            assert (link.error, refused, talker.failures) == (None, [], 2)
+
+
+def test_a_wall_clock_that_jumps_delays_nothing(tmp_path: Path, monkeypatch: object) -> None:
+    import time
+
+    real, jumps = time.time, iter((0.0, 1e6, -1e6) * 10_000)
+    monkeypatch.setattr(time, "time", lambda: real() + next(jumps))  # type: ignore[attr-defined]
+    done = threading.Event()
+    with running(tmp_path) as gateway:
+        options = {"on_events": lambda e: done.set() if e == (2,) else None, "patience": 0.05}
+        good = f"https://127.0.0.1:{gateway.port}"
+        with uplink(gateway, ToyTalker(2), ["https://127.0.0.1:1", good], **options) as link:
+            assert done.wait(20)
+            assert 0 <= link.silence < 1e5

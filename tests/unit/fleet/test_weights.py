@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 
 from fedagg_edge.fleet.weights import Saved, load_newest, newest_version, save
@@ -19,6 +21,14 @@ def test_the_newest_comes_back_and_the_one_before_stays(tmp_path):
     np.testing.assert_array_equal(found.state.weights, [3, 3, 3])
     assert newest_version(tmp_path) == 3
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
+def test_a_turn_with_a_parent_that_is_behind_has_a_checkpoint_that_is_not(tmp_path):
+    save(tmp_path, saved(6))
+    save(tmp_path, replace(saved(7), turn=5, parent="b"))
+    found, _ = load_newest(tmp_path)
+    assert (found.version, found.done, found.parent) == (7, 5, "b")
+    assert (saved(6).done, saved(6).parent) == (6, None)
 
 
 def test_a_damaged_one_is_told_and_the_one_before_is_taken(tmp_path):

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,7 +8,7 @@ from fedagg_edge.errors import IdentityError, PermissionDenied
 from fedagg_edge.identity import folder
 from fedagg_edge.identity.facts import Facts, Issuer, IssuerKind
 from fedagg_edge.identity.renewal import GRACE, LONGEST, SKEW
-from fedagg_edge.identity.revocation import Revocations, check, decode, encode, load, merge, prune, revoke, save
+from fedagg_edge.identity.revocation import Revocations, check, decode, encode, load, merge, prune, revoke, save, update
 from fedagg_edge.records import NodeId, Tier
 
 times = st.floats(0, 1e10)
@@ -81,3 +83,13 @@ def test_on_disk(tmp_path):
     (tmp_path / folder.REVOKED).write_text("{")
     with pytest.raises(IdentityError):
         load(tmp_path)
+
+
+def test_two_writers_lose_nothing(tmp_path):
+    """An operator revokes while the list comes down from the parent."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: update(tmp_path, lambda k: revoke(k, 5.0, node=f"n{n}")), range(40)))
+    assert len(load(tmp_path).nodes) == 40
+    before = load(tmp_path)
+    assert update(tmp_path, lambda known: known) == before
+    assert encode(Revocations()) == b'{"version":0,"serials":{},"nodes":{}}'

@@ -223,3 +223,13 @@ def test_first_contact_pins_the_root(world, tmp_path):
     assert client_knows.node == "edge.1"
     other = make_world(tmp_path / "other")
     assert isinstance(handshake(tls.server_context(other.edge), contact.context)[1], ssl.SSLCertVerificationError)
+
+
+def test_a_connection_that_breaks_off_is_told_from_one_that_is_refused():
+    broken = RuntimeError("wrapped")
+    broken.__cause__ = ConnectionResetError()
+    assert tls.broke_off(broken)
+    assert tls.broke_off(ssl.SSLEOFError(8, "EOF"))
+    assert not tls.broke_off(ConnectionRefusedError())
+    assert not tls.broke_off(TimeoutError())
+    assert not tls.broke_off(None)

@@ -72,8 +72,8 @@ def test_torch_and_tflite_take_turns(normed: tuple[nn.Module, bytes], optimizer:
 def test_private_and_bridge_rows_are_joined_only_where_rows_are_apart() -> None:
     learner = TfliteLearner(small_file())
     joined = []
-    forward = learner._graphs.forward
-    learner._graphs.forward = lambda x, *rest: joined.append(len(x)) or forward(x, *rest)  # type: ignore[method-assign]
+    train = learner._graphs.train
+    learner._graphs.train = lambda x, *rest: joined.append(len(x)) or train(x, *rest)  # type: ignore[method-assign]
     learner.step(next(batches(IMAGE, 1)), H)
     assert joined == [12]
 

@@ -49,7 +49,7 @@ def resealed(change: dict[str, object]) -> bytes:
     ("change", "message"),
     [
         ({"schema": 7}, "got 'fedagg-tflite' of schema 7, this version reads"),
-        ({"format": "other"}, "got 'other' of schema 1"),
+        ({"format": "other"}, "got 'other' of schema 2"),
         ({"table": [["1.weight", [7, 12], "trained"]]}, "got 939 weights, its table has 84|got 943 weights"),
         ({"masks": 3}, "its description cannot be used"),
     ],

@@ -6,7 +6,9 @@ import pytest
 from compiled import CLASSES, IMAGE, small_file
 
 from fedagg_edge.errors import LearnerError
-from fedagg_edge.learners import tflite_file
+from fedagg_edge.learners import objective, tflite_file
+from fedagg_edge.learners.base import Batch
+from fedagg_edge.learners.targets import private_targets
 from fedagg_edge.learners.tflite_runtime import open_graphs
 
 
@@ -16,17 +18,19 @@ def test_it_says_which_runtime_it_chose() -> None:
     assert graphs.runtime.version[0].isdigit()
 
 
-def test_the_gradient_is_that_of_the_last_forward_pass_whatever_the_batch_size() -> None:
+def test_a_pass_whatever_the_batch_size() -> None:
+    """The last layer's bias has dLoss/dlogits itself as its gradient, summed over the batch: softmax less labels."""
     file = tflite_file.loads(small_file())
     graphs = open_graphs(file)
     rng = np.random.default_rng(0)
     for rows in (3, 8, 3, 1):
         x_N = rng.random((rows, *IMAGE), np.float32)
-        logits_NC, buffers = graphs.forward(x_N, file.weights, {})
+        batch = Batch(x_N[:0], np.zeros(0, np.int64), None, x_N, np.arange(rows) % CLASSES)
+        logits_NC, buffers, gradient = graphs.train(x_N, file.weights, {}, private_targets(batch, CLASSES))
         assert buffers is None
         np.testing.assert_allclose(logits_NC, graphs.infer(x_N, file.weights), atol=1e-6)
-        gradient = graphs.gradient(x_N, file.weights, np.ones((rows, CLASSES), np.float32))
-        np.testing.assert_allclose(gradient[-CLASSES:], np.full(CLASSES, rows), rtol=1e-6)
+        expected_NC = objective.private_loss(logits_NC, batch).gradient_NC
+        np.testing.assert_allclose(gradient[-CLASSES:], expected_NC.sum(0), atol=1e-6)
 
 
 def test_a_runtime_that_can_be_imported_but_not_used_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

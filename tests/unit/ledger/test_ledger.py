@@ -57,6 +57,18 @@ def test_labels_held_back_stay_at_the_edge(make, device, cloud):
     assert content(edge.embeddings("edge-b")) == content(embeddings("d1", 4))
 
 
+def test_labels_of_a_child_that_asked_for_it_stay_at_its_parent(edge, cloud):
+    edge.put("child/d1", {"labels": "first-edge"})
+    edge.put("child/d2", {"labels": "all"})
+    commit(edge, "d1", embeddings("d1", 3), key=1)
+    commit(edge, "d2", embeddings("d2", 3), key=1)
+    meet(edge, cloud)
+    there = cloud.embeddings("edge-a")
+    assert there.samples.origins == ("d1", "d2")
+    assert there.label_N.tolist() == [-1, -1, -1, *embeddings("d2", 3).label_N]
+    assert edge.embeddings("d1").label_N.min() >= 0
+
+
 def test_a_device_moves_without_sending_again(make, device, edge, cloud):
     other = make("edge-z", Tier.EDGE)
     commit(other, "d9", embeddings("d9", 2), key=1)
@@ -113,7 +125,7 @@ def test_forgotten_bytes_are_in_no_file(make, tmp_path):
     commit(edge, "d1", planted, key=1)
     commit(edge, "d2", Embeddings(ids("d2", 0, 1), other_NB, np.zeros(2, np.int64)), key=1)
     meet(edge, cloud)
-    logits = PackedLogits(LogitsFormat.F32, np.zeros((5, 3), np.float32))
+    logits = PackedLogits(LogitsFormat.F32, np.arange(1, 16, dtype=np.float32).reshape(5, 3))
     link = Link(NodeId("edge-a"), NodeId("cloud"))
     cloud.put_knowledge(Knowledge("f", link, NodeId("edge-a"), 3, cloud.head("edge-a").digest, 0, logits), -1)
     before = cloud.head("edge-a").digest
@@ -122,7 +134,9 @@ def test_forgotten_bytes_are_in_no_file(make, tmp_path):
     meet(edge, cloud)
     assert [(r.rows, r.scrubbed) for r in receipts] == [(3, True), (3, True)]
     assert receipts[1].knowledge == 1
-    assert cloud.newest(link, NodeId("edge-a")) is None
+    left_NC = cloud.newest(link, NodeId("edge-a")).knowledge.logits.value_NC
+    assert not left_NC[:3].any()  # what was known about its rows is gone, what was known about the others is not
+    np.testing.assert_array_equal(left_NC[3:], logits.value_NC[3:])
     assert not [path.name for path in tmp_path.iterdir() if PATTERN in path.read_bytes()]
     assert cloud.samples("edge-a").origins == ("d2",)
     with pytest.raises(DataError, match="forgotten"):
@@ -188,3 +202,37 @@ def test_a_second_process_reads_what_the_first_committed(cloud, make):
     assert len(second.embeddings("a")) == 3
     with pytest.raises(DataError, match="forgotten"):
         second.embeddings("a", embeddings("a", 2).samples.digest)
+
+
+def test_a_receipt_counts_rows_that_the_parents_entry_has_erased_and_goes_with_its_transaction(edge, cloud):
+    commit(edge, "d1", embeddings("d1", 4), key=1)
+    commit(edge, "d2", embeddings("d2", 2), key=1)
+    meet(edge, cloud)
+    told = {}
+    cloud.forget("d1", lambda receipt, entries: told.update(entries))
+    meet(edge, cloud)  # the entry came first
+    assert (edge.forget("d1").rows, told) == (0, {edge.node: edge.acknowledged().entry})
+    assert edge.forget("d1", entry=told[edge.node]).rows == 4
+    assert edge.forget("d1", entry=99).rows == 0  # one that has not come yet
+    assert edge.forget("d2", entry=told[edge.node]).rows == 2
+
+    def fail(receipt, entries):
+        raise DataError("no")
+
+    commit(edge, "d3", embeddings("d3", 2), key=1)
+    with pytest.raises(DataError, match="no"):
+        edge.forget("d3", fail)
+    assert len(edge.samples("d3")) == 2
+
+
+def test_facts_are_found_by_their_prefix(cloud):
+    for name in ("a/1", "a/2", "ab", "b/1"):
+        cloud.put(name, name)
+    assert cloud.find("a/") == {"a/1": "a/1", "a/2": "a/2"}
+    assert cloud.find("c") == {}
+
+
+def test_serials_are_known_once_a_node_had_them(cloud):
+    cloud.enrol("d1", Tier.DEVICE, "ab")
+    cloud.enrol("d1", Tier.DEVICE, "cd")
+    assert [cloud.knows_serial(s) for s in ("ab", "cd", "ef")] == [True, True, False]

@@ -49,3 +49,12 @@ def test_retention_by_number_and_by_age(device):
     private.drop(db, private.expired(db, node, 0, 99.0))
     third = private.take_in(db, "c", *parcel(1), 30.0)
     assert third[0] > second[-1]  # a counter is never given again
+
+
+def test_samples_from_before_the_clock_was_set_count_from_when_it_was(device):
+    db, node = device.db, NodeId("d1")
+    private.take_in(db, "a", *parcel(3), 10.0)
+    private.take_in(db, "b", *parcel(2), 2000.0)
+    private.date(db, 1000.0, 3000.0)
+    assert private.expired(db, node, 0, 1999.0) is None
+    assert len(private.expired(db, node, 0, 2500.0)) == 2

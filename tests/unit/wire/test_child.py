@@ -20,6 +20,7 @@ from fedagg_edge.wire.child import (
     KnowledgeAccepted,
     KnowledgeArrived,
     NoticeArrived,
+    ReceiptsTaken,
     Refused,
     Step,
     Welcomed,
@@ -293,3 +294,35 @@ def test_the_page_draws_the_same_steps():
     rows = re.findall(r"^\| `(\w+)` \| ((?:`\w+`(?:, )?)+) \|", PAGE.read_text(), re.MULTILINE)
     drawn = {a: set(re.findall(r"\w+", b)) for a, b in rows if a in set(Step)}
     assert drawn == {str(a): {str(b) for b in bs} for a, bs in _STEPS.items()}
+
+
+def test_receipts_travel_with_exchanges_until_one_was_answered(ends):
+    waiting = []
+    ends.below.state.receipts = lambda: tuple(waiting)
+    while ends.below.step != Step.EXCHANGE:
+        ends.trip()
+    waiting += [b"one", b"two"]
+    ends.trip("lost answer")
+    assert ends.parent.get(f"receipts/{CHILD}") == [b"one", b"two"]
+    assert not [e for e in ends.events if isinstance(e, ReceiptsTaken)]
+    while not (taken := [e for e in ends.events if isinstance(e, ReceiptsTaken)]):
+        ends.trip()
+    assert taken == [ReceiptsTaken((b"one", b"two"))]
+    assert ends.parent.get(f"receipts/{CHILD}") == [b"one", b"two"]  # once, though they came twice
+    waiting.clear()
+    ends.trip()
+    assert len([e for e in ends.events if isinstance(e, ReceiptsTaken)]) == 1
+
+
+def test_greeting_hears_the_welcome_again_and_loses_nothing(ends):
+    work(ends)
+    for _ in range(4):
+        ends.trip()
+        ends.below.greet()
+    ends.settle()
+    assert len([e for e in ends.events if isinstance(e, Welcomed)]) >= 2
+    before = len([e for e in ends.events if isinstance(e, Welcomed)])
+    ends.below.greet()
+    assert ends.below.next(ends.now + 100).path == "/v1/hello"
+    ends.settle()
+    assert before >= 2

@@ -47,3 +47,10 @@ def test_the_page_shows_the_structs_that_decode():
     spec.loader.exec_module(made)
     text = made.PAGE.read_text(encoding="utf-8")
     assert made.page(text) == text, "run python tools/protocol_tables.py --write"
+
+
+def test_a_token_is_in_no_repr():
+    asked = messages.Enrol("fedagg1.secret", "d1", "device", b"key", b"proof", 1.5e9)
+    for text in (repr(asked), str(asked), f"{asked}", repr([asked])):
+        assert "secret" not in text
+        assert "d1" in text

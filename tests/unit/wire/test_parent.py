@@ -14,7 +14,7 @@ from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.state import EMPTY_DIGEST, Peer
 
-HELLO = m.Hello(1, 1, "x", "d1", "device", "f", ("f32",), 0, 0, bytes.fromhex(EMPTY_DIGEST))
+HELLO = m.Hello(1, 1, "x", "d1", "device", "f", ("f32",), 0, 0, bytes.fromhex(EMPTY_DIGEST), "all")
 
 
 @pytest.fixture
@@ -45,12 +45,26 @@ def hello(**changes):
         ({"role": "edge"}, (403, "role")),
         ({"federation": "g"}, (422, "unfit")),
         ({"formats": ("f64",)}, (422, "unfit")),
+        ({"labels": "some"}, (422, "unfit")),
         ({"fence": 1}, (503, "adopting")),
         ({"head": 1}, (409, "conflict")),
     ],
 )
 def test_hello_is_refused(ends, changes, expected):
     assert code(post(ends, "hello", hello(**changes))) == expected
+
+
+def test_a_session_that_tells_nothing_new_writes_nothing(ends):
+    assert post(ends, "hello", hello()).status == 200
+    before = ends.parent.db._connection.total_changes
+    ends.now += 60
+    assert post(ends, "hello", hello()).status == 200
+    assert ends.parent.db._connection.total_changes == before
+    assert post(ends, "hello", hello(labels="first-edge")).status == 200
+    assert ends.parent.get("child/d1")["labels"] == "first-edge"
+    ends.now += 7200
+    assert post(ends, "hello", hello(labels="first-edge")).status == 200
+    assert ends.parent.get("child/d1")["at"] == ends.now
 
 
 def test_a_log_that_parted_is_refused(ends):

@@ -85,3 +85,23 @@ def test_only_so_much_is_staged(ends):
     assert code(ends.ask(Request("PUT", f"/v1/chunks/{digest_of(b'x').hex()}", b"x"))) == (413, "too_large")
     long = bytes(257)
     assert code(ends.ask(Request("PUT", f"/v1/chunks/{digest_of(long).hex()}", long))) == (413, "too_large")
+
+
+@pytest.mark.parametrize("fault", ["lost request", "lost answer", "restart"])
+def test_a_batch_whose_rows_were_all_forgotten_while_it_waited(ends, fault):
+    """It comes without a row, under its key: it may have been committed before they were forgotten."""
+    ends.trip()
+    ends.send(3)
+    ends.trip(fault)
+    ends.child.retire(embeddings(CHILD, 3).samples)
+    ends.send(2, start=10)
+    ends.settle()
+    assert not [e for e in ends.events if type(e).__name__ == "Refused"]
+    assert ends.child.samples(CHILD).digest == ends.parent.samples(CHILD).digest
+    assert len(ends.parent.samples(CHILD)) == 2
+
+
+def test_an_append_without_rows_is_an_entry_like_others(ends):
+    done = m.decode(m.Appended, post(ends, asked(embeddings(CHILD, 0))).body, Limits())
+    assert (done.entry, len(ends.parent.samples(CHILD))) == (1, 0)
+    assert m.decode(m.Appended, post(ends, asked(embeddings(CHILD, 0))).body, Limits()).already

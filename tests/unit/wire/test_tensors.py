@@ -72,3 +72,22 @@ def test_labels_that_are_none_are_not_sent():
     for label in (-2, 2**31):
         with pytest.raises(LocalProtocolError, match="labels from"):
             t.dump_embeddings(Embeddings(samples, np.zeros((1, 1), np.uint8), np.array([label])))
+
+
+@given(sets(), st.integers(0, 2**63), st.from_regex(r"[a-z0-9][a-z0-9._-]{0,30}", fullmatch=True))
+def test_a_release_round_trips(samples, fence, mover):
+    there = t.load_release(t.dump_release(t.Release(NodeId(mover), fence, samples)), t.OWN)
+    assert (there.mover, there.fence, there.samples.digest) == (mover, fence, samples.digest)
+
+
+@given(st.integers(0, 58))
+def test_a_release_that_is_not_whole_is_refused(cut):
+    whole = t.dump_release(t.Release(NodeId("d1"), 1, SampleSet.of(NodeId("d1"), np.arange(3, dtype=np.uint64))))
+    for data in (
+        whole[: min(cut, len(whole) - 1)],
+        whole + b"x",
+        b"FAS1" + whole[4:],
+        whole.replace(b"d1", b"\xff1", 1),
+    ):
+        with pytest.raises(RemoteProtocolError):
+            t.load_release(data, Limits())

@@ -1,0 +1,110 @@
+"""Forgetting a node: an order that the cloud's operator gives, that every ancestor carries out, and their receipts.
+
+The order goes down as a notice from each parent to the edges below it, never to devices: an edge may hold rows that
+its parent has not got yet. Each erases what it has in one transaction with its receipt, and hands the order on; the
+receipts come up with exchanges. Weights that were trained meanwhile stay as they are.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from fedagg_edge.errors import DataError, RemoteProtocolError
+from fedagg_edge.fleet import receipts
+from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.receipts import Stamped
+from fedagg_edge.ledger.erase import Receipt
+from fedagg_edge.ledger.ledger import Ledger
+from fedagg_edge.records import NodeId, Tier, node_id
+from fedagg_edge.wire.messages import Notice
+
+__all__ = ["KIND", "Order", "Told", "give", "obey", "wait_for_receipts"]
+
+KIND = "forget"
+_SCRUBS = 20  # tries, a quarter of a second apart, while another process reads
+
+
+class Order(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The body of a notice of kind ``forget``: the order's id, the same at every ancestor, whom it is about, and the
+    entry of the receiver's log by which its parent forgot rows of it (0: it had none)."""
+
+    id: str
+    origin: str
+    entry: Annotated[int, Meta(ge=0, le=2**62)] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An order that was given: this node's own receipt, and the edges below that it went to."""
+
+    order: Order
+    receipt: Receipt
+    edges: tuple[NodeId, ...]
+
+
+def give(ledger: Ledger, origin: NodeId, *, sleep: Callable[[float], None] = time.sleep) -> Told:
+    """Carry the order out at this node and hand it down. Not inside a transaction. Raises StorageError."""
+    order = Order(secrets.token_hex(8), origin)
+    edges = _edges(ledger)
+    return Told(order, _carry_out(ledger, order, edges, lambda: None, sleep), edges)
+
+
+def obey(ledger: Ledger, notice: Notice, log: Log, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Carry out an order that came from the parent, once: the notice is taken in the same transaction.
+
+    One that cannot be read is told and passed over. Raises StorageError.
+    """
+    try:
+        order = msgspec.msgpack.decode(notice.body, type=Order)
+        origin = node_id(order.origin)
+    except (msgspec.DecodeError, UnicodeDecodeError, DataError) as error:
+        log.failure("order_refused", error, number=notice.number)
+        return
+    done = _carry_out(ledger, order, _edges(ledger), lambda: ledger.put("noticed", notice.number), sleep)
+    log.info("forgotten", peer=origin, rows=done.rows, count=done.knowledge)
+
+
+def wait_for_receipts(
+    ledger: Ledger, told: Told, seconds: float, *, sleep: Callable[[float], None] = time.sleep
+) -> tuple[list[Receipt], list[NodeId]]:
+    """(the receipts of all who have carried the order out, the edges below that have not said so within `seconds`)."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = {stamped.receipt.node: stamped.receipt for stamped in receipts.known(ledger, told.order.id)}
+        missing = [edge for edge in told.edges if edge not in found]
+        if not missing or time.monotonic() >= deadline:
+            return list(found.values()), missing
+        sleep(0.2)
+
+
+def _carry_out(
+    ledger: Ledger, order: Order, edges: tuple[NodeId, ...], also: Callable[[], None], sleep: Callable[[float], None]
+) -> Receipt:
+    def within(receipt: Receipt, entries: dict[NodeId, int]) -> None:
+        receipts.keep(ledger, Stamped(order=order.id, receipt=receipt))
+        for edge in edges:
+            ledger.notify(edge, KIND, msgspec.msgpack.encode(Order(order.id, order.origin, entries.get(edge, 0))))
+        also()
+
+    done = ledger.forget(NodeId(order.origin), within, entry=order.entry)
+    for _ in range(_SCRUBS):
+        if done.scrubbed:
+            break
+        sleep(0.25)
+        done = msgspec.structs.replace(done, scrubbed=ledger.scrub())
+    with ledger.transaction():
+        receipts.keep(ledger, Stamped(order=order.id, receipt=done))
+    return done
+
+
+def _edges(ledger: Ledger) -> tuple[NodeId, ...]:
+    if ledger.options.tier is Tier.DEVICE:
+        raise RemoteProtocolError("forget: got the order at a device, expected a node with children")
+    return tuple(c for c in ledger.children() if (f := ledger.facts_of(c)) is not None and f.role is Tier.EDGE)

@@ -1,0 +1,59 @@
+"""What deploy/ says fits what the commands do."""
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+
+from fedagg_edge.cli.main import make_parser
+from fedagg_edge.fleet.exits import PERMANENT, Exit
+
+ROOT = Path(__file__).parents[2]
+UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+
+
+def read(path):
+    parser = configparser.ConfigParser(strict=True, interpolation=None)
+    parser.optionxform = str
+    parser.read_string(path.read_text())
+    return parser
+
+
+def test_there_is_a_unit_for_each_kind_of_node():
+    assert [p.name for p in UNITS] == ["fedagg-cloud.service", "fedagg-device.service", "fedagg-edge.service"]
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda p: p.stem)
+def test_a_unit_runs_a_command_that_is_there_as_a_user_that_is_not_root(path):
+    service = read(path)["Service"]
+    command = service["ExecStart"].split()
+    args = make_parser().parse_args(command[1:])
+    assert args.verb == path.stem.removeprefix("fedagg-")
+    user = re.search(r"^u (\S+)", (ROOT / "deploy/sysusers.d/fedagg.conf").read_text(), re.M)[1]
+    assert service["User"] == user != "root"
+    assert service["Type"] == "notify"
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda p: p.stem)
+def test_a_unit_is_not_started_again_after_what_a_start_cannot_mend(path):
+    codes = {int(code) for code in read(path)["Service"]["RestartPreventExitStatus"].split()}
+    assert codes == {int(code) for code in PERMANENT}
+
+
+def test_the_guide_lists_every_exit_code():
+    text = (ROOT / "docs" / "fleet.md").read_text()
+    table = text.split("## Exit codes", 1)[1].split("\n## ", 1)[0]
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.M)}
+    assert listed == {int(code) for code in Exit}
+
+
+def test_the_container_is_not_roots_and_installs_extras_that_are_there():
+    text = (ROOT / "deploy" / "Containerfile").read_text()
+    assert re.findall(r"^USER (\S+)", text, re.M) == ["fedagg"]
+    assert text.index("\nUSER ") < text.index("\nENTRYPOINT ")
+    import tomllib
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = re.search(r"^# EXTRA: (.*)\.$", text, re.M)[1]
+    assert set(re.findall(r"\b(edge|cloud|litert|enroll)\b", named)) <= set(extras)

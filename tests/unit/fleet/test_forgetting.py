@@ -1,0 +1,166 @@
+"""An order that goes down from the cloud and receipts that come up: ledgers and the real ends of a link, no network."""
+
+import io
+import random
+
+import msgspec
+import numpy as np
+import pytest
+from toys import CLASSES, embeddings
+
+from fedagg_edge.errors import RemoteProtocolError
+from fedagg_edge.fleet import forgetting, receipts
+from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.views import ChildView, ParentView
+from fedagg_edge.ledger.ledger import Ledger, Options
+from fedagg_edge.ledger.log import Kind
+from fedagg_edge.records import Knowledge, Link, LogitsFormat, NodeId, PackedLogits, SampleSet, Tier
+from fedagg_edge.wire import child as events
+from fedagg_edge.wire.child import ChildEnd, Idle
+from fedagg_edge.wire.messages import Notice
+from fedagg_edge.wire.parent import ParentEnd
+from fedagg_edge.wire.state import Peer
+from fedagg_edge.wire.tensors import dump_embeddings
+from fedagg_edge.wire.terms import Terms
+
+CLOUD, EDGE, GONE, OTHER = NodeId("cloud"), NodeId("edge-0"), NodeId("d1"), NodeId("d2")
+LINK = Link(EDGE, CLOUD)
+
+
+class Tree:
+    """A cloud and an edge with two devices' rows; `settle` lets the edge talk to the cloud as its link does."""
+
+    def __init__(self, folder):
+        self.cloud = Ledger.open(folder / "cloud", node=CLOUD, federation="f", options=Options(tier=Tier.CLOUD))
+        self.edge = Ledger.open(folder / "edge", node=EDGE, federation="f", options=Options(tier=Tier.EDGE))
+        self.cloud.enrol(EDGE, Tier.EDGE, "1")
+        for device in (GONE, OTHER):
+            self.edge.enrol(device, Tier.DEVICE, device)
+        self.parent = ParentEnd(Terms("f", CLOUD, CLASSES, limits=events.Limits(), software="t"))
+        self.log = io.StringIO()
+        self.restart()
+
+    def restart(self):
+        self.child = ChildEnd(ChildView(self.edge), EDGE, Tier.EDGE, "f", "t", random.Random(0))
+        self.now = 1e6
+
+    def send(self, device, count, key):
+        self.edge.append(device, Kind.APPEND, dump_embeddings(embeddings(device, count)), key=key, by="child")
+
+    def settle(self, steps=40):
+        for _ in range(steps):
+            self.now += 61.0
+            asked = self.child.next(self.now)
+            if isinstance(asked, Idle):
+                continue
+            with self.cloud.transaction():
+                answer = self.parent.handle(ParentView(self.cloud), Peer(EDGE, Tier.EDGE, "1"), asked, self.now)
+                if not hasattr(answer, "status"):
+                    answer = self.parent.resume(ParentView(self.cloud), Peer(EDGE, Tier.EDGE, "1"), answer, 1e12)
+            for event in self.child.receive(asked, answer, self.now):
+                match event:
+                    case events.NoticeArrived(notice):
+                        forgetting.obey(self.edge, notice, Log(self.log), sleep=lambda s: None)
+                        self.edge.put("noticed", notice.number)
+                    case events.ReceiptsTaken(taken):
+                        receipts.mark_sent(self.edge, taken)
+
+    def close(self):
+        self.cloud.close()
+        self.edge.close()
+
+
+@pytest.fixture
+def tree(tmp_path):
+    made = Tree(tmp_path)
+    yield made
+    made.close()
+
+
+def give(tree):
+    return forgetting.give(tree.cloud, GONE, sleep=lambda s: None)
+
+
+def test_rows_go_everywhere_and_both_receipts_reach_the_operator(tree):
+    tree.send(GONE, 4, 1)
+    tree.send(OTHER, 3, 1)
+    tree.settle()
+    told = give(tree)
+    assert (told.receipt.rows, told.receipt.scrubbed, told.edges) == (4, True, (EDGE,))
+    found, missing = forgetting.wait_for_receipts(tree.cloud, told, 0.0)
+    assert ([r.node for r in found], missing) == ([CLOUD], [EDGE])
+    tree.settle()
+    found, missing = forgetting.wait_for_receipts(tree.cloud, told, 0.0)
+    assert ([(r.node, r.rows, r.scrubbed) for r in found], missing) == ([(CLOUD, 4, True), (EDGE, 4, True)], [])
+    for ledger, links in ((tree.cloud, [EDGE]), (tree.edge, [EDGE, GONE, OTHER])):
+        for link in links:
+            assert GONE not in ledger.samples(link).origins
+    assert tree.cloud.head(EDGE).digest == tree.edge.acknowledged().digest
+    assert tree.cloud.samples(EDGE).origins == (OTHER,)
+
+
+def test_rows_that_the_cloud_never_got_are_forgotten_at_the_edge_too(tree):
+    tree.send(OTHER, 3, 1)
+    tree.settle()
+    tree.send(GONE, 4, 1)  # they wait in the edge's outbox when the order is given
+    told = give(tree)
+    assert told.receipt.rows == 0
+    tree.settle()
+    found, _ = forgetting.wait_for_receipts(tree.cloud, told, 0.0)
+    assert {r.node: r.rows for r in found} == {CLOUD: 0, EDGE: 4}
+    assert tree.edge.pending() == []
+    assert tree.cloud.samples(EDGE).origins == tree.edge.samples(EDGE).origins == (OTHER,)
+
+
+def test_an_order_is_carried_out_once_and_its_receipt_is_sent_once(tree):
+    tree.send(GONE, 4, 1)
+    tree.settle()
+    told = give(tree)
+    tree.settle()
+    notice = tree.cloud.notices(EDGE, 0)[0]
+    tree.restart()
+    tree.settle()
+    assert len(tree.cloud.notices(EDGE, 0)) == 1
+    assert tree.edge.get("noticed") == notice.number
+    assert receipts.pending(tree.edge) == ()
+    assert len(tree.cloud.get(f"receipts/{EDGE}")) == 1
+    assert receipts.known(tree.cloud, told.order.id)[1].receipt.rows == 4  # not 0, from a second time
+
+
+def test_knowledge_about_the_others_stays_in_its_places(tree):
+    tree.send(GONE, 2, 1)
+    tree.send(OTHER, 3, 1)
+    tree.settle()
+    digest = tree.cloud.head(EDGE).digest
+    logits = PackedLogits(LogitsFormat.INT8, np.ones((5, CLASSES), np.int8), np.ones(5, np.float32))
+    tree.cloud.put_knowledge(Knowledge("f", LINK, CLOUD, 1, digest, 0, logits), -1)
+    assert give(tree).receipt.knowledge == 1
+    left = tree.cloud.newest(LINK, CLOUD).knowledge
+    assert (left.version, left.digest) == (1, digest)
+    assert list(left.logits.scale_N) == [0, 0, 1, 1, 1]
+    assert list(left.logits.value_NC[:, 0]) == [0, 0, 1, 1, 1]
+
+
+def test_what_it_sends_later_is_new_and_counts(tree):
+    tree.send(GONE, 4, 1)
+    tree.settle()
+    give(tree)
+    tree.settle()
+    late = embeddings(GONE, 2)
+    late = type(late)(SampleSet.of(GONE, np.array([90, 91], np.uint64)), late.code_NB, late.label_N)
+    tree.edge.append(GONE, Kind.APPEND, dump_embeddings(late), key=2, by="child")
+    tree.settle()
+    assert len(tree.cloud.samples(EDGE)) == 2
+
+
+def test_an_order_that_cannot_be_read_is_passed_over(tree):
+    for body in (b"\xc1", msgspec.msgpack.encode(["id", "Not A Node"]), b""):
+        forgetting.obey(tree.edge, Notice(1, "forget", body), Log(tree.log))
+    assert tree.log.getvalue().count("order_refused") == 3
+
+
+def test_a_device_gives_no_orders(tmp_path):
+    ledger = Ledger.open(tmp_path / "d", node=GONE, federation="f", options=Options(tier=Tier.DEVICE))
+    with pytest.raises(RemoteProtocolError, match="at a device"):
+        forgetting.give(ledger, OTHER)
+    ledger.close()

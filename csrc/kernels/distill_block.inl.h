@@ -155,10 +155,10 @@ private:
         load(rows, begin, 0, pair[0]);
         // 48^64 and 128^32 stay far below the largest double
         const std::size_t most_undrained = (classes_ <= 48 ? 64 : 32) / w;
-        std::size_t staged = 0, undrained = 0;
+        std::size_t undrained = 0;
         for (std::size_t n = begin, i = 0; n < end; n += w, ++i) {
             const Block& block = pair[i % 2];
-            const Sums sums = exponentials(block);
+            const Sums sums = exponentials(block, stream == nullptr ? 0 : (n + 4 * w) * classes_);
             const std::size_t next = n + w, count = end - n < w ? end - n : w;
             if (next < end) {
                 const bool partial = end - next < w;
@@ -166,7 +166,7 @@ private:
                 load(partial ? last : rows, next, (i + 1) % 2, pair[(i + 1) % 2]);
             }
             const bool simple = count == w && batch_.row_weight == nullptr;
-            float* const stage = stage_ + i % 2 * w * classes_;
+            float* const stage = stage_;
             float* const out = batch_.gradient + n * classes_;
             if (simple) {
                 finish_block<true>(rows, n, block, sums, stream ? stage : out);
@@ -174,9 +174,7 @@ private:
                 finish_block<false>(i > 0 && count < w ? last : rows, n, block, sums, stage);
             }
             if (stream) {
-                // the block before, whose stage has reached the cache by now
-                if (i > 0) stream->append(stage_ + (i + 1) % 2 * w * classes_, staged);
-                staged = count * classes_;
+                stream->append(stage, count * classes_);
             } else if (!simple) {
                 __builtin_memcpy(out, stage, count * classes_ * sizeof(float));
             }
@@ -185,7 +183,6 @@ private:
                 undrained = 0;
             }
         }
-        if (stream) stream->append(stage_ + ((end - begin - 1) / w) % 2 * w * classes_, staged);
         drain_logs();
     }
 
@@ -214,10 +211,12 @@ private:
         F max_student, max_teacher;
         LogitScale<V, T> scale_student, scale_teacher;
         F k_ce;
+        std::size_t ahead;
     };
 
-    FEDAGG_INLINE Sums exponentials(const Block& block) const {
-        const Point point{block.max_student, block.max_teacher, scale_student_, scale_teacher_, k_ce_};
+    // Prefetches, a column at a time, the w * C logits from `ahead` on, unless that is 0; past the end it does no harm.
+    FEDAGG_INLINE Sums exponentials(const Block& block, std::size_t ahead) const {
+        const Point point{block.max_student, block.max_teacher, scale_student_, scale_teacher_, k_ce_, ahead};
         Sums sums;
         Wide student = V::set1_wide(0), teacher = student, divergence = student;  // of earlier columns
         const auto widen = [&] {
@@ -267,6 +266,10 @@ private:
 
     // One class of all rows.
     FEDAGG_INLINE Exponentials<V> column(std::size_t c, const Block& block, const Point& point, F& divergence) const {
+        if (point.ahead != 0) {
+            V::prefetch(batch_.student + point.ahead + c * w);
+            if constexpr (T::has_kl) V::prefetch(static_cast<const float*>(batch_.teacher.data) + point.ahead + c * w);
+        }
         const F below_max = V::load(block.student + c * w) - point.max_student;
         Exponentials<V> e{};
         if constexpr (T::has_kl) {
@@ -290,10 +293,11 @@ private:
     // Loss and gradient of a block. `simple`: all lanes are rows and all rows weigh 1.
     template <bool simple>
     void finish_block(const LaneRows<V>& rows, std::size_t first, const Block& block, Sums sums, float* out) {
-        float weight[w];
+        float weights[w] = {};
         if constexpr (!simple) {
-            for (std::size_t i = 0; i < w; ++i) weight[i] = batch_.row_weight ? batch_.row_weight[first + rows.row(i)] : 1.F;
+            for (std::size_t i = 0; i < w; ++i) weights[i] = batch_.row_weight ? batch_.row_weight[first + rows.row(i)] : 1.F;
         }
+        const float* const weight = simple ? nullptr : weights;
         add_ce<simple>(rows, block, sums, weight);
         add_kl<simple>(rows, sums, weight);
         gradient<simple>(rows, first, sums, weight, out);

@@ -53,7 +53,7 @@ struct Exponentials {
 };
 
 template <class T, class V>
-FEDAGG_INLINE Exponentials<V> plus(const Exponentials<V>& a, const Exponentials<V>& b) {
+FEDAGG_INLINE Exponentials<V> plus(Exponentials<V> a, Exponentials<V> b) {  // by value: no temporaries to unwind
     Exponentials<V> sum{};
     if constexpr (T::has_kl) {
         sum.student = a.student + b.student;
@@ -347,7 +347,7 @@ private:
         const auto full = [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
             return element(c, V::load(s + c), T::has_kl ? V::load(z + c) : V::set1(0), point, run);
         };
-        const auto add = [&](const Exponentials<V>& e) FEDAGG_INLINE_LAMBDA {
+        const auto add = [&](Exponentials<V> e) FEDAGG_INLINE_LAMBDA {
             if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide(e.ce));
             if constexpr (T::has_kl) {
                 run.student = run.student + e.student;

@@ -47,8 +47,18 @@ class _Pair:
 class Proxy:
     """Listens on loopback and passes on to `target`, a port there, until `close`."""
 
-    def __init__(self, target: int, *, seed: int = 0, faults: int = 0, delay: float = 0.0, stall: float = 0.5) -> None:
-        """`faults`: how many in all. `delay`: seconds at most that a piece is late. `stall`: seconds."""
+    def __init__(
+        self,
+        target: int,
+        *,
+        seed: int = 0,
+        faults: int = 0,
+        delay: float = 0.0,
+        stall: float = 0.5,
+        within: int = 12_000,
+    ) -> None:
+        """`faults`: how many in all. `delay`: seconds at most that a piece is late. `stall`: seconds. `within`: bytes
+        before a connection's fault."""
         self._target, self._rng, self._faults, self._delay, self._stall = (
             target,
             random.Random(seed),
@@ -56,6 +66,7 @@ class Proxy:
             delay,
             stall,
         )
+        self._within = within
         self.happened: Counter[str] = Counter()
         self.connections = 0
         self._cut = False
@@ -125,7 +136,7 @@ class Proxy:
     def _draw(self) -> tuple[str, int]:
         """A fate, and after how many bytes it comes; one that is well for so long draws again."""
         left = self._faults - sum(n for fate, n in self.happened.items() if fate != "well")
-        return (self._rng.choice(FATES) if left > 0 else "well"), int(self._rng.uniform(200, 12_000))
+        return (self._rng.choice(FATES) if left > 0 else "well"), int(self._rng.uniform(200, self._within))
 
     def _pass(self, source: socket.socket) -> None:
         pair = self._pairs[source]

@@ -37,7 +37,7 @@ def test_faults_on_every_line_change_nothing(tmp_path):
     fleet = lay_out(config, tmp_path / "fleet")
 
     def bad(name, port):
-        return Proxy(port, seed=sum(name.encode()), faults=10, delay=0.01, stall=0.2)
+        return Proxy(port, seed=sum(name.encode()), faults=10, delay=0.01, stall=0.2, within=6_000)
 
     with proxied(fleet, bad) as proxies:
         try:

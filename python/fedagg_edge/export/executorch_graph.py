@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 
 from fedagg_edge.errors import ExportError
 from fedagg_edge.export.executorch_rewrite import decompositions
+from fedagg_edge.export.recording import named_modules, user_line
 
 __all__ = ["Graphs", "origin", "record"]
 
@@ -171,7 +171,7 @@ def _trace(
         return run(dict(zip([*names.parameters, *names.buffers], state, strict=True)), noise, *tensors[len(state) :])
 
     try:
-        with _recording(), _named_modules(module):
+        with _recording(), named_modules(module):
             fakes = _fakes([*names.parameters.values(), *names.buffers.values()], inputs)
             graph = _named(make_fx(function, table, record_stack_traces=True), fakes)
             replay = torch.func.functionalize(fx.Interpreter(graph).run)  # what works in place becomes pure
@@ -247,44 +247,12 @@ def _mode(module: nn.Module, *, training: bool) -> Iterator[None]:
             m.training = flag
 
 
-@contextmanager
-def _named_modules(module: nn.Module) -> Iterator[None]:
-    """Note, while recording, which submodule an operator runs in."""
-    contexts: list[Any] = []
-
-    def enter(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, __: Any) -> None:
-            contexts.append(fx_traceback.annotate({"module": name}))
-            contexts[-1].__enter__()
-
-        return hook
-
-    def leave(_: nn.Module, __: Any, ___: Any) -> None:
-        contexts.pop().__exit__(None, None, None)
-
-    handles = []
-    for name, part in module.named_modules():
-        handles += [part.register_forward_pre_hook(enter(name)), part.register_forward_hook(leave)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        while contexts:  # left over where the forward raised
-            contexts.pop().__exit__(None, None, None)
-
-
 def origin(node: fx.Node) -> str:
     """Where an operator came from, as words: its submodule and the user's line, as far as they are known."""
     name = node.meta.get("custom", {}).get("module")
     where = "" if name is None else f" in submodule {name!r}" if name else " in the model itself"
-    own = str(Path(torch.__file__).parent)
-    lines = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
-    for line in reversed(lines):
-        if line.startswith('File "') and own not in line:
-            _, file, rest = line.split('"', 2)
-            return f"{where} at {Path(file).name}:{rest.split('line ', 1)[1].split(',', 1)[0]}"
-    return where
+    line = user_line(node.meta.get("stack_trace") or "")
+    return f"{where} at {line}" if line else where
 
 
 # ---- cutting the recording in two

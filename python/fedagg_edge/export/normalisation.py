@@ -149,7 +149,7 @@ def moved_together(ctx: Lowering, nodes: Sequence[Node], before: Tensor) -> Tens
     """All of `nodes` in one vector, as `before` has their old values; None where they are not all running figures
     that move once, by one momentum."""
     own = [canonical(n)[0] for n in nodes]
-    if not all(n.op in ("running_mean", "running_var") and n.args[1].op == "placeholder" for n in own):
+    if not all(n.op in ("running_mean", "running_var") and canonical(n.args[1])[0].op == "placeholder" for n in own):
         return None
     if len({n.args[0].args[6] for n in own}) != 1:
         return None

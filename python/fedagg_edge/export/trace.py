@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from torch._decomp import get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from fedagg_edge.errors import ExportError
+from fedagg_edge.export.recording import named_modules, user_line
 
 __all__ = ["Node", "Rows", "Trace", "refuse", "trace_inference", "trace_training"]
 
@@ -263,7 +263,7 @@ def _record(
 ) -> list[Node]:
     parameters, buffers = list(names.parameters.values()), list(names.buffers.values())
     graphs = []
-    with _named_modules(module), fx_traceback.preserve_node_meta(), warnings.catch_warnings():
+    with named_modules(module), fx_traceback.preserve_node_meta(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch thinks of a leaf tensor inside a recording
         for size in _SIZES:
             record = make_fx(
@@ -277,33 +277,6 @@ def _record(
                     "values, only at shapes"
                 ) from error
     return _merge(graphs[0], graphs[1])
-
-
-@contextmanager
-def _named_modules(module: nn.Module) -> Iterator[None]:
-    """Note, while recording, which submodule an operator runs in."""
-    contexts: list[Any] = []
-
-    def enter(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, __: Any) -> None:
-            contexts.append(fx_traceback.annotate({"module": name}))
-            contexts[-1].__enter__()
-
-        return hook
-
-    def leave(_: nn.Module, __: Any, ___: Any) -> None:
-        contexts.pop().__exit__(None, None, None)
-
-    handles = []
-    for name, part in module.named_modules():
-        handles += [part.register_forward_pre_hook(enter(name)), part.register_forward_hook(leave)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        while contexts:  # left over where the forward raised
-            contexts.pop().__exit__(None, None, None)
 
 
 def _merge(first: torch.fx.GraphModule, second: torch.fx.GraphModule) -> list[Node]:
@@ -374,7 +347,7 @@ def _origin(node: torch.fx.Node, nodes: Mapping[torch.fx.Node, Node]) -> tuple[s
     """Submodule and source line of an operator; one of the backward pass has those of what it differentiates."""
     module = node.meta.get("custom", {}).get("module")
     if module is not None:
-        return module or _NAMELESS, _user_line(node.meta.get("stack_trace") or "")
+        return module or _NAMELESS, user_line(node.meta.get("stack_trace") or "")
     for source in (*_forward_of(node), *node.all_input_nodes[::-1]):
         if source in nodes and nodes[source].module:
             return nodes[source].module, nodes[source].line
@@ -387,13 +360,3 @@ def _forward_of(node: torch.fx.Node) -> list[torch.fx.Node]:
     for source in node.all_input_nodes:
         shared.update(user for user in source.users if "module" in user.meta.get("custom", {}))
     return [user for user, _ in shared.most_common(1)]
-
-
-def _user_line(stack: str) -> str:
-    """The innermost line of a stack that is not torch's own, as file:number."""
-    own = str(Path(torch.__file__).parent)
-    lines = [line.strip() for line in stack.splitlines() if line.strip().startswith('File "')]
-    for line in [*(x for x in reversed(lines) if own not in x), *reversed(lines)]:
-        _, file, rest = line.split('"', 2)
-        return f"{Path(file).name}:{rest.split('line ', 1)[1].split(',', 1)[0]}"
-    return ""

@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import urllib3
@@ -146,6 +147,9 @@ class ParentConnection:
         self._cutter.forget()
 
     def _read(self, answer: urllib3.BaseHTTPResponse) -> bytes:
+        if answer.status == HTTPStatus.NO_CONTENT:  # which has no Content-Length
+            answer.drain_conn()
+            return b""
         declared = answer.headers.get("Content-Length")
         if declared is None or not declared.isascii() or not declared.isdigit() or int(declared) > self._most:
             raise NoAnswer("size")

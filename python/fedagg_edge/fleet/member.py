@@ -66,7 +66,8 @@ def run_member(config: FleetConfig, tier: Tier, log: Log, stop: threading.Event)
 def enrol_if_needed(config: FleetConfig, tier: Tier) -> None:
     """Buy the first certificate with the configured token, in a short-lived process. Raises IdentityError."""
     identity = config.state / "identity"
-    if (identity / "certificate.pem").exists() or config.parent is None:
+    # a kill between the last two steps of enrolling leaves a certificate without its key: the command ends it
+    if all((identity / name).exists() for name in ("certificate.pem", "key.pem")) or config.parent is None:
         return
     if config.parent.token_file is None:
         raise IdentityError(

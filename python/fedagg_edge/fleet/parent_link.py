@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fedagg_edge import __version__
-from fedagg_edge.errors import ConfigError, FedaggError, RemoteProtocolError
+from fedagg_edge.errors import ConfigError, FedaggError, IdentityError, RemoteProtocolError
 from fedagg_edge.fleet import forgetting, moving, parts, receipts
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.endpoints import parse_endpoint
@@ -66,7 +67,7 @@ class ParentLink:
         self.uplink = Uplink(
             self._open,
             self._targets(),
-            lambda: tls.client_context(self._identity, check_time=False if self._clock_is_behind else None),
+            self._context,
             parts.check_parent,
             on_events=self._on_events,
             log=log,
@@ -77,6 +78,7 @@ class ParentLink:
             patience=parent.lost_after,
         )
         self._clock_is_behind = False
+        self._good: ssl.SSLContext | None = None
         self._broken = self._answered = 0
         urls = (parent.url, *parent.fallback)
         self._renewer = Renewer(
@@ -117,6 +119,17 @@ class ParentLink:
     def offline(self) -> bool:
         """Whether the parent has not answered for as long as makes it count as lost."""
         return self.uplink.silence > self._patience
+
+    def _context(self) -> ssl.SSLContext:
+        """A TLS context of the identity's files; the one before while these do not fit, as in the middle of
+        enrolling again. Raises IdentityError if there is none."""
+        try:
+            self._good = tls.client_context(self._identity, check_time=False if self._clock_is_behind else None)
+        except IdentityError as error:
+            if self._good is None:
+                raise
+            self._log.failure("reload_failed", error)
+        return self._good
 
     def _renewed(self) -> None:
         """Connect again with the new certificate, and hear again what the parent has pinned: it may have new

@@ -45,7 +45,7 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
         TfliteCodec(make_artefact((3, 8, 8)), content)
     with pytest.raises(ArtefactError, match=r"damaged|truncated"):
         TfliteCodec(artefact, content[:-1] + b"x")
-    with pytest.raises(ArtefactError, match=r"got 'fedagg-tflite' of schema 1, .* reads 'fedagg-tflite-codec'"):
+    with pytest.raises(ArtefactError, match=r"got 'fedagg-tflite' of schema 2, .* reads 'fedagg-tflite-codec'"):
         TfliteCodec(artefact, small_file())
     with pytest.raises(ArtefactError, match="cannot read the codec"):
         TfliteCodec(artefact, tmp_path / "no.tflite")

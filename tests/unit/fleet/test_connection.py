@@ -7,7 +7,7 @@ from pki import Authority, require_parent
 from running import Running, running
 
 from fedagg_edge.fleet.connection import Cutter, NoAnswer, ParentConnection
-from fedagg_edge.wire.http import Request
+from fedagg_edge.wire.http import Request, Response
 
 
 def connection(gateway: Running, **options: object) -> ParentConnection:
@@ -32,6 +32,30 @@ def test_an_answer_over_the_bound_is_not_read(tmp_path: Path) -> None:
         with pytest.raises(NoAnswer, match="size"):
             parent.send(Request("POST", "/v1/append", b'{"key": 0, "text": "x"}'))
         assert parent.send(Request("GET", "/v1/nothing")).status == 404  # and it is of use still
+        parent.close()
+
+
+def test_an_answer_that_is_refused_or_empty_leaves_the_connection_usable(tmp_path: Path) -> None:
+    """Its pool has one connection: what is not given back is waited for, for ever."""
+
+    class Handler:
+        def handle(self, ledger: object, peer: object, request: Request, now: float) -> Response:
+            return Response(204) if request.path == "/v1/empty" else Response(200, b"x" * 20)
+
+    with running(tmp_path, handler=Handler()) as gateway:
+        parent, answers = connection(gateway, most=10), []
+
+        def ask() -> None:
+            for _ in range(3):
+                answers.append(parent.send(Request("GET", "/v1/empty")))
+                with pytest.raises(NoAnswer, match="size"):
+                    parent.send(Request("GET", "/v1/large"))
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(20)
+        assert [(a.status, a.body) for a in answers] == [(204, b"")] * 3
+        assert not thread.is_alive()
         parent.close()
 
 

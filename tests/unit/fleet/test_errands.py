@@ -124,6 +124,8 @@ def test_a_node_that_the_cloud_revokes_is_refused_by_its_edge(tmp_path, monkeypa
             try:
                 revocation.update(tmp_path / "cloud" / "identity", lambda k: revoke(k, time.time(), node="dev.1"))
                 until(lambda: "dev.1" in revocation.load(at_edge).nodes)
+                asked = link.uplink.counts.exchanges
+                until(lambda: link.uplink.counts.exchanges > asked + 5)  # "as it was" does not hold the link up
             finally:
                 link.stop()
             assert revocation.load(at_edge).nodes["mine"] == mine

@@ -4,9 +4,11 @@ import ssl
 
 import msgspec
 import pytest
+from identity.worlds import make_world
 from serving import server_config
 from toys import embeddings
 
+from fedagg_edge.errors import IdentityError
 from fedagg_edge.fleet import moving, parts
 from fedagg_edge.fleet.config import parse_fleet_config
 from fedagg_edge.fleet.connection import NoAnswer
@@ -231,3 +233,16 @@ def test_an_order_to_forget_is_carried_out_by_an_edge(tmp_path):
     made._on_events([events.ReceiptsTaken((sent,))])
     assert ChildView(ledger).receipts() == ()
     ledger.close()
+
+
+def test_while_the_identity_does_not_fit_the_connection_before_goes_on(link, tmp_path):
+    with pytest.raises(IdentityError, match="not there"):
+        link._context()
+    made = make_world(tmp_path / "made")
+    made.device.rename(link._identity)
+    good = link._context()
+    (link._identity / "key.pem").rename(link._identity / "key.gone")  # in the middle of enrolling again
+    assert link._context() is good
+    assert "reload_failed error=IdentityError" in link._log._stream.getvalue()
+    (link._identity / "key.gone").rename(link._identity / "key.pem")
+    assert link._context() is not good

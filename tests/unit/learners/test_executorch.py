@@ -147,7 +147,7 @@ def test_a_loss_that_is_not_finite_keeps_everything() -> None:
 
 def test_wrong_samples_and_batches_are_refused() -> None:
     device, _ = pair("dense")
-    with pytest.raises(LearnerError, match=r"got float32 \(5, 2, 4, 4\), this program takes float32 \(N, 6\)"):
+    with pytest.raises(LearnerError, match=r"got float32 \(5, 2, 4, 4\), this training program takes float32 \(N, 6\)"):
         device.step(batch(IMAGE), Hyperparameters())
     with pytest.raises(LearnerError, match="got float64"):
         device.logits(np.zeros((2, 6)))  # type: ignore[arg-type]

@@ -128,12 +128,15 @@ class Proxy:
             one.setblocking(True)
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             one.settimeout(5)
-        left = self._faults - sum(self.happened.values())
-        fate = self._rng.choice(FATES) if left > 0 else "well"
-        pair = _Pair(client, server, fate, int(self._rng.uniform(200, self._within)))
+        pair = _Pair(client, server, *self._draw())
         for one in (client, server):
             self._pairs[one] = pair
             self._selector.register(one, selectors.EVENT_READ)
+
+    def _draw(self) -> tuple[str, int]:
+        """A fate, and after how many bytes it comes; one that is well for so long draws again."""
+        left = self._faults - sum(n for fate, n in self.happened.items() if fate != "well")
+        return (self._rng.choice(FATES) if left > 0 else "well"), int(self._rng.uniform(200, self._within))
 
     def _pass(self, source: socket.socket) -> None:
         pair = self._pairs[source]
@@ -152,19 +155,22 @@ class Proxy:
         if self._delay:
             time.sleep(self._rng.uniform(0, self._delay))
         pair.passed += len(data)
-        if pair.fate != "well" and pair.passed > pair.after:
-            data = self._happen(pair, data)
+        if pair.passed > pair.after:
+            data = self._happen(pair, data, target)
         with contextlib.suppress(OSError):
             if data:
                 target.sendall(data)
 
-    def _happen(self, pair: _Pair, data: bytes) -> bytes:
+    def _happen(self, pair: _Pair, data: bytes, target: socket.socket) -> bytes:
         """The fate of a connection, now; what of `data` still passes."""
-        fate, pair.fate = pair.fate, "well"
+        fate = pair.fate
         self.happened[fate] += 1
+        pair.passed = 0
+        pair.fate, pair.after = self._draw()
+        if fate == "well":
+            return data
         cut = data[: len(data) // 2]
         if fate in ("reset", "close"):
-            target = pair.server
             with contextlib.suppress(OSError):
                 target.sendall(cut if fate == "close" else b"")
             self._end(pair, abrupt=fate == "reset")

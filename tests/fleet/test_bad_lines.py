@@ -46,6 +46,7 @@ def test_faults_on_every_line_change_nothing(tmp_path):
         finally:
             fleet.stop()
         happened = sum((p.happened for p in proxies.values()), Counter())
+        del happened["well"]
     assert sum(happened.values()) >= 12, happened
     assert set(happened) <= set(FATES)
     assert len(happened) >= 4, happened

@@ -1,8 +1,9 @@
 """What a change to the demo costs its cloud, paired by seed: the mean difference and its 95% interval.
 
     python benchmarks/paired.py int8             20 seeds, knowledge as int8 instead of f32; 25 minutes on one core
-    python benchmarks/paired.py int8 --jobs 2    the same on two
-    python benchmarks/paired.py --quick          2 seeds, 3 rounds
+    python benchmarks/paired.py moves            a third of the devices changes parents at half time, missing a round
+    python benchmarks/paired.py int8 --jobs 2    on two cores
+    python benchmarks/paired.py --quick          both, 2 seeds, 4 rounds
     python benchmarks/paired.py int8 --json      one list of rows, for machines
 
 Both runs of a pair have the same partition, weights and autoencoder; the interval is Student's over the pairs.
@@ -17,7 +18,7 @@ import math
 import platform
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,17 +32,20 @@ from fedagg_edge.config import parse_config
 from fedagg_edge.records import Tier
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits.toml"
-CHANGES: dict[str, dict[str, Any]] = {"int8": {"knowledge": "int8"}}
-GOALS = {"int8": 0.5}  # points that the change may cost
+CHANGES: dict[str, Callable[[int], dict[str, Any]]] = {  # of the number of rounds
+    "int8": lambda rounds: {"knowledge": "int8"},
+    "moves": lambda rounds: {"moves": [{"round": rounds // 2, "share": 1 / 3, "away": 1}]},
+}
+GOALS = {"int8": 0.5, "moves": 1.0}  # points that the change may cost
+ROUNDS = 20  # of the demo
 # the 97.5% quantile of Student's t with n - 1 degrees of freedom
 T_975 = {2: 12.706, 3: 4.303, 5: 2.776, 10: 2.262, 20: 2.093}
 
 
-def cloud_accuracy(seed: int, rounds: int | None, change: Mapping[str, Any]) -> float:
+def cloud_accuracy(seed: int, rounds: int, change: Mapping[str, Any]) -> float:
     """The cloud's test accuracy at the end of one run, in points."""
     raw = msgspec.to_builtins(load_config(EXAMPLE))
     base_dir = raw.pop("base_dir")
-    rounds = rounds or raw["rounds"]
     fixed = {"seed": seed, "rounds": rounds, "checkpoint_every": rounds}
     fixed["evaluation"] = {"every": rounds, "devices": 1, "references": False}
     config = parse_config({**raw, **fixed, **change}, base_dir=base_dir)
@@ -49,11 +53,11 @@ def cloud_accuracy(seed: int, rounds: int | None, change: Mapping[str, Any]) -> 
         return 100 * simulate(config, out=folder, overwrite=True).final(Tier.CLOUD)
 
 
-def pair(seed: int, rounds: int | None, name: str) -> tuple[float, float]:
+def pair(seed: int, rounds: int, name: str) -> tuple[float, float]:
     """The demo as it is and with the change, at one seed."""
-    with_it = cloud_accuracy(seed, rounds, CHANGES[name])
+    with_it = cloud_accuracy(seed, rounds, CHANGES[name](rounds))
     without = cloud_accuracy(seed, rounds, {})
-    print(f"seed {seed:<3} {without:6.2f} -> {with_it:6.2f}", file=sys.stderr)
+    print(f"{name}, seed {seed:<3} {without:6.2f} -> {with_it:6.2f}", file=sys.stderr)
     return without, with_it
 
 
@@ -93,16 +97,20 @@ def rows(name: str, pairs: np.ndarray) -> list[dict[str, object]]:
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("change", choices=sorted(CHANGES), nargs="?", default="int8")
+    parser.add_argument("changes", metavar="CHANGE", nargs="*", help=f"{', '.join(CHANGES)}; without one: all")
     parser.add_argument("--seeds", type=int, choices=sorted(T_975), default=20)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    seeds, rounds = (2, 3) if args.quick else (args.seeds, None)
+    if unknown := set(args.changes) - set(CHANGES):
+        parser.error(f"got {', '.join(sorted(unknown))}, expected {', '.join(CHANGES)}")
+    seeds, rounds = (2, 4) if args.quick else (args.seeds, ROUNDS)
+    found = []
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        pairs = np.array(list(pool.map(pair, range(seeds), [rounds] * seeds, [args.change] * seeds)))
-    found = rows(args.change, pairs)
+        for name in args.changes or CHANGES:
+            pairs = np.array(list(pool.map(pair, range(seeds), [rounds] * seeds, [name] * seeds)))
+            found += rows(name, pairs)
     if args.json:
         print(json.dumps(found, indent=1))
         return

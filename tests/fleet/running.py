@@ -6,7 +6,6 @@ import asyncio
 import http.client
 import io
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pki import Authority, identify
+from threads import in_thread
 from toy_ends import ToyHandler, ToyLedger
 
 from fedagg_edge.fleet.logs import Log
@@ -67,12 +67,8 @@ def running(folder: Path, *, open_ledger: Callable[[], Any] | None = None, **opt
     text = io.StringIO()
     settings = options.pop("settings", None) or ServiceSettings("127.0.0.1", 0, admin_port=0)
     handler = options.pop("handler", None) or ToyHandler()
-    ready = threading.Event()
-    found: list[Running] = []
-    failed: list[BaseException] = []
-    over: list[asyncio.Event] = []
 
-    async def main() -> None:
+    async def start() -> Running:
         service: Service[Any] = Service(
             settings,
             handler,
@@ -83,31 +79,11 @@ def running(folder: Path, *, open_ledger: Callable[[], Any] | None = None, **opt
             **options,
         )
         await service.start()
-        over.append(asyncio.Event())
-        found.append(Running(service, asyncio.get_running_loop(), authority, text))
-        ready.set()
-        await over[0].wait()
-        await service.stop()
+        return Running(service, asyncio.get_running_loop(), authority, text)
 
-    def body() -> None:
+    with in_thread(start, lambda made: made.service.stop()) as made:
         try:
-            asyncio.run(main())
-        except BaseException as error:
-            failed.append(error)
-            ready.set()
-
-    thread = threading.Thread(target=body, daemon=True)
-    thread.start()
-    ready.wait(10)
-    if failed:
-        raise failed[0]
-    try:
-        yield found[0]
-    finally:
-        for connection in found[0].connections:
-            connection.close()
-        found[0].loop.call_soon_threadsafe(over[0].set)
-        thread.join(20)
-        assert not thread.is_alive()
-        if failed:
-            raise failed[0]
+            yield made
+        finally:
+            for connection in made.connections:
+                connection.close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from threads import in_thread
 
 from fedagg_edge.fleet import server
 from fedagg_edge.fleet.config import FleetConfig, parse_fleet_config
@@ -57,36 +58,16 @@ def server_config(state: Path, tier: Tier, node: str, **more: Any) -> FleetConfi
 def serving(config: FleetConfig, tier: Tier) -> Iterator[Serving]:
     """The gateway of `config`, stopped in the end."""
     text = io.StringIO()
-    ready, found, failed = threading.Event(), [], []
 
-    async def main() -> None:
+    async def start() -> Serving:
         gateway = server._Gateway(config, tier, Log(text))
         service = gateway.service()
         await service.start()
-        over = asyncio.Event()
-        found.append((Serving(gateway, service, asyncio.get_running_loop(), text, config), over))
-        ready.set()
-        await over.wait()
-        await service.stop()
-        service._doorbell.close()
+        return Serving(gateway, service, asyncio.get_running_loop(), text, config)
 
-    def body() -> None:
-        try:
-            asyncio.run(main())
-        except BaseException as error:
-            failed.append(error)
-            ready.set()
+    async def stop(made: Serving) -> None:
+        await made.service.stop()
+        made.service._doorbell.close()
 
-    thread = threading.Thread(target=body, daemon=True)
-    thread.start()
-    ready.wait(30)
-    if failed:
-        raise failed[0]
-    made, over = found[0]
-    try:
+    with in_thread(start, stop) as made:
         yield made
-    finally:
-        made.loop.call_soon_threadsafe(over.set)
-        thread.join(30)
-        if failed:
-            raise failed[0]

@@ -16,7 +16,8 @@ from trees import SMALL, Trees
 from fedagg_edge.fleet import moving
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.records import SampleSet, Tier
-from fedagg_edge.wire.child import Moved, Refused, Settled, Step
+from fedagg_edge.wire.child import Step
+from fedagg_edge.wire.events import Moved, Refused, Settled
 from fedagg_edge.wire.http import Request, Response
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import Adopt, Exchange, Problem, decode, encode

@@ -20,13 +20,15 @@ from fedagg_edge.fleet.errands import Errands, RevocationList
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.renewal import Renewer, at_parent
 from fedagg_edge.fleet.shelf import AUTOENCODER, DiskShelf
+from fedagg_edge.fleet.signatures import verify
 from fedagg_edge.fleet.uplink import Uplink
 from fedagg_edge.fleet.views import ChildView
-from fedagg_edge.identity import offload, requests, revocation, tls
+from fedagg_edge.identity import revocation, tls
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.signal import Signal
 from fedagg_edge.records import Tier
-from fedagg_edge.wire import child as events
+from fedagg_edge.wire import events
+from fedagg_edge.wire.child import ChildEnd, Idle
 from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import MoveTo, Notice, Welcome, decode
@@ -40,11 +42,11 @@ _PAUSE = 5.0  # seconds before the next parent is asked when one has refused
 class _Talk:
     """The child's end, and before each request a look at what the operator wants."""
 
-    def __init__(self, link: ParentLink, end: events.ChildEnd) -> None:
+    def __init__(self, link: ParentLink, end: ChildEnd) -> None:
         self._link, self._end = link, end
         self.receive, self.failed = end.receive, end.failed
 
-    def next(self, now: float) -> Request | events.Idle:
+    def next(self, now: float) -> Request | Idle:
         self._link.look()
         return self._end.next(now)
 
@@ -58,7 +60,7 @@ class ParentLink:
         self._config, self._tier, self._log, self._wake = config, tier, log, wake
         self._identity = config.state / "identity"
         self._shelf = DiskShelf(config.state / "artefacts")
-        self._end: events.ChildEnd | None = None
+        self._end: ChildEnd | None = None
         self._ledger: Ledger | None = None
         self._ready = threading.Event()
         self._begun: tuple[int, float] | None = None  # number of the move under way, and when it was first seen
@@ -229,7 +231,7 @@ class ParentLink:
         ledger = parts.open_ledger(self._config, self._tier)
         try:
             self._ledger = ledger
-            self._end = events.ChildEnd(
+            self._end = ChildEnd(
                 ChildView(ledger),
                 parts.node_of(self._config),
                 self._tier,
@@ -294,7 +296,7 @@ class ParentLink:
             if notice.kind == "move":
                 self._told_to_go(ledger, notice.body)
 
-    def _welcomed(self, ledger: Ledger, end: events.ChildEnd, welcome: Welcome) -> None:
+    def _welcomed(self, ledger: Ledger, end: ChildEnd, welcome: Welcome) -> None:
         pinned = next((a for a in welcome.artefacts if a.name == "autoencoder"), None)
         terms: dict[str, Any] = {
             "parent": welcome.node,
@@ -320,17 +322,8 @@ class ParentLink:
 
     def _keep(self, ledger: Ledger, artefact: Any, content: bytes) -> None:
         """Put an artefact on the shelf once the cloud's signature holds."""
-        check = requests.Check(
-            folder=str(self._identity),
-            name=artefact.name,
-            media=artefact.media,
-            size=artefact.size,
-            digest=artefact.digest,
-            signature=artefact.signature,
-            now=time.time(),
-        )
         try:
-            offload.ask(check, requests.Verified)
+            verify(self._identity, artefact, time.time())
         except FedaggError as error:
             self._log.failure("artefact_refused", error, digest=artefact.digest.hex()[:12])
             return

@@ -21,6 +21,7 @@ from fedagg_edge.bridge import Bridge
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.keys import PUBLISHED
 from fedagg_edge.fleet.shelf import MODEL, DiskShelf
+from fedagg_edge.fleet.signatures import verify
 from fedagg_edge.identity import folder, offload, requests
 from fedagg_edge.learners.base import LearnerState
 from fedagg_edge.ledger.ledger import Ledger
@@ -84,7 +85,7 @@ class Publisher:
             present = folder.read(self._identity / folder.CERTIFICATE)
             old = [a for a in self.shelf.listing() if present not in a.signature]  # it has its signer's chain in it
             for artefact in old:
-                known = offload.ask(self._check(artefact), requests.Verified)
+                known = verify(self._identity, artefact, None)  # however old it was left to grow
                 content = self.shelf.content(artefact)
                 self.shelf.put(
                     artefact.name, content, self._signature(artefact.name, content, known.version), artefact.media
@@ -102,14 +103,3 @@ class Publisher:
             now=self._clock(),
         )
         return offload.ask(asked, requests.Signed).signature
-
-    def _check(self, artefact: Artefact) -> requests.Check:
-        return requests.Check(
-            folder=str(self._identity),
-            name=artefact.name,
-            media=artefact.media,
-            size=artefact.size,
-            digest=artefact.digest,
-            signature=artefact.signature,
-            now=None,  # own signatures, also one that was left to grow old
-        )

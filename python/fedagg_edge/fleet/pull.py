@@ -19,8 +19,9 @@ import msgspec
 
 from fedagg_edge.errors import ArtefactError, ConfigError
 from fedagg_edge.files import sync_folder, write_atomic
+from fedagg_edge.fleet.signatures import verify
 from fedagg_edge.fleet.visitor import Visitor
-from fedagg_edge.identity import folder, offload, pem, requests
+from fedagg_edge.identity import folder, pem, requests
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import Artefact, Offered, decode
 
@@ -69,7 +70,7 @@ def pull(
     with visitor(url, identity) as server, _owned(out.with_name(out.name + ".part")) as part:
         offered = decode(Offered, server.get("/v1/artefacts").body, _listing())
         artefact = _wanted(offered, name, url, most)
-        known, told = _read_pin(pin_path), _verify(identity, artefact)
+        known, told = _read_pin(pin_path), verify(identity, artefact, time.time())
         pin = _advance(known, _pin(identity, artefact, told), out)
         if known == pin and _digest(out) == pin.digest:
             return Pulled(pin=pin, size=artefact.size, fetched=0, signer=told.signer)
@@ -92,20 +93,6 @@ def _wanted(offered: Offered, name: str, url: str, most: int) -> Artefact:
     if not 0 < found.size <= most:
         raise ArtefactError(f"{url}: {name!r} has {found.size} bytes, expected 1 to {most}")
     return found
-
-
-def _verify(identity: Path, artefact: Artefact) -> requests.Verified:
-    """Raise IdentityError or PermissionDenied unless the cloud of this identity's federation signed it."""
-    asked = requests.Check(
-        folder=str(identity),
-        name=artefact.name,
-        media=artefact.media,
-        size=artefact.size,
-        digest=artefact.digest,
-        signature=artefact.signature,
-        now=time.time(),
-    )
-    return offload.ask(asked, requests.Verified)
 
 
 def _pin(identity: Path, artefact: Artefact, told: requests.Verified) -> Pin:

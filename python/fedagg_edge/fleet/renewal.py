@@ -19,9 +19,9 @@ from fedagg_edge.errors import FedaggError, IdentityError, PermissionDenied, Rem
 from fedagg_edge.fleet.connection import Cutter, NoAnswer, ParentConnection
 from fedagg_edge.fleet.endpoints import parse_endpoint
 from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.parts import check_parent
 from fedagg_edge.identity import folder, offload, pem, requests, tls
 from fedagg_edge.identity.renewal import Standing, clock_is_unset, renewal_due, standing
-from fedagg_edge.records import Tier
 from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import Enrolled, Renew, decode, encode
@@ -157,7 +157,7 @@ def _post(identity: Path, url: str, body: bytes) -> bytes:
 
 
 def _post_with(context: ssl.SSLContext, url: str, body: bytes) -> bytes:
-    connection = ParentConnection(parse_endpoint(url), context, _require_parent, Cutter())
+    connection = ParentConnection(parse_endpoint(url), context, check_parent, Cutter())
     try:
         response = connection.send(Request("POST", "/v1/renew", body))
     finally:
@@ -167,11 +167,6 @@ def _post_with(context: ssl.SSLContext, url: str, body: bytes) -> bytes:
         kind = PermissionDenied if response.status == 403 else RemoteProtocolError
         raise kind(f"renewal: {problem.message!r} ({problem.code!r}, status {response.status})")
     return decode(Enrolled, response.body, Limits()).certificate
-
-
-def _require_parent(connection: ssl.SSLSocket) -> None:
-    if tls.peer_of(connection).role is Tier.DEVICE:
-        raise ssl.SSLError("the server is no parent: its certificate is a device's")
 
 
 def by_own_issuer(identity: Path, lifetime: float, clock: Callable[[], float] = time.time) -> Buy:

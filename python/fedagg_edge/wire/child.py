@@ -23,6 +23,21 @@ from fedagg_edge.errors import DataError, RemoteProtocolError, StorageError
 from fedagg_edge.records import Link, LogitsFormat, NodeId, Tier, node_id
 from fedagg_edge.wire.child_state import Batch, ChildState, TakenEntry
 from fedagg_edge.wire.chunks import digest_of, payload_of
+from fedagg_edge.wire.events import (
+    ArtefactArrived,
+    EntriesTaken,
+    EntryCommitted,
+    Event,
+    Finished,
+    KnowledgeAccepted,
+    KnowledgeArrived,
+    Moved,
+    NoticeArrived,
+    ReceiptsTaken,
+    Refused,
+    Settled,
+    Welcomed,
+)
 from fedagg_edge.wire.http import Request, Response
 from fedagg_edge.wire.knowledge import knowledge_of, wire_knowledge
 from fedagg_edge.wire.limits import Limits, check
@@ -41,7 +56,6 @@ from fedagg_edge.wire.messages import (
     Hello,
     Message,
     Missing,
-    Notice,
     Payload,
     Problem,
     Welcome,
@@ -53,23 +67,7 @@ from fedagg_edge.wire.problems import of_response
 from fedagg_edge.wire.state import EMPTY_DIGEST
 from fedagg_edge.wire.transfer import ArtefactDownload, Download
 
-__all__ = [
-    "ArtefactArrived",
-    "ChildEnd",
-    "EntriesTaken",
-    "EntryCommitted",
-    "Finished",
-    "Idle",
-    "KnowledgeAccepted",
-    "KnowledgeArrived",
-    "Moved",
-    "NoticeArrived",
-    "ReceiptsTaken",
-    "Refused",
-    "Settled",
-    "Step",
-    "Welcomed",
-]
+__all__ = ["ChildEnd", "Idle", "Step"]
 
 
 class Step(StrEnum):
@@ -103,107 +101,6 @@ class Idle:
     """Nothing to ask before `until`, on the clock that `next` was given: seconds that never jump."""
 
     until: float
-
-
-@dataclass(frozen=True, slots=True)
-class Welcomed:
-    """The parent answered hello."""
-
-    welcome: Welcome
-
-
-@dataclass(frozen=True, slots=True)
-class EntryCommitted:
-    """The parent has committed an own batch as entry `entry`."""
-
-    key: int
-    entry: int
-
-
-@dataclass(frozen=True, slots=True)
-class EntriesTaken:
-    """Entries that the parent wrote are in the own log now."""
-
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class KnowledgeArrived:
-    """The parent's knowledge of this version is in the state."""
-
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class KnowledgeAccepted:
-    """The parent has committed this node's knowledge up to this version."""
-
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class NoticeArrived:
-    """News that is neither entry nor knowledge; told again until `ChildEnd.noticed` is raised past it."""
-
-    notice: Notice
-
-
-@dataclass(frozen=True, slots=True)
-class ReceiptsTaken:
-    """The parent has committed these receipts."""
-
-    receipts: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ArtefactArrived:
-    """An artefact that was asked for with `ChildEnd.fetch`; its signature is for the caller to check."""
-
-    artefact: Artefact
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """This node's log is the new parent's: the move number `fence` is over."""
-
-    fence: int
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A node that moved is below this one now."""
-
-    node: NodeId
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The training is over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The parent refused a request for good; what it was about waits for a person, or for another certificate."""
-
-    status: int
-    problem: Problem
-
-
-Event = (
-    Welcomed
-    | EntryCommitted
-    | EntriesTaken
-    | KnowledgeArrived
-    | KnowledgeAccepted
-    | NoticeArrived
-    | ReceiptsTaken
-    | ArtefactArrived
-    | Moved
-    | Settled
-    | Finished
-    | Refused
-)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from identity.worlds import make_device, make_world
+from identity.worlds import make_device, make_states, make_world
 from serving import server_config, serving
 from toys import embeddings
 
@@ -29,10 +29,7 @@ def world(tmp_path_factory):
     place = tmp_path_factory.mktemp("world")
     made = make_world(place / "made")
     make_device(made.edge, place / "made" / "other", node="dev.2")
-    for name in ("cloud", "edge", "device", "other"):
-        (place / name).mkdir()
-        (place / "made" / name).rename(place / name / "identity")
-    return place
+    return make_states(place, made, other=place / "made" / "other")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.views import ChildView
 from fedagg_edge.records import NodeId, Tier
-from fedagg_edge.wire import child as events
+from fedagg_edge.wire import events
+from fedagg_edge.wire.child import ChildEnd, Idle, Step
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import Artefact, MoveTo, Notice, Problem, Welcome, encode
 from fedagg_edge.wire.tensors import dump_embeddings
@@ -37,7 +38,7 @@ def link(tmp_path):
     made = ParentLink(config, config.parent, Tier.DEVICE, Log(io.StringIO()), lambda: woken.append(1))
     ledger = parts.open_ledger(config, Tier.DEVICE)
     made._ledger = ledger
-    made._end = events.ChildEnd(
+    made._end = ChildEnd(
         ChildView(ledger), NodeId("device-000"), Tier.DEVICE, "toy", "test", random.Random(0), ready=False
     )
     made.woken = woken
@@ -109,7 +110,7 @@ def test_a_parent_that_is_about_to_stop_sends_to_the_fallback_and_is_heeded_once
     link._on_events([welcome(), notice(3), notice(3)])
     assert moving.under_way(link._ledger) == ("https://127.0.0.1:2", 1)
     assert link._ledger.get("noticed") == 3
-    assert link._end.step is events.Step.HELLO
+    assert link._end.step is Step.HELLO
     link._on_events([notice(4, "https://127.0.0.1:9", "https://127.0.0.1:8")])
     assert moving.under_way(link._ledger) == ("https://127.0.0.1:9", 2)
 
@@ -141,7 +142,7 @@ def test_a_lost_parent_and_one_that_refuses_lead_to_the_next_under_a_new_number(
     assert moving.under_way(link._ledger) == ("https://127.0.0.1:2", 1)
     link._on_events([events.Refused(409, Problem("leaving", "no", None))])
     assert moving.under_way(link._ledger) == ("https://127.0.0.1:1", 2)
-    assert isinstance(link._end.next(0.0), events.Idle)  # not at once
+    assert isinstance(link._end.next(0.0), Idle)  # not at once
     link._on_events([events.Refused(0, Problem("malformed", "what?", None))])
     assert moving.under_way(link._ledger)[1] == 2
 
@@ -202,7 +203,7 @@ def test_a_clock_that_is_behind_changes_the_context_once(link):
 
 
 def test_after_a_renewal_it_says_hello_over_a_new_connection(link):
-    link._end.step = events.Step.EXCHANGE
+    link._end.step = Step.EXCHANGE
     link.uplink._stale = False
     link._renewed()
     assert link.uplink._stale
@@ -212,7 +213,7 @@ def test_after_a_renewal_it_says_hello_over_a_new_connection(link):
 def test_a_new_signature_of_what_is_here_is_checked_and_kept_without_fetching(link, monkeypatch):
     kept = link._shelf.put("autoencoder", b"content", b"old", "m")
     again = Artefact(kept.name, kept.digest, kept.size, b"new", "m")
-    monkeypatch.setattr("fedagg_edge.fleet.parent_link.offload.ask", lambda *words: None)
+    monkeypatch.setattr("fedagg_edge.fleet.parent_link.verify", lambda *words: None)
     link._on_events([welcome(again)])
     assert link._shelf.listing() == (again,)
     assert link._end._wanted == []

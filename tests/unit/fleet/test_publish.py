@@ -13,7 +13,8 @@ from fedagg_edge.errors import PermissionDenied
 from fedagg_edge.fleet.keys import PUBLISHED
 from fedagg_edge.fleet.parts import open_ledger
 from fedagg_edge.fleet.publish import Publisher, model_content
-from fedagg_edge.identity import enrolment, issue, offload, requests
+from fedagg_edge.fleet.signatures import verify
+from fedagg_edge.identity import enrolment, issue, requests
 from fedagg_edge.identity.renewal import DAY, GRACE
 from fedagg_edge.learners.base import Entry, LearnerState
 from fedagg_edge.records import Tier
@@ -30,13 +31,7 @@ def place(tmp_path):
 
 
 def check(place, artefact, now):
-    return offload.ask(
-        requests.Check(
-            folder=str(place / "identity"), name=artefact.name, media=artefact.media, size=artefact.size,
-            digest=artefact.digest, signature=artefact.signature, now=now,
-        ),
-        requests.Verified,
-    )  # fmt: skip
+    return verify(place / "identity", artefact, now)
 
 
 def test_a_model_says_how_to_build_it(tmp_path, artefact_path):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from identity.worlds import make_device, make_world
+from identity.worlds import make_device, make_states, make_world
 from serving import server_config, serving
 
 from fedagg_edge.errors import (
@@ -29,10 +29,7 @@ def world(tmp_path_factory):
     place = tmp_path_factory.mktemp("world")
     made = make_world(place / "made")
     make_device(made.cloud, place / "made" / "near", node="dev.9")
-    for name in ("cloud", "edge", "device", "near"):
-        (place / name).mkdir()
-        (place / "made" / name).rename(place / name / "identity")
-    return place
+    return make_states(place, made, near=place / "made" / "near")
 
 
 @pytest.fixture(scope="module")

@@ -54,6 +54,14 @@ def make_world(place: Path, federation="fed", now=NOW) -> World:
     return world
 
 
+def make_states(place: Path, made: World, **others: Path) -> Path:
+    """The world's identities, and others', at place/<name>/identity, as nodes have them below their states."""
+    for name, identity in {"cloud": made.cloud, "edge": made.edge, "device": made.device, **others}.items():
+        (place / name).mkdir()
+        identity.rename(place / name / "identity")
+    return place
+
+
 def put_leaf(place: Path, signer, root: bytes, **words):
     """Write an identity with whatever certificate the signer can be made to sign, past the library's own refusals."""
     folder.make_folder(place)

@@ -12,17 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedagg_edge.records import SampleSet
-from fedagg_edge.wire.child import (
-    _STEPS,
+from fedagg_edge.wire.child import _STEPS, Idle, Step
+from fedagg_edge.wire.events import (
     EntryCommitted,
     Finished,
-    Idle,
     KnowledgeAccepted,
     KnowledgeArrived,
     NoticeArrived,
     ReceiptsTaken,
     Refused,
-    Step,
     Welcomed,
 )
 from fedagg_edge.wire.http import Request, Response

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire import messages as m
-from fedagg_edge.wire.child import ArtefactArrived
 from fedagg_edge.wire.chunks import digest_of
+from fedagg_edge.wire.events import ArtefactArrived
 from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.state import EMPTY_DIGEST, Peer

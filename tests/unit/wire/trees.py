@@ -16,7 +16,8 @@ from fedagg_edge.fleet import moving
 from fedagg_edge.fleet.views import ChildView, ParentView
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.records import NodeId, Tier
-from fedagg_edge.wire.child import ChildEnd, Idle, NoticeArrived
+from fedagg_edge.wire.child import ChildEnd, Idle
+from fedagg_edge.wire.events import NoticeArrived
 from fedagg_edge.wire.http import Request, Response
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.parent import Later, ParentEnd

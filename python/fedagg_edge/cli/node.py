@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fedagg_edge.errors import FedaggError
 from fedagg_edge.records import Tier
 
 __all__ = ["register", "run"]
@@ -31,7 +32,16 @@ def register(verbs: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the node."""
+    """Run the node; what ends it before its processes do has its exit code, too."""
+    from fedagg_edge.fleet.run import told  # noqa: PLC0415
+
+    try:
+        return _run(args)
+    except (FedaggError, OSError) as error:
+        return int(told(error))
+
+
+def _run(args: argparse.Namespace) -> int:
     from fedagg_edge.fleet.config import load_fleet_config  # noqa: PLC0415
 
     config = load_fleet_config(args.config, args.tier)

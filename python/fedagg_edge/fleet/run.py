@@ -26,7 +26,7 @@ from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.node_loop import Stopped
 from fedagg_edge.records import Tier
 
-__all__ = ["exit_of", "gateway", "main", "train"]
+__all__ = ["exit_of", "gateway", "main", "told", "train"]
 
 
 def train(config: FleetConfig, tier: Tier) -> Exit:
@@ -48,7 +48,7 @@ def train(config: FleetConfig, tier: Tier) -> Exit:
     except Stopped:
         pass
     except FedaggError as error:
-        return _told(error)
+        return told(error)
     except Exception as error:
         log.failure("ended_by_an_error", error)
         return exit_of(error)
@@ -66,7 +66,7 @@ def gateway(config: FleetConfig, tier: Tier) -> Exit:
         enrol_if_needed(config, tier)
         return run_gateway(config, tier, log)
     except FedaggError as error:
-        return _told(error)
+        return told(error)
     except Exception as error:
         log.failure("ended_by_an_error", error)
         return exit_of(error)
@@ -89,7 +89,8 @@ def exit_of(error: Exception) -> Exit:
     return next((code for kind, code in kinds if isinstance(error, kind)), Exit.SOFTWARE)
 
 
-def _told(error: FedaggError) -> Exit:
+def told(error: FedaggError | OSError) -> Exit:
+    """Say what ended a process, and with which code."""
     sys.stderr.write(f"fedagg: {error}\n")
     return exit_of(error)
 
@@ -100,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         config = load_fleet_config(path, Tier(tier))
     except FedaggError as error:
-        return _told(error)
+        return told(error)
     return int({"gateway": gateway, "train": train}[what](config, Tier(tier)))
 
 

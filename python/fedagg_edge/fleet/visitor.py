@@ -78,7 +78,9 @@ class Visitor:
             return self._send(path)
         except NoAnswer as error:
             self._refuse_for_good(error)
-            raise RemoteProtocolError(f"{self._url}: no answer ({type(error.__cause__ or error).__name__})") from error
+            raise RemoteProtocolError(
+                f"{self._url}: no answer ({_reason(error)}); is it running, and is this its address?"
+            ) from error
 
     def _send(self, path: str) -> Response:
         with warnings.catch_warnings():
@@ -102,6 +104,13 @@ class Visitor:
             self.facts = tls.peer_of(connection)
             if self.facts.role is Tier.DEVICE:
                 raise ssl.SSLError("the server's certificate is a device's")
+
+
+def _reason(error: BaseException) -> str:
+    """What was first, below the libraries' wrappers."""
+    while (below := error.__cause__ or error.__context__) is not None:
+        error = below
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 
 def _unchecked() -> ssl.SSLContext:

@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from fedagg_edge.cli.main import main, make_parser
@@ -15,7 +17,7 @@ def test_a_node_needs_a_configuration(verb, capsys):
 
 
 def test_a_file_that_is_not_there(capsys, tmp_path):
-    assert main(["device", "--config", str(tmp_path / "no.toml")]) == 1
+    assert main(["device", "--config", str(tmp_path / "no.toml")]) == Exit.CONFIG
     assert "no.toml: cannot read the configuration" in capsys.readouterr().err
 
 
@@ -45,5 +47,17 @@ def test_two_processes_cannot_own_one_state_folder(capsys, tmp_path):
     path.write_text(DEVICE)
     (tmp_path / "state").mkdir()
     with StateLock(tmp_path / "state"):
-        assert main(["device", "--config", str(path)]) == 1
+        assert main(["device", "--config", str(path)]) == Exit.IN_USE
     assert "state" in capsys.readouterr().err
+
+
+def test_a_disk_that_fails_before_the_processes_start_may_pass(capsys, tmp_path, monkeypatch):
+    path = tmp_path / "device.toml"
+    path.write_text(DEVICE)
+
+    def full(*words, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", "state")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", full)
+    assert main(["device", "--config", str(path)]) == Exit.STORAGE
+    assert "No space left" in capsys.readouterr().err

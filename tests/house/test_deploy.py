@@ -2,12 +2,18 @@
 
 import configparser
 import re
+import subprocess
+import sys
+import typing
 from pathlib import Path
 
 import pytest
 
 from fedagg_edge.cli.main import make_parser
+from fedagg_edge.config import Table
+from fedagg_edge.fleet.config import FleetConfig, load_fleet_config
 from fedagg_edge.fleet.exits import PERMANENT, Exit
+from fedagg_edge.records import Tier
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
@@ -57,3 +63,30 @@ def test_the_container_is_not_roots_and_installs_extras_that_are_there():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = re.search(r"^# EXTRA: (.*)\.$", text, re.M)[1]
     assert set(re.findall(r"\b(edge|cloud|litert|enroll)\b", named)) <= set(extras)
+
+
+@pytest.mark.parametrize("tier", list(Tier))
+def test_the_sample_of_each_kind_is_a_configuration(tier):
+    load_fleet_config(ROOT / "deploy" / f"{tier}.toml", tier)
+
+
+def test_the_page_of_the_configuration_names_every_key_of_a_node():
+    text = (ROOT / "docs" / "config.md").read_text().split("## A node of a fleet", 1)[1]
+    tables = {"autoencoder", "models", "training", "schema", "base_dir"}  # described above it, or not a user's
+    for key, kind in typing.get_type_hints(FleetConfig).items():
+        if key in tables:
+            continue
+        inner = next((t for t in (kind, *typing.get_args(kind)) if isinstance(t, type) and issubclass(t, Table)), None)
+        assert f"`{key}`" in text or f"`[{key}]`" in text, key
+        for name in () if inner is None or key == "data" else inner.__struct_fields__:
+            assert re.search(rf"`{name}\b", text), f"{key}.{name}"
+
+
+def test_the_cloud_sides_entry_point_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "fedagg_edge.cloud", "--config", "/nowhere.toml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "nowhere.toml" in done.stderr) == (Exit.CONFIG, True)

@@ -75,6 +75,9 @@ FIELDS: Final[dict[str, Callable[[object], bool]]] = {
     "count": _integer,
     "bytes": _integer,
     "status": _integer,
+    "here": _text(r"\d{1,6} to \d{1,6}"),  # versions of the protocol
+    "there": _text(r"\d{1,6} to \d{1,6}"),
+    "upgrade": _text("the child|the parent"),
     "port": _integer,
     "pid": _integer,
     "signal": _integer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import ssl
 import threading
 import time
@@ -31,12 +32,14 @@ from fedagg_edge.wire import events
 from fedagg_edge.wire.child import ChildEnd, Idle
 from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
-from fedagg_edge.wire.messages import MoveTo, Notice, Welcome, decode
+from fedagg_edge.wire.messages import MoveTo, Notice, Problem, Welcome, decode
 
 __all__ = ["ParentLink"]
 
 _BROKEN = 5  # connections that break off, one after the other, before a renewal is tried
 _PAUSE = 5.0  # seconds before the next parent is asked when one has refused
+
+_SPOKEN = re.compile(r"protocol (\d{1,6} to \d{1,6}).* (\d{1,6} to \d{1,6}); upgrade (the child|the parent)")
 
 
 class _Talk:
@@ -269,7 +272,7 @@ class ParentLink:
             case events.ReceiptsTaken(taken):
                 receipts.mark_sent(ledger, taken)
             case events.Refused(status, problem):
-                self._log.warning("refused", status=status, reason=problem.code.replace("_", " "))
+                self._log.warning("refused", status=status, reason=problem.code.replace("_", " "), **_versions(problem))
                 if status:
                     self._refused(ledger, problem.code)
             case events.Moved(fence):
@@ -329,3 +332,9 @@ class ParentLink:
             return
         self._shelf.put(artefact.name, content, artefact.signature, artefact.media)
         self._log.info("artefact_kept", bytes=artefact.size, digest=artefact.digest.hex()[:12])
+
+
+def _versions(problem: Problem) -> dict[str, str]:
+    """Fields for the log that say which versions of the protocol met, and which end to upgrade."""
+    found = _SPOKEN.search(problem.message) if problem.code == "versions" else None
+    return {} if found is None else {"here": found[1], "there": found[2], "upgrade": found[3]}

@@ -1,4 +1,4 @@
-"""torch operators over the C++ kernels, for users' own training loops: autograd, torch.compile, torch.func.vmap.
+"""torch operators over the C++ kernels, for users' own training loops: autograd, torch.compile, vmap (not func.grad).
 
 What lives here: `distill_loss` and `aggregate_logits` on tensors, registered with torch.library. What does not: our own
 torch learner, which calls the kernel and then `logits.backward(gradient)`, and so pays for no autograd function.

@@ -87,8 +87,9 @@ class Versions(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """Opens a session: who the child is, what it speaks, the last entry of the log that it knows, and how far up the
-    labels of what it appends may go: "all" the way, or to the "first-edge"."""
+    """Opens a session: who the child is, what it speaks, and the last entry of the log that it knows.
+
+    `labels`: how far up the labels of what it appends may go, "all" the way or to the "first-edge"."""
 
     oldest: Count
     newest: Count

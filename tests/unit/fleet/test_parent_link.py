@@ -20,7 +20,10 @@ from fedagg_edge.wire import events
 from fedagg_edge.wire.child import ChildEnd, Idle, Step
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import Artefact, MoveTo, Notice, Problem, Welcome, encode
+from fedagg_edge.wire.parent import ParentEnd
+from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.tensors import dump_embeddings
+from fedagg_edge.wire.terms import Terms
 
 DEVICE = {
     "federation": "toy",
@@ -78,6 +81,19 @@ def test_the_end_and_notices_are_facts(link):
     assert (link._ledger.get("finished"), link._ledger.get("noticed")) == (True, 4)
     link._on_events([welcome(finished=False)])
     assert link._ledger.get("finished") is False
+
+
+def test_versions_that_do_not_meet_are_told_with_the_end_to_upgrade(link):
+    """As a parent of this version says it to a child that is older."""
+    hello = msgspec.msgpack.encode((0, 0, "fedagg-edge 0.0.1"))
+    parent = ParentEnd(Terms("fed", NodeId("edge.1"), 3, Limits(), "fedagg-edge 9.9"))
+    with pytest.raises(Refusal) as caught:
+        parent._hello(None, None, hello, 0.0)
+    refusal = caught.value
+    link._on_events([events.Refused(refusal.status, Problem(refusal.code, str(refusal), None))])
+    told = link._log._stream.getvalue()
+    assert "reason=versions" in told.replace('"', "")
+    assert all(word in told for word in ("0 to 0", "1 to 1", "the child"))
 
 
 def test_refusals_are_told_and_do_no_harm(link):

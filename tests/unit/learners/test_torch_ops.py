@@ -68,11 +68,16 @@ def test_compiles_without_graph_breaks() -> None:
     torch.testing.assert_close(gradient, s.grad)
 
 
-def test_under_vmap_and_grad() -> None:
-    students = torch.randn(4, 6, 10)
+def test_under_vmap_forward_and_backward() -> None:
+    students = torch.randn(4, 6, 10, requires_grad=True)
     _, t, y = batch()
     losses = torch.func.vmap(lambda x: torch_ops.distill_loss(x, t, y, **OPTIONS))(students)
-    torch.testing.assert_close(losses, torch.stack([torch_ops.distill_loss(x, t, y, **OPTIONS) for x in students]))
+    alone = torch.stack([torch_ops.distill_loss(x, t, y, **OPTIONS) for x in students])
+    torch.testing.assert_close(losses, alone)
+    (got,) = torch.autograd.grad(losses.square().sum(), students)
+    (expected,) = torch.autograd.grad(alone.square().sum(), students)
+    torch.testing.assert_close(got, expected)
+    assert got.abs().max() > 0
 
 
 def test_parts_alone_and_strides() -> None:

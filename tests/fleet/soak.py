@@ -152,6 +152,18 @@ class Memory:
     def follow(self, news: Any) -> None:
         raise AssertionError("this parent writes no entries")
 
+    def fence(self) -> int:
+        return 0
+
+    def moving(self) -> None:
+        return None
+
+    def adoptions(self) -> tuple[()]:
+        return ()
+
+    def receipts(self) -> tuple[()]:
+        return ()
+
     def newest(self, link: Link, publisher: NodeId) -> _Kept | None:
         return self.kept.get(publisher)
 

@@ -136,6 +136,6 @@ def test_a_process_that_ends_by_itself_is_told_with_its_last_words(tmp_path):
     fleet = up.lay_out(experiment(), tmp_path / "fleet", rounds={"target": 1}, progress=Silent())
     path = fleet.home(fleet.cloud) / "cloud.toml"
     path.write_text(path.read_text() + "\n[nonsense]\n")
-    with pytest.raises(FedaggError, match=r"cloud ended with exit code 1: fedagg: .*nonsense: unknown key"):
+    with pytest.raises(FedaggError, match=r"cloud ended with exit code 64: fedagg: .*nonsense: unknown key"):
         up.run_fleet(fleet, lambda row: None, seconds=60)
     assert fleet.processes == {}

@@ -67,7 +67,7 @@ class Publisher:
     def put(self, name: str, content: bytes, *, version: int) -> Artefact:
         """Sign an artefact with this node's key and put it on the shelf."""
         with self._lock:
-            return self.shelf.put(name, content, self._signature(name, content, version), MEDIA)
+            return self.shelf.put(name, content, self._signature(name, content, version, MEDIA), MEDIA)
 
     def put_model(self, ledger: Ledger, content: bytes, version: int) -> Artefact:
         """The same for the model, and the fact that says so."""
@@ -87,16 +87,15 @@ class Publisher:
             for artefact in old:
                 known = verify(self._identity, artefact, None)  # however old it was left to grow
                 content = self.shelf.content(artefact)
-                self.shelf.put(
-                    artefact.name, content, self._signature(artefact.name, content, known.version), artefact.media
-                )
+                signature = self._signature(artefact.name, content, known.version, artefact.media)
+                self.shelf.put(artefact.name, content, signature, artefact.media)
             return len(old)
 
-    def _signature(self, name: str, content: bytes, version: int) -> bytes:
+    def _signature(self, name: str, content: bytes, version: int, media: str) -> bytes:
         asked = requests.Sign(
             folder=str(self._identity),
             name=name,
-            media=MEDIA,
+            media=media,
             size=len(content),
             digest=hashlib.sha256(content).digest(),
             version=version,

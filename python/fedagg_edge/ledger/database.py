@@ -43,6 +43,7 @@ class Database:
         self.fold_bytes: int | None = None  # of logs in memory (log.py); None: all that were asked for
         self._touched: set[Hashable] = set()
         self._depth = 0
+        self._points: list[str | None] = []  # of the savepoints entered: SQLite's name once something was written
         self._read_only = read_only
         self._lock = -1
         if sqlite3.sqlite_version_info < _OLDEST:
@@ -132,10 +133,12 @@ class Database:
     # statements
 
     def execute(self, sql: str, values: Iterable[Any] = ()) -> sqlite3.Cursor:
-        """Run one statement."""
+        """Run one statement; whatever writes comes through here."""
         if self._depth:
             self._check_running()
         try:
+            if self._points and self._points[-1] is None:
+                self._set_point()
             return self._connection.execute(sql, tuple(values))
         except sqlite3.Error as e:
             raise self._error(e) from e
@@ -189,26 +192,54 @@ class Database:
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        """As `transaction`, but inside a running one an exception undoes this part alone."""
+        """As `transaction`, but inside a running one an exception undoes this part alone.
+
+        SQLite hears of it when something is written: those who only read cost nothing, and savepoints entered with
+        nothing written in between are one.
+        """
         if not self._depth:
             with self.transaction():
                 yield
             return
-        name = f"s{self._depth}"
-        self.execute(f"SAVEPOINT {name}")
+        self._points.append(None)
         self._depth += 1
         try:
             yield
         except BaseException:
-            with suppress(StorageError):
-                self.execute(f"ROLLBACK TO {name}")
-                self.execute(f"RELEASE {name}")
+            point = self._points.pop()
+            if point is not None:
+                with suppress(StorageError):
+                    self._run(f"ROLLBACK TO {point}")
+                    self._release(point)
             self._drop_touched()
             raise
         else:
-            self.execute(f"RELEASE {name}")
+            point = self._points.pop()
+            if point is not None:
+                self._release(point)
         finally:
             self._depth -= 1
+
+    def _set_point(self) -> None:
+        """Tell SQLite of all savepoints entered since the last write, as one."""
+        first = len(self._points)
+        while first and self._points[first - 1] is None:
+            first -= 1
+        name = f"s{first}"
+        self._connection.execute(f"SAVEPOINT {name}")
+        self._points[first:] = [name] * (len(self._points) - first)
+
+    def _release(self, point: str) -> None:
+        """Unless an outer savepoint is the same one."""
+        if not (self._points and self._points[-1] == point):
+            self._run(f"RELEASE {point}")
+
+    def _run(self, sql: str) -> None:
+        self._check_running()
+        try:
+            self._connection.execute(sql)
+        except sqlite3.Error as e:
+            raise self._error(e) from e
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

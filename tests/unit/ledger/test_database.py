@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedagg_edge.errors import StorageError, StorageFull
 from fedagg_edge.ledger.database import Database
@@ -231,3 +233,57 @@ def test_a_write_that_the_system_refuses(tmp_path):
     command = [sys.executable, "-B", "-c", BOUNDED, str(tmp_path / "x")]
     done = subprocess.run(command, capture_output=True, text=True, preexec_fn=bound, check=False)
     assert done.stdout.startswith("refused"), done.stderr
+
+
+# a part of a transaction: what it does in order, put a number or enter another part; and whether it fails at its end
+PARTS = st.recursive(
+    st.integers(0, 999),
+    lambda inner: st.tuples(st.lists(inner, max_size=4), st.booleans()),
+    max_leaves=25,
+)
+
+
+class Undone(Exception):
+    """Raised at the end of a part that fails."""
+
+
+def perform(db, part, kept):
+    """Do a part in a savepoint; `kept` is what a list that is copied at each savepoint would hold."""
+    before = list(kept)
+    try:
+        with db.savepoint():
+            for step in part[0]:
+                if isinstance(step, tuple):
+                    perform(db, step, kept)
+                else:
+                    put(db, f"{len(kept)}:{step}")
+                    kept.append(f"{len(kept)}:{step}")
+            if part[1]:
+                raise Undone
+    except Undone:
+        kept[:] = before
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.lists(PARTS, max_size=4), st.booleans()), max_size=5))
+def test_savepoints_undo_what_they_hold_and_nothing_else(tmp_path_factory, parts):
+    db = Database(tmp_path_factory.mktemp("db") / "x")
+    kept = []
+    with db.transaction():
+        for part in parts:
+            perform(db, part, kept)
+            assert sorted(keys(db)) == sorted(kept)
+    assert sorted(keys(db)) == sorted(kept)
+    db.close()
+
+
+def test_sqlite_hears_of_savepoints_that_write_and_of_one_for_those_that_begin_together(db):
+    said = []
+    db._connection.set_trace_callback(said.append)
+    with db.transaction(), db.savepoint():
+        keys(db)
+        with db.savepoint():
+            put(db, "a")
+        with db.savepoint():
+            keys(db)
+    assert [s.split()[0] for s in said] == ["BEGIN", "SELECT", "SAVEPOINT", "INSERT", "SELECT", "RELEASE", "COMMIT"]

@@ -4,8 +4,9 @@
 
 Peers: torch eager, NumPy, torch.compile (left out by --quick); limit: a triad with non-temporal stores over the bytes
 that the kernel reads and writes. Candidates of a figure run interleaved, in slices of about a millisecond so that a
-slice fits between two interruptions; a figure is the ratio of the best slices. Everything runs on one thread unless a
-figure says otherwise. --json prints one list of rows: figure, value, unit, goal, holds, machine, date.
+slice fits between two interruptions; a figure is the ratio of the best slices, and goals are on it; beside it stands
+the ratio of the median slices. Everything runs on one thread unless a figure says otherwise. --json prints one list of
+rows: figure, value, median, unit, goal, holds, machine, date.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import datetime
 import json
 import platform
 import shutil
+import statistics
 import subprocess
 import tempfile
 import time
@@ -55,7 +57,8 @@ void triad(const float* a, const float* b, float* c, size_t n) {
 @dataclass(frozen=True, slots=True)
 class Figure:
     name: str
-    value: float
+    value: float  # by the best slices
+    median: float  # by the median slices
     unit: str
     goal: float
     at_least: bool  # else at most
@@ -65,23 +68,39 @@ class Figure:
         return self.value >= self.goal if self.at_least else self.value <= self.goal
 
 
-def best_times(calls: dict[str, Call], rounds: int, slice_s: float = 0.001) -> dict[str, float]:
-    """Return, per candidate, the best time of one call over interleaved slices."""
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds of one call, per candidate, by the best and by the median of its slices."""
+
+    best: dict[str, float]
+    median: dict[str, float]
+
+    def figure(self, name: str, over: str, under: str, goal: float, *, at_least: bool = True) -> Figure:
+        """Return how many times as long as `under` `over` takes."""
+        ratio, median = (seconds[over] / seconds[under] for seconds in (self.best, self.median))
+        return Figure(name, ratio, median, "x", goal, at_least)
+
+
+def interleaved(calls: dict[str, Call], rounds: int, slice_s: float = 0.001) -> Times:
+    """Time the candidates in turn, `rounds` slices of each."""
     repeats = {}
     for name, call in calls.items():
         call()
         start = time.perf_counter()
         call()
         repeats[name] = max(1, int(slice_s / max(time.perf_counter() - start, 1e-8)))
-    best = dict.fromkeys(calls, float("inf"))
+    slices: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
             many = range(repeats[name])
             start = time.perf_counter()
             for _ in many:
                 call()
-            best[name] = min(best[name], (time.perf_counter() - start) / repeats[name])
-    return best
+            slices[name].append((time.perf_counter() - start) / repeats[name])
+    return Times(
+        {name: min(seconds) for name, seconds in slices.items()},
+        {name: statistics.median(seconds) for name, seconds in slices.items()},
+    )
 
 
 def load_triad() -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None] | None:
@@ -170,23 +189,24 @@ class Bench:
             calls["compile"] = partial(torch_loss_and_gradient, self.compiled, s, t, y)
         if limit is not None and self.triad is not None:
             calls["triad"] = partial(self.triad, s, t, out)
-        best = best_times(calls, max(5, self.rounds // max(1, n * c // 200_000)))
+        times = interleaved(calls, max(5, self.rounds // max(1, n * c // 200_000)))
         name = f"loss+gradient {n}x{c}"
-        yield Figure(f"{name} against eager", best["eager"] / best["ours"], "x", eager, True)
-        yield Figure(f"{name} against NumPy", best["numpy"] / best["ours"], "x", 1, True)
-        if compiled is not None and "compile" in best:
-            yield Figure(f"{name} against torch.compile", best["compile"] / best["ours"], "x", compiled, True)
-        if limit is not None and "triad" in best:
-            yield Figure(f"{name} against the triad", best["ours"] / best["triad"], "x", limit, False)
+        yield times.figure(f"{name} against eager", "eager", "ours", eager)
+        yield times.figure(f"{name} against NumPy", "numpy", "ours", 1)
+        if compiled is not None and "compile" in calls:
+            yield times.figure(f"{name} against torch.compile", "compile", "ours", compiled)
+        if limit is not None and "triad" in calls:
+            yield times.figure(f"{name} against the triad", "ours", "triad", limit, at_least=False)
 
     def small_calls(self) -> Iterator[Figure]:
         for n, goal in ((8, 0.5), (32, 0.65)):
             s, t, y = batch(n, 10)
             out = torch.empty_like(s)
             arrays = [x.numpy() for x in (s, t, y, out)]
-            best = best_times({"torch": ours(s, t, y, out), "numpy": ours(*arrays)}, self.rounds * 3)
-            for library, seconds in best.items():
-                yield Figure(f"one call {n}x10 from {library}", seconds * 1e6, "us", goal, False)
+            times = interleaved({"torch": ours(s, t, y, out), "numpy": ours(*arrays)}, self.rounds * 3)
+            for library, seconds in times.best.items():
+                median = times.median[library]
+                yield Figure(f"one call {n}x10 from {library}", seconds * 1e6, median * 1e6, "us", goal, False)
 
     def training_step(self) -> Iterator[Figure]:
         _, t, y = batch(8, 10)
@@ -203,14 +223,14 @@ class Bench:
             kernels.distill_loss(z.detach(), t, y, kl_weight=BETA * TEMPERATURE**2, out=out)
             z.backward(out)
 
-        best = best_times(
+        times = interleaved(
             {
                 "ours": partial(step_with, fused),
                 "eager": partial(step_with, lambda z: torch_loss(z, t, y).backward()),
             },
             self.rounds,
         )
-        yield Figure("training step Linear(64,10) batch 8 against eager", best["eager"] / best["ours"], "x", 3, True)
+        yield times.figure("training step Linear(64,10) batch 8 against eager", "eager", "ours", 3)
 
     def aggregates(self) -> Iterator[Figure]:
         def mean_of_softmax(z: torch.Tensor) -> torch.Tensor:
@@ -237,8 +257,8 @@ class Bench:
             for method, peer, goal in peers:
                 mine = partial(kernels.aggregate_logits, teachers, method=method, out=out)
                 rounds = max(4, self.rounds // max(1, k * n * c // 50_000))
-                best = best_times({"ours": mine, "eager": partial(peer, stacked)}, rounds)
-                yield Figure(f"{method} {k}x{n}x{c} against eager", best["eager"] / best["ours"], "x", goal, True)
+                times = interleaved({"ours": mine, "eager": partial(peer, stacked)}, rounds)
+                yield times.figure(f"{method} {k}x{n}x{c} against eager", "eager", "ours", goal)
 
     def mean_logits(self) -> Iterator[Figure]:
         for k, n, c in ((4, 1024, 10), (8, 1024, 100), (8, 20_000, 100)):
@@ -250,18 +270,18 @@ class Bench:
                 "i8": partial(kernels.aggregate_logits, bytes_, weights_K=weights, out=out),
                 "tensordot": lambda stacked=stacked, w=w: torch.tensordot(w / w.sum(), stacked, 1),
             }
-            best = best_times(calls, max(10, self.rounds // max(1, k * n * c // 500_000)))
+            times = interleaved(calls, max(10, self.rounds // max(1, k * n * c // 500_000)))
             name = f"mean_logits {k}x{n}x{c}"
-            yield Figure(f"{name} against tensordot", best["tensordot"] / best["f32"], "x", 1, True)
+            yield times.figure(f"{name} against tensordot", "tensordot", "f32", 1)
             if k * n * c * 4 > 32 << 20:
-                yield Figure(f"{name} from int8 against f32", best["f32"] / best["i8"], "x", 3, True)
+                yield times.figure(f"{name} from int8 against f32", "f32", "i8", 3)
 
     def threads(self) -> Iterator[Figure]:
         for n, c in ((200_000, 10), (20_000, 100)):
             s, t, y = (x.numpy() for x in batch(n, c))
             out = np.empty_like(s)
-            best = best_times({str(k): ours(s, t, y, out, k) for k in (1, 2)}, max(10, self.rounds // 5))
-            yield Figure(f"loss+gradient {n}x{c}, two threads against one", best["1"] / best["2"], "x", 1.7, True)
+            times = interleaved({str(k): ours(s, t, y, out, k) for k in (1, 2)}, max(10, self.rounds // 5))
+            yield times.figure(f"loss+gradient {n}x{c}, two threads against one", "1", "2", 1.7)
 
     def figures(self) -> Iterator[tuple[str, Callable[[], Iterator[Figure]]]]:
         yield "small calls", self.small_calls
@@ -298,7 +318,7 @@ def main() -> None:
     torch.set_num_threads(1)
     where, date = machine(), datetime.date.today().isoformat()
     if not arguments.json:
-        print(f"{where}, {date}\n{'figure':<62} {'value':>9}    goal")
+        print(f"{where}, {date}\n{'figure':<62} {'best':>9}  {'median':>9}    goal")
     bench, rows = Bench(quick=arguments.quick), []
     for name, group in bench.figures():
         if arguments.only not in name:
@@ -309,6 +329,7 @@ def main() -> None:
                     {
                         "figure": figure.name,
                         "value": round(figure.value, 3),
+                        "median": round(figure.median, 3),
                         "unit": figure.unit,
                         "goal": figure.goal,
                         "holds": figure.holds,
@@ -318,7 +339,8 @@ def main() -> None:
                 )
             else:
                 sign, mark = (">=" if figure.at_least else "<="), ("" if figure.holds else "  missed")
-                print(f"{figure.name:<62} {figure.value:>8.2f}{figure.unit:<3}{sign}{figure.goal}{mark}", flush=True)
+                both = f"{figure.value:>8.2f}{figure.unit:<3}{figure.median:>8.2f}{figure.unit:<3}"
+                print(f"{figure.name:<62} {both}{sign}{figure.goal}{mark}", flush=True)
     if arguments.json:
         print(json.dumps(rows, indent=1))
 

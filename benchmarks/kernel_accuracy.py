@@ -164,10 +164,10 @@ def main() -> None:
     rows = [
         {
             "figure": f"error of {name}, logits {family}, {searched}",
-            "value": round(share, 3),
+            "value": round(float(share), 3),
             "unit": "of the bound",
             "goal": 1,
-            "holds": share <= 1,
+            "holds": bool(share <= 1),
             "machine": where,
             "date": date,
         }

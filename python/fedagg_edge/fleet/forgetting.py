@@ -59,15 +59,15 @@ def give(ledger: Ledger, origin: NodeId, *, sleep: Callable[[float], None] = tim
 def obey(ledger: Ledger, notice: Notice, log: Log, *, sleep: Callable[[float], None] = time.sleep) -> None:
     """Carry out an order that came from the parent, once: the notice is taken in the same transaction.
 
-    One that cannot be read is told and passed over. Raises StorageError.
+    One that cannot be read, or that is none of this node's, is told and passed over. Raises StorageError.
     """
     try:
         order = msgspec.msgpack.decode(notice.body, type=Order)
-        origin = node_id(order.origin)
-    except (msgspec.DecodeError, UnicodeDecodeError, DataError) as error:
+        origin, edges = node_id(order.origin), _edges(ledger)
+    except (msgspec.DecodeError, UnicodeDecodeError, DataError, RemoteProtocolError) as error:
         log.failure("order_refused", error, number=notice.number)
         return
-    done = _carry_out(ledger, order, _edges(ledger), lambda: ledger.put("noticed", notice.number), sleep)
+    done = _carry_out(ledger, order, edges, lambda: ledger.put("noticed", notice.number), sleep)
     log.info("forgotten", peer=origin, rows=done.rows, count=done.knowledge)
 
 

@@ -34,6 +34,7 @@ def open_ledger(config: FleetConfig, tier: Tier, *, read_only: bool = False, fol
         hold_labels=tier is Tier.EDGE and config.labels == "first-edge",
         outbox=Bounds(int(config.outbox.megabytes * 1e6), config.outbox.days * _DAY),
         fold_bytes=fold_bytes,
+        staged=config.limits.staged,
     )
     return Ledger.open(
         config.state / "ledger.sqlite",

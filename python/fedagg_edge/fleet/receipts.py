@@ -33,12 +33,18 @@ def keep(ledger: Ledger, stamped: Stamped) -> None:
 
 
 def known(ledger: Ledger, order: str) -> list[Stamped]:
-    """The receipts of an order that are here: this node's own, and those that came from below."""
+    """The receipts of an order that are here: this node's own, and those that came from below.
+
+    A child's own counts only from the child itself; what it hands on from further down is its word.
+    """
+    direct = {ledger.node, *ledger.children()}
     found = {}
-    for blobs in ledger.find(RECEIPTS).values():
+    for key, blobs in ledger.find(RECEIPTS).items():
         for blob in blobs:
             stamped = _read(blob)
-            if stamped is not None and stamped.order == order:
+            if stamped is None or stamped.order != order:
+                continue
+            if stamped.receipt.node not in direct or key == RECEIPTS + stamped.receipt.node:
                 found[stamped.receipt.node] = stamped  # the last word of each
     return list(found.values())
 

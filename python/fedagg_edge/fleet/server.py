@@ -69,7 +69,7 @@ class _Handler:
         if end is None:
             return answer(Refusal(503, "starting", "this parent does not know its own terms yet", 1.0))
         known = _peer(peer)
-        if known.role is Tier.EDGE and ledger.node(known.node) is None:
+        if known.role is Tier.EDGE and ledger.node(known.node) is None and not request.path.endswith("/adopt"):
             ledger.ledger.enrol(known.node, known.role, known.serial)  # the operator made its identity
         return end.handle(ledger, known, request, now)
 
@@ -230,7 +230,8 @@ class _Gateway:
             )
             issued = await offload.ask_async(wanted, requests.Issued)
             node, role = NodeId(issued.node), issued.role
-            await self._in_ledger(lambda ledger: ledger.ledger.enrol(node, role, issued.serial))
+            # a certificate makes nobody a child: this may be the former parent of a node whose own does not answer
+            await self._in_ledger(lambda ledger: ledger.ledger.introduce(node, role, issued.serial))
         except (FedaggError, RemoteProtocolError) as error:
             return _denied(error)
         self.log.info("renewed", peer=node, serial=issued.serial)

@@ -6,13 +6,14 @@ have begun to fetch it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 from pathlib import Path
 
 import msgspec
 
-from fedagg_edge.errors import ArtefactError
+from fedagg_edge.errors import ArtefactError, StorageFull
 from fedagg_edge.files import write_atomic
 from fedagg_edge.wire.messages import Artefact
 
@@ -45,14 +46,25 @@ class DiskShelf:
         self._folder = folder
 
     def put(self, name: str, content: bytes, signature: bytes, media: str) -> Artefact:
-        """Keep an artefact in place of one of the same name, whose content stays until the next. Raises OSError."""
+        """Keep an artefact in place of one of the same name, whose content stays until the next.
+
+        Raises StorageFull if there is no room for it, other OSErrors as they are.
+        """
         artefact = Artefact(name, hashlib.sha256(content).digest(), len(content), signature, media)
-        self._folder.mkdir(parents=True, exist_ok=True)
         before = self.listing()
-        if not any(a.digest == artefact.digest for a in before):
-            write_atomic(self._path(artefact.digest), content)
         kept = [a for a in before if a.name != name]
-        write_atomic(self._folder / _INDEX, msgspec.msgpack.encode([*kept, artefact]))
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if not any(a.digest == artefact.digest for a in before):
+                write_atomic(self._path(artefact.digest), content)
+            write_atomic(self._folder / _INDEX, msgspec.msgpack.encode([*kept, artefact]))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            text = (
+                f"{self._folder}: no room for {name!r}, {len(content)} bytes; free space on its disk, it is tried again"
+            )
+            raise StorageFull(text) from error
         self._sweep({a.digest.hex() for a in (*before, artefact)})
         return artefact
 

@@ -352,8 +352,11 @@ class Ledger:
         return msgspec.structs.replace(done, scrubbed=self.db.scrub())
 
     def _told(self, origin: NodeId, entry: int) -> SampleSet:
-        """The samples of `origin` that entry `entry` of the own log has forgotten here; none if it has not come yet."""
+        """The samples of `origin` that entry `entry` of the own log has forgotten here; none if it has not come yet, or
+        forgot nothing."""
         if not 0 < entry <= self.acknowledged().entry:
+            return EMPTY
+        if self.entries(self.node, entry - 1, 1)[0].kind is not Kind.FORGET:
             return EMPTY
         named = load_samples(self.entry_bytes(self.node, entry), OWN)
         return SampleSet.of(origin, named.counters[named.origins.index(origin)]) if origin in named.origins else EMPTY

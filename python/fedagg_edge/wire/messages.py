@@ -67,6 +67,7 @@ Version = Annotated[int, Meta(ge=-1, le=2**62)]  # -1: none yet
 Seconds = Annotated[float, Meta(ge=0, le=1e7)]
 Chunks = Annotated[tuple[Digest, ...], Meta(max_length=16_384)]
 Blob = Annotated[bytes, Meta(max_length=65_536)]
+Receipt = Annotated[bytes, Meta(max_length=4096)]
 
 
 class Payload(Message, frozen=True):
@@ -204,7 +205,7 @@ class Exchange(Message, frozen=True):
     wait: Seconds
     fence: Counter
     knowledge: WireKnowledge | None = None
-    receipts: Annotated[tuple[Blob, ...], Meta(max_length=64)] = ()
+    receipts: Annotated[tuple[Receipt, ...], Meta(max_length=64)] = ()
 
 
 class Notice(Message, frozen=True):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedagg_edge.errors import DataError, RemoteProtocolError
-from fedagg_edge.records import NodeId
-from fedagg_edge.wire.chunks import check_payload, digest_of
+from fedagg_edge.records import NodeId, Tier
+from fedagg_edge.wire.chunks import check_payload
 from fedagg_edge.wire.knowledge import knowledge_of, same_content, wire_knowledge
 from fedagg_edge.wire.limits import check
 from fedagg_edge.wire.messages import Exchange, Exchanged, Notice, WireKnowledge
@@ -88,13 +88,16 @@ def _check_rows(ledger: ParentLedger, child: NodeId, given: WireKnowledge) -> No
 
 
 def take_receipts(ledger: ParentLedger, peer: Peer, receipts: tuple[bytes, ...]) -> None:
-    """Keep the child's receipts, each once, the newest `MOST_RECEIPTS` of them."""
+    """Keep the child's receipts, each once, the newest `MOST_RECEIPTS` of them. Refuses (403) those of a device: orders
+    to forget do not go to devices."""
     if not receipts:
         return
+    if peer.role is not Tier.EDGE:
+        raise Refusal(403, "role", f"receipts: got {len(receipts)} from a {peer.role}, expected none: edges send them")
     key = f"receipts/{peer.node}"
     kept = ledger.get(key)
     known = list(kept) if isinstance(kept, list | tuple) else []
-    fresh = [r for r in dict.fromkeys(receipts) if digest_of(r) not in {digest_of(k) for k in known}]
+    fresh = [r for r in dict.fromkeys(receipts) if r not in known]
     if fresh:
         ledger.put(key, [*known, *fresh][-MOST_RECEIPTS:])
 

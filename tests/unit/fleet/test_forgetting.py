@@ -164,3 +164,24 @@ def test_a_device_gives_no_orders(tmp_path):
     with pytest.raises(RemoteProtocolError, match="at a device"):
         forgetting.give(ledger, OTHER)
     ledger.close()
+
+
+def order(origin, entry):
+    return msgspec.msgpack.encode(forgetting.Order("o1", origin, entry))
+
+
+def test_an_order_that_names_an_entry_which_forgets_nothing_is_carried_out(tree):
+    tree.send(GONE, 4, 1)
+    tree.settle()
+    assert tree.edge.acknowledged().entry == 1
+    forgetting.obey(tree.edge, Notice(1, forgetting.KIND, order(GONE, 1)), Log(tree.log), sleep=lambda s: None)
+    assert receipts.known(tree.edge, "o1")[0].receipt.rows == 4
+
+
+def test_an_order_to_a_device_is_told_and_passed_over(tmp_path):
+    device = Ledger.open(tmp_path / "l", node=GONE, federation="f", options=Options(tier=Tier.DEVICE))
+    said = io.StringIO()
+    forgetting.obey(device, Notice(1, forgetting.KIND, order(OTHER, 0)), Log(said), sleep=lambda s: None)
+    assert "order_refused" in said.getvalue()
+    assert receipts.known(device, "o1") == []
+    device.close()

@@ -22,6 +22,7 @@ EDGE = {
     "models": {"small": {"builder": "mlp", "options": {"hidden": [4]}}},
     "parent": {"url": "https://127.0.0.1:1"},
     "outbox": {"megabytes": 2.0, "days": 1.0},
+    "limits": {"staged": 300 << 20},
 }
 
 
@@ -34,6 +35,7 @@ def test_a_ledger_has_the_configured_bounds_and_is_one_nodes(config):
     ledger = parts.open_ledger(config, Tier.EDGE)
     assert ledger.options.hold_labels
     assert (ledger.options.outbox.size, ledger.options.outbox.age) == (2_000_000, 86_400.0)
+    assert ledger.options.staged == 300 << 20  # the ledger's own bound is not below what children are told
     ledger.close()
     with pytest.raises(StorageError, match="is the ledger of"):
         parts.open_ledger(config, Tier.DEVICE)

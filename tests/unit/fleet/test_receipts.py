@@ -48,3 +48,12 @@ def test_old_ones_go(ledger):
     assert len(ledger.get("receipts/cloud")) == 256
     assert receipts.known(ledger, "o0") == []
     assert receipts.known(ledger, "o299") != []
+
+
+def test_a_childs_own_counts_from_the_child_alone(ledger):
+    for name in ("a", "b"):
+        ledger.enrol(NodeId(name), Tier.EDGE, name)
+    ledger.put("receipts/a", [msgspec.msgpack.encode(stamped("o1", node=n)) for n in ("a", "b", "below-a", "cloud")])
+    assert {s.receipt.node for s in receipts.known(ledger, "o1")} == {"a", "below-a"}
+    ledger.put("receipts/b", [msgspec.msgpack.encode(stamped("o1", node="b"))])
+    assert {s.receipt.node for s in receipts.known(ledger, "o1")} == {"a", "below-a", "b"}

@@ -18,7 +18,7 @@ from fedagg_edge.identity.facts import Facts, Issuer, IssuerKind
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
-from fedagg_edge.wire.messages import Hello, Problem, Welcome, decode, encode
+from fedagg_edge.wire.messages import Adopt, Hello, Problem, Welcome, decode, encode
 from fedagg_edge.wire.state import EMPTY_DIGEST, Peer
 
 
@@ -69,6 +69,15 @@ def test_an_edge_that_the_operator_made_is_let_in_and_a_strange_device_is_not(co
     assert [a.name for a in welcome.artefacts] == ["autoencoder"]
     device = Peer(NodeId("edge-0x"), Tier.DEVICE, "2")
     assert decode(Problem, ask(config, view, device, hello("device")).body, Limits()).code == "unknown"
+
+
+def test_an_edge_that_asks_to_be_adopted_is_no_child_before_it_is(config, view):
+    """Refused, or not yet settled above, it must not count among those who are told to forget."""
+    view.put("terms", {"classes": 10, "mode": "sync", "target": 4})
+    DiskShelf(config.state / "artefacts").put("autoencoder", b"x", b"", "m")
+    asked = Adopt(node="edge-0", origins=("d1",), fence=1)
+    ask(config, view, EDGE, Request("POST", "/v1/adopt", encode(asked)))
+    assert NodeId("edge-0") not in view.ledger.children()
 
 
 def test_a_token_is_spent_by_the_first_key_that_brings_it(view):

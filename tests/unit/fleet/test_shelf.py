@@ -1,8 +1,9 @@
+import errno
 import hashlib
 
 import pytest
 
-from fedagg_edge.errors import ArtefactError
+from fedagg_edge.errors import ArtefactError, StorageFull
 from fedagg_edge.fleet.shelf import DiskShelf, Pinned
 
 
@@ -66,3 +67,17 @@ def test_children_see_what_they_must_have_and_may_read_the_rest(tmp_path):
     pinned = Pinned(shelf)
     assert pinned.listing() == (codec,)
     assert pinned.read(model.digest, 0, 9) == b"model"
+
+
+def test_a_full_disk_is_told_as_such_and_what_was_there_stays(tmp_path, monkeypatch):
+    shelf = DiskShelf(tmp_path)
+    before = shelf.put("model", b"old", b"s", "m")
+
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fedagg_edge.fleet.shelf.write_atomic", full)
+    with pytest.raises(StorageFull, match="no room for 'model', 3 bytes; free space"):
+        shelf.put("model", b"new", b"s", "m")
+    assert shelf.listing() == (before,)
+    assert shelf.content(before) == b"old"

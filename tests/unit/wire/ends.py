@@ -34,11 +34,11 @@ def knowledge(publisher: NodeId, version: int, digest: str, rows: int) -> Knowle
 class Ends:
     """`trip` is one request; `settle` goes on until neither end has anything to say."""
 
-    def __init__(self, folder: Path, limits: Limits = SMALL, shelf: Any = None) -> None:
-        self.now = 1000.0
-        self.parent, self.child = self._open(folder, PARENT, Tier.CLOUD), self._open(folder, CHILD, Tier.DEVICE)
-        self.parent.enrol(CHILD, Tier.DEVICE, "01")
-        self.peer = Peer(CHILD, Tier.DEVICE, "01")
+    def __init__(self, folder: Path, limits: Limits = SMALL, shelf: Any = None, role: Tier = Tier.DEVICE) -> None:
+        self.now, self.role = 1000.0, role
+        self.parent, self.child = self._open(folder, PARENT, Tier.CLOUD), self._open(folder, CHILD, role)
+        self.parent.enrol(CHILD, role, "01")
+        self.peer = Peer(CHILD, role, "01")
         self.above = ParentEnd(Terms("f", PARENT, CLASSES, limits, "test 1", shelf=shelf))
         self.view = ParentView(self.parent)
         self.events: list[Any] = []
@@ -53,7 +53,7 @@ class Ends:
         self.child.close()
 
     def restart(self) -> None:
-        self.below = ChildEnd(ChildView(self.child), CHILD, Tier.DEVICE, "f", "test 1", random.Random(0))
+        self.below = ChildEnd(ChildView(self.child), CHILD, self.role, "f", "test 1", random.Random(0))
 
     def ask(self, request: Any) -> Response:
         with self.parent.transaction():

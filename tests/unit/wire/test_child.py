@@ -11,7 +11,7 @@ from ends import CHILD, PARENT, SMALL, Ends, knowledge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedagg_edge.records import SampleSet
+from fedagg_edge.records import SampleSet, Tier
 from fedagg_edge.wire.child import _STEPS, Idle, Step
 from fedagg_edge.wire.events import (
     EntryCommitted,
@@ -294,8 +294,8 @@ def test_the_page_draws_the_same_steps():
     assert drawn == {str(a): {str(b) for b in bs} for a, bs in _STEPS.items()}
 
 
-def test_receipts_travel_with_exchanges_until_one_was_answered(ends):
-    waiting = []
+def test_receipts_travel_with_exchanges_until_one_was_answered(tmp_path):
+    ends, waiting = Ends(tmp_path, role=Tier.EDGE), []
     ends.below.state.receipts = lambda: tuple(waiting)
     while ends.below.step != Step.EXCHANGE:
         ends.trip()
@@ -310,6 +310,7 @@ def test_receipts_travel_with_exchanges_until_one_was_answered(ends):
     waiting.clear()
     ends.trip()
     assert len([e for e in ends.events if isinstance(e, ReceiptsTaken)]) == 1
+    ends.close()
 
 
 def test_greeting_hears_the_welcome_again_and_loses_nothing(ends):

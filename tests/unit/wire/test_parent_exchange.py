@@ -2,12 +2,14 @@ import pytest
 from ends import CHILD, LINK, PARENT, Ends, knowledge
 
 from fedagg_edge.ledger.knowledge import Stored
+from fedagg_edge.records import Tier
 from fedagg_edge.wire import messages as m
 from fedagg_edge.wire.http import Request, Response
 from fedagg_edge.wire.knowledge import wire_knowledge
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.parent import Later
 from fedagg_edge.wire.parent_exchange import MOST_RECEIPTS
+from fedagg_edge.wire.state import Peer
 
 
 @pytest.fixture
@@ -65,7 +67,20 @@ def test_a_poll_waits_for_news(ends):
     assert code(ends.above.resume(ends.view, ends.peer, later, 1.0)) == (403, "revoked")
 
 
-def test_receipts_are_kept_once(ends):
+def test_a_device_has_no_receipts_to_give(ends):
+    assert code(ask(ends, receipts=(b"a",))) == (403, "role")
+    assert ends.parent.get(f"receipts/{CHILD}") is None
+
+
+def test_a_receipt_has_a_size(ends):
+    ends.peer = Peer(CHILD, Tier.EDGE, "01")
+    assert code(ask(ends, receipts=(bytes(4097),)))[0] == 400
+
+
+def test_receipts_are_kept_once(tmp_path):
+    ends = Ends(tmp_path, Limits(), role=Tier.EDGE)
+    ends.send(4)
+    ends.settle()
     ask(ends, receipts=(b"a", b"b", b"a"))
     ask(ends, receipts=(b"b", b"c"))
     assert list(ends.parent.get(f"receipts/{CHILD}")) == [b"a", b"b", b"c"]

@@ -27,7 +27,7 @@ PRESETS = {
     preset.name: preset
     for preset in (
         Preset("open", 0, "no limit on leakage: bits go where they lower the error most"),
-        Preset("default", 2, "two bits for each of many coefficients: no more leakage than the authors' code"),
+        Preset("default", 2, "two bits for each of many coefficients: by PSNR, no more leakage than the authors' code"),
         Preset("guarded", 1, "the signs of twice as many coefficients: shapes without their strength"),
     )
 }

@@ -49,6 +49,8 @@ class Data:
     test_x: NDArray[Any]
     test_y: NDArray[Any]
     open_x: NDArray[Any]
+    low: Any = None  # what black and white are, where the type does not say it
+    high: Any = None
 
 
 def read(args: argparse.Namespace) -> Data:
@@ -56,7 +58,8 @@ def read(args: argparse.Namespace) -> Data:
     if args.data is None:
         digits = load_dataset("digits")
         assert digits.public_x is not None  # the digits have a public split
-        return Data("digits", digits.train_x, digits.train_y, digits.test_x, digits.test_y, digits.public_x)
+        arrays = digits.train_x, digits.train_y, digits.test_x, digits.test_y, digits.public_x
+        return Data("digits", *arrays, digits.input_low, digits.input_high)
     found = read_npz(args.data, {k: k for k in ("train_x", "train_y", "test_x", "test_y")})
     images = {k: channel_first(found[k], "auto", f"{args.data}: {k}") for k in ("train_x", "test_x")}
     open_x = channel_first(read_npz(args.open, {"x": "train_x"})["x"], "auto", f"{args.open}: train_x")
@@ -75,6 +78,8 @@ def obtained(preset: str, data: Data, args: argparse.Namespace, folder: Path) ->
     else:
         found = train(
             data.open_x,
+            input_low=data.low,
+            input_high=data.high,
             preset=None if preset == PLAIN else preset,
             epochs=args.autoencoder_epochs,
             trained_on=f"open data of {data.name}",

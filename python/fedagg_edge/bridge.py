@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from fedagg_edge.autoencoder.artefact import Artefact, digest_of, load
 from fedagg_edge.autoencoder.scale import to_model_scale
 from fedagg_edge.errors import ArtefactError, DataError
-from fedagg_edge.kernels import decode_affine, encode_affine
 
 if TYPE_CHECKING:
     from fedagg_edge.autoencoder.tflite_codec import TfliteCodec
@@ -79,12 +78,11 @@ def open_bridge(
 
 
 class _ArtefactBridge:
-    """Networks from the codec, bytes from the C++ core's affine kernels, checks here."""
+    """Networks from the codec, bytes from the layout and the C++ core's kernels, checks here."""
 
     def __init__(self, artefact: Artefact, digest: str, codec: str | os.PathLike[str] | bytes | None) -> None:
         self._codec_file = codec
         self._artefact = artefact
-        self._low_D, self._step_D = artefact.layout.per_value()
         self._lazy_codec: TorchCodec | TfliteCodec | None = None
         self.digest = digest
         self.sample_shape = artefact.sample_shape
@@ -118,8 +116,7 @@ class _ArtefactBridge:
                 f"encode: got values from {x_N.min()} to {x_N.max()}, expected model scale, 0 to 1; "
                 "bring raw samples to it with scale()"
             )
-        z_ND = self._codec.encode(x_N)
-        return encode_affine(z_ND, self._low_D, self._step_D)
+        return self._artefact.layout.encode(self._codec.encode(x_N))
 
     def decode(self, code_NB: NDArray[np.uint8]) -> NDArray[np.float32]:
         code_NB = np.asarray(code_NB)
@@ -128,7 +125,7 @@ class _ArtefactBridge:
                 f"decode: got {code_NB.dtype} {code_NB.shape}, expected uint8 (N, {self.embedding_bytes}) codes of "
                 f"autoencoder {self.digest[:12]}"
             )
-        return self._codec.decode(decode_affine(np.ascontiguousarray(code_NB), self._low_D, self._step_D))
+        return self._codec.decode(self._artefact.layout.decode(code_NB))
 
 
 def _listed(shape: tuple[int, ...]) -> str:

@@ -64,10 +64,12 @@ class PartitionConfig(Table, frozen=True, kw_only=True):
 
 class AutoencoderConfig(Table, frozen=True, kw_only=True):
     """A ready artefact by `path` (pinned by `digest` if given), or, without a path, one trained on the public split,
-    with as many `embedding_channels` and `epochs` as suit the data if they are not given."""
+    with a `preset` of `autoencoder.presets` or the plain networks, with as many `embedding_channels` and `epochs` as
+    suit the data if they are not given."""
 
     path: str | None = None
     digest: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    preset: Literal["open", "default", "guarded"] | None = None
     embedding_channels: Count | None = None
     epochs: Count | None = None
 

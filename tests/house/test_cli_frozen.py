@@ -17,8 +17,13 @@ FROZEN = {
     "autoencoder": ["--help"],
     "autoencoder train": [
         "--embedding-channels", "--epochs", "--help", "--input-range", "--json", "--key", "--layout", "--limit",
-        "--out", "--quiet", "--seed", "--split", "DATA",
+        "--out", "--preset", "--quiet", "--seed", "--split", "DATA",
     ],
+    "autoencoder audit": [
+        "--epochs", "--help", "--json", "--key", "--layout", "--open-data", "--open-key", "--out", "--picture",
+        "--quiet", "--seconds", "--seed", "ARTEFACT", "DATA",
+    ],
+    "autoencoder show": ["--help", "--json", "ARTEFACT"],
     "export": [
         "--base-dir", "--classes", "--help", "--json", "--options", "--out", "--sample-shape", "--seed", "--to",
         "MODEL",

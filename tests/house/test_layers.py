@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("wire",),
     ("ledger",),
-    ("bridge", "distill", "passes", "autoencoder.train"),  # training measures itself through the bridge
+    ("bridge", "distill", "passes", "autoencoder.train", "autoencoder.attack"),  # both measure through the bridge
     ("node",),
     ("fleet",),
     ("simulation",),

@@ -22,8 +22,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from fedagg_edge.autoencoder.layout import CodeLayout, layout_from
-from fedagg_edge.autoencoder.report import Report
+from fedagg_edge.autoencoder.layout import UINT8_AFFINE, Layout, layout_from
+from fedagg_edge.autoencoder.report import Audit, Report
 from fedagg_edge.errors import ArtefactError
 from fedagg_edge.files import write_atomic
 
@@ -42,8 +42,9 @@ __all__ = [
 ]
 
 FORMAT = "fedagg-autoencoder"
-SCHEMA = 1
-"""Version of the file; a reader refuses a newer one."""
+SCHEMA = 2
+"""Newest version of the file; a reader refuses a newer one. Version 2 adds the audit and layouts with mixed bits; a
+file that has neither is still written as version 1, so that its digest stays what it was."""
 
 MAX_PARAMETERS = 50_000
 """An autoencoder has fewer parameters than this, encoder and decoder together (the paper's rule)."""
@@ -62,7 +63,8 @@ class Artefact:
     `tensors`: float32 arrays in torch layout, named "encoder.*" and "decoder.*". `architecture` and `arguments` name
     the network to `networks.build`. `sample_shape` is (C, H, W) or (C, L). `low_C`, `high_C` float32 are the raw values
     that the model scale's 0 and 1 stand for, per channel: private, bridge and test samples all use this one scale,
-    (x - low) / (high - low). Raises ArtefactError when the parts do not fit one another.
+    (x - low) / (high - low). `audit` is what an attack recovered, if one was made. Raises ArtefactError when the parts
+    do not fit one another.
     """
 
     tensors: Mapping[str, NDArray[np.float32]]
@@ -71,8 +73,9 @@ class Artefact:
     sample_shape: tuple[int, ...]
     low_C: NDArray[np.float32]
     high_C: NDArray[np.float32]
-    layout: CodeLayout
+    layout: Layout
     report: Report
+    audit: Audit | None = None
 
     def __post_init__(self) -> None:
         _check_tensors(self.tensors)
@@ -133,11 +136,11 @@ def dumps(artefact: Artefact) -> bytes:
         "layout": artefact.layout.as_json(),
         "report": artefact.report.as_json(),
     }
-    metadata = {
-        "fedagg": json.dumps(
-            {"format": FORMAT, "schema": SCHEMA, "autoencoder": header}, sort_keys=True, allow_nan=False
-        )
-    }
+    if artefact.audit is not None:
+        header["audit"] = artefact.audit.as_json()
+    schema = 1 if artefact.audit is None and artefact.layout.name == UINT8_AFFINE else 2
+    meta = {"format": FORMAT, "schema": schema, "autoencoder": header}
+    metadata = {"fedagg": json.dumps(meta, sort_keys=True, allow_nan=False)}
     tensors = {name: np.ascontiguousarray(artefact.tensors[name]) for name in sorted(artefact.tensors)}
     return save_tensors(tensors, metadata=metadata)
 
@@ -181,6 +184,7 @@ def _artefact(header: Mapping[str, Any], tensors: dict[str, NDArray[np.float32]]
         high_C=np.asarray(header["input_range"]["high"], dtype=np.float32),
         layout=layout_from(header["layout"]),
         report=Report.from_json(header["report"]),
+        audit=Audit.from_json(header["audit"]) if "audit" in header else None,
     )
 
 

@@ -1,10 +1,10 @@
 """The autoencoder's networks, for images and for sensor windows. torch.
 
-`lapped-residual`, the one architecture: the encoder is a single convolution with stride 4 whose blocks overlap (8
-wide), a learned lapped transform. It costs a device 49 thousand multiplications for a 3x32x32 image, and a second,
-nonlinear layer bought 0.03 dB on CIFAR (docs/autoencoder.md): what limits quality is the decoder. That spends the rest
-of the 50,000 parameters on residual blocks at the embedding's resolution and a shuffle of channels into pixels, beside
-a linear path. Operators: convolution, SiLU, ReLU, add, reshape and transpose.
+Presets use `separable-postfilter` (`separable.py`). The other is `lapped-residual`: its encoder is a single convolution
+with stride 4 whose blocks overlap (8 wide), a learned lapped transform. It costs a device 49 thousand multiplications
+for a 3x32x32 image, and a second, nonlinear layer bought 0.03 dB on CIFAR (docs/autoencoder.md): what limits quality is
+the decoder. That spends the rest of the 50,000 parameters on residual blocks at the embedding's resolution and a
+shuffle of channels into pixels, beside a linear path. Operators: convolution, SiLU, ReLU, add, reshape and transpose.
 """
 
 from __future__ import annotations
@@ -17,15 +17,29 @@ import torch
 from torch import Tensor, nn
 
 from fedagg_edge.autoencoder.artefact import MAX_PARAMETERS
+from fedagg_edge.autoencoder.separable import ARCHITECTURE as SEPARABLE
+from fedagg_edge.autoencoder.separable import SeparableAutoencoder
 from fedagg_edge.errors import ArtefactError, DataError, nearest
 
-__all__ = ["ARCHITECTURE", "STRIDE", "Autoencoder", "build", "default_arguments", "embedding_shape_of"]
+__all__ = [
+    "ARCHITECTURE",
+    "SEPARABLE",
+    "STRIDE",
+    "Autoencoder",
+    "Network",
+    "build",
+    "default_arguments",
+    "embedding_shape",
+    "embedding_shape_of",
+    "separable_arguments",
+]
 
 ARCHITECTURE = "lapped-residual"
 STRIDE = 4
 """Samples per embedding position, along each axis."""
 
 _WIDTHS, _BLOCKS = (48, 32, 24, 16, 8), 2  # multiples of 8 run fastest
+_SEPARABLE_WIDTHS = (32, 24, 16, 8)
 
 _LARGEST = 1024  # of any argument: a file cannot ask for so many layers that counting them takes long
 
@@ -153,24 +167,59 @@ def default_arguments(sample_shape: tuple[int, ...], embedding_channels: int | N
     )
 
 
-def build(architecture: str, sample_shape: tuple[int, ...], arguments: Mapping[str, Any]) -> Autoencoder:
+def separable_arguments(sample_shape: tuple[int, ...]) -> dict[str, int]:
+    """Return the arguments of `separable.ARCHITECTURE` for samples of `sample_shape`, as wide as the limit allows.
+
+    Raises DataError for a shape that does not fit: the matrices of long axes alone exceed 50,000 parameters.
+    """
+    embedding_shape_of(sample_shape, 1)
+    for width in _SEPARABLE_WIDTHS:
+        arguments = {"width": width, "blocks": _BLOCKS}
+        with torch.device("meta"):
+            count = _parameters(SeparableAutoencoder(sample_shape, **arguments))
+        # the layout's scales and levels are learnt too: they count though they are no tensors
+        if count + min(math.prod(sample_shape), 2048) + 600 < MAX_PARAMETERS:
+            return arguments
+    raise DataError(
+        f"autoencoder: got samples of shape {sample_shape}, whose transform cannot stay under {MAX_PARAMETERS} "
+        "parameters; cut them smaller, or train without --preset"
+    )
+
+
+def build(architecture: str, sample_shape: tuple[int, ...], arguments: Mapping[str, Any]) -> Network:
     """Return a new network; raise ArtefactError for an unknown architecture or arguments, or too many parameters."""
-    if architecture != ARCHITECTURE:
+    if architecture not in _KNOWN:
         raise ArtefactError(
-            f"autoencoder: got architecture {architecture!r}{nearest(architecture, [ARCHITECTURE])}, "
-            f"this version knows {ARCHITECTURE!r}"
+            f"autoencoder: got architecture {architecture!r}{nearest(architecture, list(_KNOWN))}, "
+            f"this version knows {' and '.join(map(repr, _KNOWN))}"
         )
-    known = {"embedding_channels", "width", "blocks"}
+    kind, known = _KNOWN[architecture]
     if set(arguments) != known or any(not 0 < value <= _LARGEST for value in arguments.values()):
         raise ArtefactError(
             f"autoencoder: got arguments {dict(arguments)}, expected {', '.join(sorted(known))}, each 1 to {_LARGEST}"
         )
-    embedding_shape_of(sample_shape, arguments["embedding_channels"])
+    embedding_shape_of(sample_shape, arguments.get("embedding_channels", 1))
+    if max(sample_shape) > _LARGEST and kind is SeparableAutoencoder:
+        raise ArtefactError(f"autoencoder: got sample shape {sample_shape}, expected sizes of at most {_LARGEST}")
     with torch.device("meta"):  # counted before anything is allocated
-        count = _parameters(Autoencoder(sample_shape, **arguments))
+        count = _parameters(kind(sample_shape, **arguments))
     if count >= MAX_PARAMETERS:
         raise ArtefactError(f"autoencoder: got {count} parameters, expected fewer than {MAX_PARAMETERS}")
-    return Autoencoder(sample_shape, **arguments)
+    return kind(sample_shape, **arguments)
+
+
+Network = Autoencoder | SeparableAutoencoder
+_KNOWN: dict[str, tuple[type[Network], set[str]]] = {
+    ARCHITECTURE: (Autoencoder, {"embedding_channels", "width", "blocks"}),
+    SEPARABLE: (SeparableAutoencoder, {"width", "blocks"}),
+}
+
+
+def embedding_shape(architecture: str, sample_shape: tuple[int, ...], arguments: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the shape of the embeddings that `build`'s network of the same arguments makes."""
+    return (
+        sample_shape if architecture == SEPARABLE else embedding_shape_of(sample_shape, arguments["embedding_channels"])
+    )
 
 
 def _parameters(module: nn.Module) -> int:

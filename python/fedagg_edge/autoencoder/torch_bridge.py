@@ -23,7 +23,7 @@ _CHUNK_ROWS, _CHUNK_VALUES = 64, 1 << 17
 """Most samples and most sample values per chunk: 64 digits or 42 CIFAR images."""
 
 
-def network_of(artefact: Artefact) -> networks.Autoencoder:
+def network_of(artefact: Artefact) -> networks.Network:
     """Return the artefact's network with its weights, in evaluation mode.
 
     Raises ArtefactError if the architecture is unknown or the tensors are not exactly the ones it has.
@@ -38,7 +38,7 @@ def network_of(artefact: Artefact) -> networks.Autoencoder:
             raise ArtefactError(
                 f"autoencoder: tensor {name!r}: got shape {artefact.tensors[name].shape}, expected {shape_of[name]}"
             )
-    expected = networks.embedding_shape_of(artefact.sample_shape, artefact.arguments["embedding_channels"])
+    expected = networks.embedding_shape(artefact.architecture, artefact.sample_shape, artefact.arguments)
     if artefact.embedding_shape != expected:
         raise ArtefactError(
             f"autoencoder: got embedding shape {artefact.embedding_shape}, the network makes {expected}"

@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedagg_edge.autoencoder import networks
+from fedagg_edge.autoencoder import networks, separable
 from fedagg_edge.autoencoder.artefact import Artefact
 from fedagg_edge.autoencoder.augment import SMALL, mirror, small_set_view
-from fedagg_edge.autoencoder.layout import UINT8_AFFINE, CodeLayout
+from fedagg_edge.autoencoder.layout import UINT8_AFFINE, CodeLayout, Layout
+from fedagg_edge.autoencoder.presets import Preset, preset_of
 from fedagg_edge.autoencoder.quality import psnr
 from fedagg_edge.autoencoder.report import Report
 from fedagg_edge.autoencoder.scale import measure_range, range_arrays, to_model_scale
 from fedagg_edge.errors import DataError
-from fedagg_edge.kernels import decode_affine, encode_affine
 
 __all__ = ["LEAST_SAMPLES", "Progress", "train"]
 
@@ -31,6 +31,7 @@ LEAST_SAMPLES = 16
 """An open set below this teaches nothing; the held-out part is a tenth of it, at most 2,000."""
 
 _DEFAULT_STEPS = 2500
+_PRESET_RATE, _SMALL_PRESET_RATE = 0.002, 0.004  # only the filter trains
 _CHUNK = 256  # samples per forward pass outside training
 _MARGIN = 0.02  # of an embedding channel's measured span, added on either side of the code's range
 
@@ -49,6 +50,7 @@ def train(
     *,
     input_low: float | Sequence[float] | None = None,
     input_high: float | Sequence[float] | None = None,
+    preset: str | None = None,
     embedding_channels: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -60,12 +62,15 @@ def train(
     """Return an autoencoder for samples like `open_x`, raw uint8 or float [N, C, H, W] or [N, C, L].
 
     `input_low` and `input_high`, numbers or one per channel, are what 0 and 1 of the model scale stand for; without
-    them uint8 means 0..255 and floats are measured (`scale.measure_range`). `embedding_channels` defaults as in
+    them uint8 means 0..255 and floats are measured (`scale.measure_range`). `preset`: a name of `presets.PRESETS`;
+    without one the networks are `lapped-residual`. `embedding_channels`, which sets the bytes, defaults as in
     `networks.default_arguments`; `batch_size` and `learning_rate` to 128 and 0.016 for an open set of fewer than 4,096
-    samples, else to 32 and 0.004; `epochs` to as many as make about 2,500 steps, at least 4. A random tenth of the
-    samples, at most 2,000, is held out for the report's PSNR. `progress` is called after every epoch.
+    samples, else to 32 and 0.004, with a preset to lower rates; `epochs` to as many as make about 2,500 steps, at
+    least 4. A random tenth of the samples, at most 2,000, is held out for the report's PSNR. `progress` is called after
+    every epoch.
 
-    Raises DataError for samples or settings that cannot be trained on. torch's global random state is left as it was.
+    Raises DataError for samples or settings that cannot be trained on, ConfigError for an unknown preset.
+    torch's global random state is left as it was.
     """
     open_x = np.asarray(open_x)
     if len(open_x) < LEAST_SAMPLES or open_x.ndim not in (3, 4):
@@ -74,23 +79,32 @@ def train(
             f"with N at least {LEAST_SAMPLES}"
         )
     sample_shape = tuple(open_x.shape[1:])
-    arguments = networks.default_arguments(sample_shape, embedding_channels)
+    wanted = None if preset is None else preset_of(preset)
+    architecture, arguments = _network_plan(sample_shape, embedding_channels, wanted)
     low_C, high_C = _range(open_x, input_low, input_high)
     row_N = np.random.default_rng(seed).permutation(len(open_x))
     held_out = min(2000, len(open_x) // 10)
+    if wanted is not None and learning_rate is None:
+        learning_rate = _SMALL_PRESET_RATE if len(open_x) - held_out < SMALL else _PRESET_RATE
     plan = _plan(len(open_x) - held_out, epochs, batch_size, learning_rate, progress)
     held_x, trained_x = (
         torch.from_numpy(to_model_scale(open_x[rows], low_C, high_C, sample_shape))
         for rows in np.split(row_N, [held_out])
     )
-    network = _new_network(sample_shape, arguments, seed)
-    _fit(network, trained_x, plan, torch.Generator().manual_seed(seed))
+    network = _new_network(architecture, sample_shape, arguments, seed)
+    rng = torch.Generator().manual_seed(seed)
+    layout: Layout
+    if isinstance(network, networks.Autoencoder):
+        _fit(network, trained_x, plan, rng, _code_noise)
+        layout = _layout(network.eval(), trained_x)
+    else:
+        layout = _prepared(network, trained_x, embedding_channels, wanted)
+        _fit(network, trained_x, plan, rng, _through(layout))
     network.eval().requires_grad_(False)
-    layout = _layout(network, trained_x)
     through_code, unquantised = _held_out_psnr(network, layout, held_x)
     return Artefact(
         tensors={name: value.numpy().copy() for name, value in network.state_dict().items()},
-        architecture=networks.ARCHITECTURE,
+        architecture=architecture,
         arguments=arguments,
         sample_shape=sample_shape,
         low_C=low_C,
@@ -119,11 +133,33 @@ def _range(open_x: NDArray[Any], low: Any, high: Any) -> tuple[NDArray[np.float3
     return range_arrays(low, high, open_x.shape[1])
 
 
-def _new_network(sample_shape: tuple[int, ...], arguments: dict[str, int], seed: int) -> networks.Autoencoder:
+def _network_plan(
+    sample_shape: tuple[int, ...], embedding_channels: int | None, preset: Preset | None
+) -> tuple[str, dict[str, int]]:
+    """The architecture and its arguments."""
+    if preset is None:
+        return networks.ARCHITECTURE, networks.default_arguments(sample_shape, embedding_channels)
+    return networks.SEPARABLE, networks.separable_arguments(sample_shape)
+
+
+def _prepared(
+    network: separable.SeparableAutoencoder, x_N: Tensor, embedding_channels: int | None, preset: Preset | None
+) -> Layout:
+    """Fit the transform and the code in closed form; what is left to train is the decoder's filter."""
+    separable.fit_transform(network, x_N)
+    sample_shape = tuple(x_N.shape[1:])
+    channels = embedding_channels or networks.default_arguments(sample_shape)["embedding_channels"]
+    sample_bytes = math.prod(networks.embedding_shape_of(sample_shape, channels))
+    return separable.fit_layout(network, x_N, sample_bytes, 0 if preset is None else preset.bits)
+
+
+def _new_network(
+    architecture: str, sample_shape: tuple[int, ...], arguments: dict[str, int], seed: int
+) -> networks.Network:
     """Random weights from `seed`, the caller's random state left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return networks.build(networks.ARCHITECTURE, sample_shape, arguments)
+        return networks.build(architecture, sample_shape, arguments)
 
 
 def _parameters(module: torch.nn.Module) -> int:
@@ -164,9 +200,14 @@ def _plan(
     return _Plan(epochs, batch_size, learning_rate, progress)
 
 
-def _fit(network: networks.Autoencoder, x_N: Tensor, plan: _Plan, rng: torch.Generator) -> None:
+Coding = Callable[[Tensor, torch.Generator], Tensor]
+"""What the code does to embeddings in training: (z, rng) to what the decoder gets."""
+
+
+def _fit(network: networks.Network, x_N: Tensor, plan: _Plan, rng: torch.Generator, coding: Coding) -> None:
     """Adam; every batch is full: an epoch's last one is filled up with the epoch's first samples."""
-    optimizer = torch.optim.Adam(network.parameters(), plan.learning_rate, betas=(0.9, 0.99), fused=True)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, plan.learning_rate, betas=(0.9, 0.99), fused=True)
     view = small_set_view if len(x_N) < SMALL else mirror
     per_epoch = math.ceil(len(x_N) / plan.batch_size)
     step = 0
@@ -178,7 +219,7 @@ def _fit(network: networks.Autoencoder, x_N: Tensor, plan: _Plan, rng: torch.Gen
             for group in optimizer.param_groups:
                 group["lr"] = plan.rate(step, plan.epochs * per_epoch)
             step += 1
-            total += _step(network, optimizer, view(x_N[row_B], rng), rng)
+            total += _step(network, optimizer, view(x_N[row_B], rng), rng, coding)
         if not math.isfinite(total):
             raise DataError(
                 f"autoencoder: training diverged in epoch {epoch}; lower learning_rate, got {plan.learning_rate}"
@@ -187,9 +228,10 @@ def _fit(network: networks.Autoencoder, x_N: Tensor, plan: _Plan, rng: torch.Gen
             plan.progress(Progress(epoch, plan.epochs, total / per_epoch))
 
 
-def _step(network: networks.Autoencoder, optimizer: torch.optim.Optimizer, x_B: Tensor, rng: torch.Generator) -> float:
-    z_B = network.encoder(x_B)
-    error = torch.nn.functional.mse_loss(network.decoder(z_B + _code_noise(z_B.detach(), rng)), x_B)
+def _step(
+    network: networks.Network, optimizer: torch.optim.Optimizer, x_B: Tensor, rng: torch.Generator, coding: Coding
+) -> float:
+    error = torch.nn.functional.mse_loss(network.decoder(coding(network.encoder(x_B), rng)), x_B)
     optimizer.zero_grad()
     error.backward()  # type: ignore[no-untyped-call]  # torch's stub
     optimizer.step()
@@ -199,8 +241,22 @@ def _step(network: networks.Autoencoder, optimizer: torch.optim.Optimizer, x_B: 
 def _code_noise(z_B: Tensor, rng: torch.Generator) -> Tensor:
     """Uniform noise as wide as one step of a byte over the batch's range: what rounding to the code will do."""
     axes = (0, *range(2, z_B.ndim))
-    step_E = (z_B.amax(axes, keepdim=True) - z_B.amin(axes, keepdim=True)) / 255.0
-    return (torch.rand(z_B.shape, generator=rng) - 0.5) * step_E
+    still_B = z_B.detach()
+    step_E = (still_B.amax(axes, keepdim=True) - still_B.amin(axes, keepdim=True)) / 255.0
+    return z_B + (torch.rand(z_B.shape, generator=rng) - 0.5) * step_E
+
+
+def _through(layout: Layout) -> Coding:
+    """The code itself; no gradient passes, and the encoder that it would reach is not trained."""
+
+    def coding(z_B: Tensor, rng: torch.Generator) -> Tensor:
+        return _coded(layout, z_B.detach())
+
+    return coding
+
+
+def _coded(layout: Layout, z_N: Tensor) -> Tensor:
+    return torch.from_numpy(layout.decode(layout.encode(z_N.flatten(1).numpy()))).reshape(z_N.shape)
 
 
 def _layout(network: networks.Autoencoder, x_N: Tensor) -> CodeLayout:
@@ -219,15 +275,12 @@ def _layout(network: networks.Autoencoder, x_N: Tensor) -> CodeLayout:
     )
 
 
-def _held_out_psnr(network: networks.Autoencoder, layout: CodeLayout, x_N: Tensor) -> tuple[float, float]:
+def _held_out_psnr(network: networks.Network, layout: Layout, x_N: Tensor) -> tuple[float, float]:
     """Return the PSNR in dB of reconstructions through the code and without it."""
-    low_D, step_D = layout.per_value()
     through, without = [], []
     with torch.inference_mode():
         for part in torch.split(x_N, _CHUNK):
             z_N = network.encoder(part)
             without.append(network.decoder.bounded(z_N).numpy())
-            code_ND = encode_affine(z_N.flatten(1).numpy(), low_D, step_D)
-            coded_N = torch.from_numpy(decode_affine(code_ND, low_D, step_D)).reshape(z_N.shape)
-            through.append(network.decoder.bounded(coded_N).numpy())
+            through.append(network.decoder.bounded(_coded(layout, z_N)).numpy())
     return psnr(x_N.numpy(), np.concatenate(through)), psnr(x_N.numpy(), np.concatenate(without))

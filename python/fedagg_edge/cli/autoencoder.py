@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedagg_edge.autoencoder.artefact import Artefact, save
+from fedagg_edge.autoencoder.presets import PRESETS
+from fedagg_edge.cli import autoencoder_audit
 from fedagg_edge.datasets import load_dataset
 from fedagg_edge.errors import ConfigError, DataError
 from fedagg_edge.npz import LAYOUTS, channel_first, read_npz
@@ -28,7 +30,7 @@ __all__ = ["register", "run"]
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb `autoencoder` with its sub-verb `train` to the command line."""
+    """Add the verb `autoencoder` with its sub-verbs to the command line."""
     verb = subparsers.add_parser("autoencoder", help="pre-train the autoencoder that makes bridge samples")
     sub = verb.add_subparsers(dest="autoencoder_verb", required=True, metavar="VERB")
     train = sub.add_parser(
@@ -51,6 +53,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar=("LOW", "HIGH"),
         help="raw values of black and white, or of a sensor's ends",
     )
+    train.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        help="accuracy against leakage: " + "; ".join(f"{p.name}: {p.summary}" for p in PRESETS.values()),
+    )
     train.add_argument("--embedding-channels", type=int, metavar="N", help="bytes per embedding position (by shape)")
     train.add_argument("--epochs", type=int, metavar="N", help="passes over the data (about 2,500 steps)")
     train.add_argument("--seed", type=int, default=0, metavar="N")
@@ -58,6 +65,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     train.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     train.add_argument("--quiet", action="store_true", help="print no progress")
     train.set_defaults(run=run)
+    autoencoder_audit.register(sub)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         open_data.x_N,
         input_low=open_data.low,
         input_high=open_data.high,
+        preset=args.preset,
         embedding_channels=args.embedding_channels,
         epochs=args.epochs,
         seed=args.seed,

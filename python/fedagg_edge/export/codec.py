@@ -61,6 +61,11 @@ def export_codec(artefact: Artefact, path: str | os.PathLike[str]) -> float:
 def compile_codec(artefact: Artefact) -> tuple[bytes, float]:
     """As `export_codec`, into memory."""
     network = network_of(artefact)
+    if not isinstance(network, Autoencoder):
+        raise ExportError(
+            f"the codec of {artefact.architecture!r} cannot be compiled: its code is made of tables, not of one step a "
+            "value; nodes without torch need an autoencoder of `fedagg autoencoder train` without --preset"
+        )
     size = math.prod(artefact.embedding_shape)
     model = ModelWriter("fedagg-edge codec")
     parts = (

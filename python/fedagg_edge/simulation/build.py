@@ -102,6 +102,7 @@ def obtain_autoencoder(config: SimulationConfig, dataset: Dataset, progress: Pro
         dataset.public_x,
         input_low=dataset.input_low,
         input_high=dataset.input_high,
+        preset=wanted.preset,
         embedding_channels=wanted.embedding_channels,
         epochs=wanted.epochs,
         seed=derive(config.seed, "autoencoder"),

@@ -7,8 +7,35 @@ import torch
 
 from fedagg_edge.autoencoder import networks
 from fedagg_edge.autoencoder.artefact import Artefact
-from fedagg_edge.autoencoder.layout import UINT8_AFFINE, CodeLayout
-from fedagg_edge.autoencoder.report import Report
+from fedagg_edge.autoencoder.layout import UINT8_AFFINE, CodeLayout, TableLayout
+from fedagg_edge.autoencoder.report import Audit, Report
+
+AUDIT = Audit(
+    decoder_psnr_db=14.0,
+    decoder_ssim=0.25,
+    attacker_psnr_db=21.5,
+    attacker_ssim=0.125,
+    attacker_parameters=1_000_001,
+    attacker_steps=30,
+    attacker_epochs=1.5,
+    open_data="open",
+    open_samples=100,
+    data="private",
+    samples=10,
+    seed=3,
+)
+
+
+def make_table_layout(shape: tuple[int, ...]) -> TableLayout:
+    """Bits 2, 1, 0, 2, 1, 0, ... in C order, scales that differ."""
+    size = int(np.prod(shape))
+    return TableLayout(
+        shape,
+        np.resize(np.array([2, 1, 0], np.uint8), size),
+        np.linspace(0.5, 1.5, size, dtype=np.float32) * np.resize(np.array([1, 1, 0], np.float32), size)
+        + np.resize(np.array([0, 0, 1], np.float32), size),
+        {1: np.array([-0.75, 0.75], np.float32), 2: np.array([-1.5, -0.25, 0.5, 1.75], np.float32)},
+    )
 
 
 def make_artefact(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from autoencoder.making import AUDIT, make_table_layout
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
@@ -42,6 +43,31 @@ def test_what_is_saved_is_loaded(artefact: Artefact, tmp_path: Path) -> None:
     assert back.tensors.keys() == artefact.tensors.keys()
     for name, value in artefact.tensors.items():
         np.testing.assert_array_equal(back.tensors[name], value)
+
+
+def test_a_file_without_news_is_still_of_version_1(artefact: Artefact) -> None:
+    """Its digest is what older versions gave it, and they can read it."""
+
+    def schema(data: bytes) -> object:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return json.loads(header["__metadata__"]["fedagg"])["schema"]
+
+    assert schema(artefacts.dumps(artefact)) == 1
+    assert schema(artefacts.dumps(dataclasses.replace(artefact, audit=AUDIT))) == 2
+
+
+def test_the_audit_is_kept_and_part_of_the_digest(artefact: Artefact) -> None:
+    audited = dataclasses.replace(artefact, audit=AUDIT)
+    assert artefacts.loads(artefacts.dumps(audited)).audit == AUDIT
+    assert artefacts.loads(artefacts.dumps(artefact)).audit is None
+    assert artefacts.digest_of(audited) != artefacts.digest_of(artefact)
+
+
+def test_a_code_of_mixed_bits_is_kept(artefact: Artefact) -> None:
+    mixed = dataclasses.replace(artefact, layout=make_table_layout((2, 2, 2)))
+    back = artefacts.loads(artefacts.dumps(mixed))
+    assert back.layout.as_json() == mixed.layout.as_json()
+    assert back.embedding_bytes == 2
 
 
 def test_saving_replaces_the_old_file_and_leaves_nothing_beside(artefact: Artefact, tmp_path: Path) -> None:
@@ -105,7 +131,7 @@ def _tensor(name: str, value: np.ndarray) -> Callable[[dict[str, Any], dict[str,
     ("change", "message"),
     [
         (_set("format", to="fedagg-checkpoint"), "got format 'fedagg-checkpoint'"),
-        (_set("schema", to=2), "got schema 2, this version reads up to 1; upgrade"),
+        (_set("schema", to=3), "got schema 3, this version reads up to 2; upgrade"),
         (_set("schema", to="1"), "got schema 1"),
         (_set("autoencoder", to=[]), "no table"),
         (_set("autoencoder", "sample_shape", to=[1, 1 << 20, 1 << 20]), "at most"),

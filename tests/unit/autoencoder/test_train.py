@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from fedagg_edge.autoencoder.artefact import Artefact, digest_of
+from fedagg_edge.autoencoder.artefact import Artefact, digest_of, dumps, loads
+from fedagg_edge.autoencoder.presets import PRESETS
 from fedagg_edge.autoencoder.quality import psnr
 from fedagg_edge.autoencoder.train import Progress, train
 from fedagg_edge.bridge import open_bridge
-from fedagg_edge.errors import DataError
+from fedagg_edge.errors import ConfigError, DataError
 
 
 def waves(count: int, channels: int = 2, length: int = 32) -> np.ndarray:
@@ -85,6 +86,36 @@ def test_a_given_range_and_a_large_set_are_taken() -> None:
     artefact = train(blobs(4700, 3), input_low=(0, 0, 0), input_high=(200, 255, 255), epochs=1, embedding_channels=1)
     np.testing.assert_array_equal(artefact.high_C, [200, 255, 255])
     assert artefact.report.held_out == 470
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_learns_keeps_its_bytes_and_survives_the_file(preset: str) -> None:
+    x = blobs(120)
+    artefact = loads(dumps(train(x, preset=preset, epochs=20, batch_size=32, seed=1)))
+    bridge = open_bridge(artefact)
+    code_NB = bridge.encode(bridge.scale(x))
+    assert code_NB.shape[1] == bridge.embedding_bytes <= 32
+    mean_N = np.broadcast_to(bridge.scale(x).mean(0), x.shape)
+    assert psnr(bridge.scale(x), bridge.decode(code_NB)) > psnr(bridge.scale(x), mean_N) + 1
+    assert artefact.report.embedding_bytes == bridge.embedding_bytes
+
+
+def test_fewer_bits_are_worse_and_windows_have_presets_too() -> None:
+    quality = {p: train(waves(200), preset=p, epochs=10, seed=1).report.psnr_db for p in PRESETS}
+    assert quality["open"] > quality["default"] > quality["guarded"]
+
+
+def test_a_preset_s_filter_learns() -> None:
+    """Through the code the trained decoder beats the inverse transform, which it begins as."""
+    first, last = (train(blobs(400), preset="guarded", epochs=n, seed=1).report.psnr_db for n in (1, 60))
+    assert last > first + 0.5
+
+
+def test_an_unknown_preset_and_too_long_windows_are_refused() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'guarded'"):
+        train(blobs(20), preset="guarde")
+    with pytest.raises(DataError, match="cut them smaller"):
+        train(waves(20, length=512), preset="open")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from autoencoder.making import make_artefact
 
 from fedagg_edge.autoencoder.tflite_codec import TfliteCodec
 from fedagg_edge.autoencoder.torch_bridge import TorchCodec
+from fedagg_edge.autoencoder.train import train
+from fedagg_edge.errors import ExportError
 from fedagg_edge.export.codec import export_codec
 
 
@@ -18,3 +20,10 @@ def test_embeddings_and_samples_are_torchs(shape: tuple[int, ...], tmp_path: Pat
     z_ND = reference.encode(x_N)
     np.testing.assert_allclose(ours.encode(x_N), z_ND, atol=1e-5, rtol=0)
     np.testing.assert_allclose(ours.decode(z_ND), reference.decode(z_ND), atol=1e-5, rtol=0)
+
+
+def test_the_networks_of_presets_are_refused_with_what_to_use_instead(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8)).astype(np.uint8)
+    with pytest.raises(ExportError, match="without --preset"):
+        export_codec(train(x, preset="open", epochs=1), tmp_path / "codec.tflite")
+    assert not (tmp_path / "codec.tflite").exists()

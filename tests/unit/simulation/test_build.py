@@ -81,6 +81,13 @@ def test_without_a_path_one_is_trained_on_the_public_split_the_same_each_time():
     assert artefact.digest_of(first) != artefact.digest_of(other)
 
 
+def test_a_preset_is_trained_when_the_configuration_names_one():
+    config = toy_config(autoencoder={"epochs": 1, "preset": "guarded"})
+    found = build.obtain_autoencoder(config, bands())
+    assert (found.architecture, found.layout.name) == ("separable-postfilter", "packed-bits-tables")
+    assert found.embedding_bytes == 8  # one bit for each of 64 coefficients
+
+
 def test_neither_path_nor_public_split():
     with pytest.raises(ConfigError, match=r"autoencoder.path: missing, and the data 'bands' has no public split"):
         build.obtain_autoencoder(toy_config(), bands(public_x=None))

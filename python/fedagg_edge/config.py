@@ -166,6 +166,8 @@ class SimulationConfig(Table, frozen=True, kw_only=True):
     """A whole experiment. See docs/config.md and examples/.
 
     `method`: ``fedagg`` or a baseline (docs/baselines.md); `methods`: keyword arguments of a method by its name.
+    `stacked`: whether FedAgg's devices that are alike train as one stacked model under ``snapshot`` (true: all must;
+    "auto": those that can). Results then agree with false within float tolerance, not to the bit.
     """
 
     schema: int = SCHEMA
@@ -175,6 +177,7 @@ class SimulationConfig(Table, frozen=True, kw_only=True):
     method: str = "fedagg"
     methods: dict[str, dict[str, Any]] = {}
     schedule: Literal["sequential", "snapshot"] = "sequential"
+    stacked: bool | Literal["auto"] = False
     threads: Count = 1
     knowledge: LogitsFormat = LogitsFormat.F32
     checkpoint_every: Count = 1

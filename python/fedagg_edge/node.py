@@ -85,9 +85,13 @@ class Node:
         return Knowledge(self.federation, link, self.place.id, version, shared.samples.digest, 0, packed)
 
     def _train(self, received: tuple[Received, ...], phase: str, version: int) -> TrainReport:
-        rng = stream(self.seed, "train", self.place.id, version, phase)
-        lesson = _join([self._lesson(r) for r in received])
+        lesson, rng = self.study(received, phase, version)
         return train_pass(self.learner, self.bridge, lesson, self.hyperparameters, rng)
+
+    def study(self, received: tuple[Received, ...], phase: str, version: int) -> tuple[Lesson, np.random.Generator]:
+        """What a `Train` request's pass learns from, and its random stream."""
+        rng = stream(self.seed, "train", self.place.id, version, phase)
+        return _join([self._lesson(r) for r in received]), rng
 
     def _lesson(self, received: Received) -> Lesson:
         """Row by row what one neighbour teaches: only samples that this node still has, and a leaf's private ones."""

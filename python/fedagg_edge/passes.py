@@ -16,7 +16,7 @@ from fedagg_edge.config import Hyperparameters
 from fedagg_edge.errors import LocalProtocolError
 from fedagg_edge.learners.base import Batch, Learner, StepReport
 
-__all__ = ["Lesson", "TrainReport", "bridge_logits", "train_pass"]
+__all__ = ["Lesson", "TrainReport", "batch_rows", "bridge_logits", "mean_report", "pass_batches", "train_pass"]
 
 _BLOCK_BYTES = 32 << 20  # decoded bridge samples held at once
 
@@ -64,15 +64,25 @@ def train_pass(
     Errors of the learner (a loss that is not finite) pass through.
     """
     learner.seed(int(rng.integers(2**63)))
+    reports: list[tuple[StepReport, int]] = []
+    for batch in pass_batches(bridge, lesson, hyperparameters, rng):
+        report = learner.step(batch, hyperparameters)
+        reports.append((report, batch_rows(batch)))
+    return mean_report(reports)
+
+
+def pass_batches(
+    bridge: Bridge, lesson: Lesson, hyperparameters: Hyperparameters, rng: np.random.Generator
+) -> Iterator[Batch]:
+    """The batches of a pass in order, as `train_pass` steps through them once it has drawn the learner's seed.
+
+    Raises LocalProtocolError for a lesson without rows.
+    """
     if not len(lesson.label_N):
         raise LocalProtocolError("lesson: got no rows to train on")
-    reports: list[tuple[StepReport, int]] = []
     for _ in range(hyperparameters.epochs):
         order = rng.permutation(len(lesson.label_N))
-        for batch in _batches(bridge, lesson, order, hyperparameters.batch_size):
-            report = learner.step(batch, hyperparameters)
-            reports.append((report, max(len(batch.bridge_y_N), _private_rows(batch))))
-    return _mean(reports)
+        yield from _batches(bridge, lesson, order, hyperparameters.batch_size)
 
 
 def bridge_logits(learner: Learner, bridge: Bridge, code_NB: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -135,11 +145,13 @@ def _batch(lesson: Lesson, rows: NDArray[np.int64], bridge_x_N: NDArray[np.float
     )
 
 
-def _private_rows(batch: Batch) -> int:
-    return 0 if batch.private_y_N is None else len(batch.private_y_N)
+def batch_rows(batch: Batch) -> int:
+    """How many samples a batch stands for: a private sample and its bridge sample are one."""
+    return max(len(batch.bridge_y_N), 0 if batch.private_y_N is None else len(batch.private_y_N))
 
 
-def _mean(reports: list[tuple[StepReport, int]]) -> TrainReport:
+def mean_report(reports: list[tuple[StepReport, int]]) -> TrainReport:
+    """A pass's report from those of its steps, each weighted by its rows."""
     rows = sum(n for _, n in reports)
     share = [(r, n / rows) for r, n in reports]
     return TrainReport(

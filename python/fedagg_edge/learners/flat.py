@@ -78,6 +78,11 @@ class FlatModule:
                 buffer.copy_(count)
             raise
 
+    def count(self, batches: int) -> None:
+        """Move the integer buffers, batch norm's counters, on by as many training batches."""
+        for _, buffer in self._counters:
+            buffer.add_(batches)
+
     def copy_out(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         """All entries as one new flat float32 array, in the order of `table`."""
         counts = [b.reshape(-1).to(torch.float32) for _, b in self._counters]

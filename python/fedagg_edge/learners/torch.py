@@ -44,6 +44,16 @@ class TorchLearner:
         """The module, whose weights this learner trains in place."""
         return self._module
 
+    @property
+    def flat(self) -> FlatModule:
+        """The module's flat buffers, for a stacked step (`learners.stacked`)."""
+        return self._flat
+
+    def apply_gradient(self, gradient_P: NDArray[np.float32], hyperparameters: Hyperparameters) -> None:
+        """One update from a gradient computed elsewhere, float32 over the trained entries in the table's order."""
+        self._gradient_P[:] = gradient_P
+        self._optimizer.update(self._trained_P, self._gradient_P, hyperparameters)
+
     def logits(self, x_N: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Learner.logits`."""
         self._module.eval()

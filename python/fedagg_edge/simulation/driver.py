@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from fedagg_edge.distill import (
     Gather,
@@ -19,13 +19,14 @@ from fedagg_edge.distill import (
     ReceiveEmbeddings,
     Request,
     SendEmbeddings,
+    Train,
 )
 from fedagg_edge.errors import LocalProtocolError
 from fedagg_edge.node import Node
 from fedagg_edge.passes import TrainReport
 from fedagg_edge.records import Embeddings, Knowledge, Link, NodeId
 
-__all__ = ["Traffic", "drive"]
+__all__ = ["Together", "Traffic", "drive"]
 
 
 @dataclass(slots=True)
@@ -80,6 +81,16 @@ class _Mail:
         return received if isinstance(request, Gather) else received[0]
 
 
+class Together(Protocol):
+    """Trains nodes as one model that reached their `Train` request while nobody else could go on."""
+
+    def joins(self, node: Node) -> bool:
+        """Whether the node's training pass may wait for others'."""
+
+    def train(self, jobs: Mapping[NodeId, tuple[Node, Train]], version: int) -> dict[NodeId, TrainReport]:
+        """Make all passes, each as its node alone would."""
+
+
 def drive(
     programs: Mapping[NodeId, Program],
     nodes: Mapping[NodeId, Node],
@@ -87,23 +98,33 @@ def drive(
     version: int,
     traffic: Traffic,
     on_train: Callable[[NodeId, TrainReport], None] | None = None,
+    together: Together | None = None,
 ) -> None:
     """Run all programs to their end, counting what they send into `traffic`.
 
+    With `together`, the training passes of nodes that join wait until only they can go on, and are made as one.
     `programs`' order is the order in which nodes get their turn. Raises LocalProtocolError if all wait for one another;
     what a node raises passes through.
     """
     mail = _Mail(traffic)
     waiting: dict[NodeId, Request] = {node: next(program) for node, program in programs.items()}
+    joins = {node for node in programs if together is not None and together.joins(nodes[node])}
     while waiting:
         moved = False
         for node in list(waiting):
-            request, steps = _run(programs[node], waiting[node], nodes[node], version, mail, on_train=on_train)
+            parks = node in joins
+            request, steps = _run(
+                programs[node], waiting[node], nodes[node], version, mail, on_train=on_train, parks=parks
+            )
             moved |= steps > 0
-            if request is None:
-                del waiting[node]
-            else:
-                waiting[node] = request
+            _keep(waiting, node, request)
+        parked = {n: (nodes[n], r) for n, r in waiting.items() if n in joins and isinstance(r, Train)}
+        if not moved and parked and together is not None:
+            for node, report in together.train(parked, version).items():
+                if on_train:
+                    on_train(node, report)
+                _keep(waiting, node, _send(programs[node], report))
+            continue
         if not moved:
             stuck = ", ".join(f"{n} for {r}" for n, r in list(waiting.items())[:3])
             raise LocalProtocolError(f"all nodes wait for one another: {stuck}")
@@ -117,11 +138,17 @@ def _run(
     mail: _Mail,
     *,
     on_train: Callable[[NodeId, TrainReport], None] | None,
+    parks: bool,
 ) -> tuple[Request | None, int]:
-    """Run a program until it must wait or ends; return what it waits for (None: it ended) and the steps it made."""
+    """Run a program until it must wait or ends; return what it waits for (None: it ended) and the steps it made.
+
+    One that `parks` waits with its training pass too.
+    """
     steps = 0
     while True:
         answer: Any = None
+        if parks and isinstance(request, Train):
+            return request, steps
         if isinstance(request, Receive | Gather | ReceiveEmbeddings):
             answer = mail.fetch(node.place.id, request)
             if answer is None:
@@ -133,7 +160,22 @@ def _run(
             if on_train and isinstance(answer, TrainReport):
                 on_train(node.place.id, answer)
         steps += 1
-        try:
-            request = program.send(answer)
-        except StopIteration:
+        following = _send(program, answer)
+        if following is None:
             return None, steps
+        request = following
+
+
+def _send(program: Program, answer: Any) -> Request | None:
+    """Resume a program; None if that was its end."""
+    try:
+        return program.send(answer)
+    except StopIteration:
+        return None
+
+
+def _keep(waiting: dict[NodeId, Request], node: NodeId, request: Request | None) -> None:
+    if request is None:
+        del waiting[node]
+    else:
+        waiting[node] = request

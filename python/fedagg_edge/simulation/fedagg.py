@@ -8,6 +8,7 @@ from fedagg_edge import distill
 from fedagg_edge.errors import ConfigError
 from fedagg_edge.passes import TrainReport
 from fedagg_edge.records import NodeId
+from fedagg_edge.simulation import stacked
 from fedagg_edge.simulation.build import World
 from fedagg_edge.simulation.driver import Traffic, drive
 from fedagg_edge.simulation.method import Factories, OnTrain, Trained
@@ -29,6 +30,7 @@ class FedAgg(Trained):
             raise ConfigError(f"{self.name}: the world was built without nodes, expected one a place of the tree")
         self.migration = Migration(world.config, world.tree)
         self.learners = {n: node.learner for n, node in world.nodes.items()}
+        self.together = stacked.chosen(world.config, world.nodes) if type(self) is FedAgg else None
 
     def passes(self) -> int:
         """See `Method.passes`."""
@@ -53,4 +55,4 @@ class FedAgg(Trained):
         def on_report(node: NodeId, done: TrainReport) -> None:
             on_train(node, done.loss)
 
-        drive(programs, self.world.nodes, version=number, traffic=traffic, on_train=on_report)
+        drive(programs, self.world.nodes, version=number, traffic=traffic, on_train=on_report, together=self.together)

@@ -142,9 +142,12 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--isa", default="", help="only this instruction set")
+    parser.add_argument("--quick", action="store_true", help="600 trials")
     parser.add_argument("--json", action="store_true", help="one list of rows")
     parser.add_argument("--cases", action="store_true", help="the worst trial of each quantity")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.trials = 600
     torch.set_num_threads(1)
     isas = [arguments.isa] if arguments.isa else list(kernels.available_isas())
     worst: dict[tuple[str, str], tuple[float, str, int]] = {}

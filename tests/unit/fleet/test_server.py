@@ -71,13 +71,23 @@ def test_an_edge_that_the_operator_made_is_let_in_and_a_strange_device_is_not(co
     assert decode(Problem, ask(config, view, device, hello("device")).body, Limits()).code == "unknown"
 
 
-def test_an_edge_that_asks_to_be_adopted_is_no_child_before_it_is(config, view):
-    """Refused, or not yet settled above, it must not count among those who are told to forget."""
+def test_an_edge_that_asks_to_be_adopted_is_no_child_before_it_is(tmp_path):
+    """Until the root has settled it, it must not count among those who are told to forget."""
+    table = {
+        "federation": "toy",
+        "node": {"id": "mid", "state": "state", "model": "mlp"},
+        "parent": {"url": "https://a"},
+    }
+    config = parse_fleet_config(table, Tier.EDGE, base_dir=tmp_path)
+    view = ParentView(parts.open_ledger(config, Tier.EDGE))
     view.put("terms", {"classes": 10, "mode": "sync", "target": 4})
     DiskShelf(config.state / "artefacts").put("autoencoder", b"x", b"", "m")
-    asked = Adopt(node="edge-0", origins=("d1",), fence=1)
-    ask(config, view, EDGE, Request("POST", "/v1/adopt", encode(asked)))
+    asked = Request("POST", "/v1/adopt", encode(Adopt(node="edge-0", origins=("d1",), fence=1)))
+    with view.transaction():
+        answer = server._Handler(config, Tier.EDGE).handle(view, EDGE, asked, 5.0)
+    assert decode(Problem, answer.body, Limits()).code == "adopting"
     assert NodeId("edge-0") not in view.ledger.children()
+    view.close()
 
 
 def test_a_token_is_spent_by_the_first_key_that_brings_it(view):

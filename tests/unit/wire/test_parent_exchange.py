@@ -9,7 +9,6 @@ from fedagg_edge.wire.knowledge import wire_knowledge
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.parent import Later
 from fedagg_edge.wire.parent_exchange import MOST_RECEIPTS
-from fedagg_edge.wire.state import Peer
 
 
 @pytest.fixture
@@ -72,15 +71,22 @@ def test_a_device_has_no_receipts_to_give(ends):
     assert ends.parent.get(f"receipts/{CHILD}") is None
 
 
-def test_a_receipt_has_a_size(ends):
-    ends.peer = Peer(CHILD, Tier.EDGE, "01")
-    assert code(ask(ends, receipts=(bytes(4097),)))[0] == 400
+@pytest.fixture
+def edge(tmp_path):
+    made = Ends(tmp_path, Limits(), role=Tier.EDGE)
+    made.send(4)
+    made.settle()
+    yield made
+    made.close()
 
 
-def test_receipts_are_kept_once(tmp_path):
-    ends = Ends(tmp_path, Limits(), role=Tier.EDGE)
-    ends.send(4)
-    ends.settle()
+def test_a_receipt_has_a_size(edge):
+    assert ask(edge, receipts=(bytes(4096),)).status == 200
+    assert code(ask(edge, receipts=(bytes(4097),))) == (400, "malformed")
+
+
+def test_receipts_are_kept_once(edge):
+    ends = edge
     ask(ends, receipts=(b"a", b"b", b"a"))
     ask(ends, receipts=(b"b", b"c"))
     assert list(ends.parent.get(f"receipts/{CHILD}")) == [b"a", b"b", b"c"]

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedagg_edge.errors import ArtefactError, nearest
-from fedagg_edge.kernels import decode_affine, encode_affine, pack_bits, unpack_bits
 
 __all__ = ["PACKED_TABLES", "UINT8_AFFINE", "CodeLayout", "Layout", "TableLayout", "layout_from"]
 
@@ -75,11 +74,15 @@ class CodeLayout:
 
     def encode(self, z_ND: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return the codes uint8 [N, sample_bytes] of flattened embeddings [N, values]."""
-        return encode_affine(z_ND, *self.per_value())
+        from fedagg_edge import kernels  # noqa: PLC0415  reading an artefact needs no core
+
+        return kernels.encode_affine(z_ND, *self.per_value())
 
     def decode(self, code_NB: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the embeddings float32 [N, values] that the codes stand for."""
-        return decode_affine(np.ascontiguousarray(code_NB), *self.per_value())
+        from fedagg_edge import kernels  # noqa: PLC0415  reading an artefact needs no core
+
+        return kernels.decode_affine(np.ascontiguousarray(code_NB), *self.per_value())
 
     def as_json(self) -> dict[str, Any]:
         """Return the layout as JSON values; float32 survives the round trip exactly."""
@@ -142,15 +145,19 @@ class TableLayout:
 
     def encode(self, z_ND: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return the codes uint8 [N, sample_bytes] of flattened embeddings [N, values]: the nearest level of each."""
+        from fedagg_edge import kernels  # noqa: PLC0415  reading an artefact needs no core
+
         index_ND = np.zeros(z_ND.shape, np.uint8)
         for places, table in self._places():
             edges = (table[1:] + table[:-1]) / 2
             index_ND[:, places] = np.searchsorted(edges, z_ND[:, places] / self.scale_D[places], side="right")
-        return pack_bits(index_ND, self.bits_D)
+        return kernels.pack_bits(index_ND, self.bits_D)
 
     def decode(self, code_NB: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the embeddings float32 [N, values] that the codes stand for."""
-        index_ND = unpack_bits(np.ascontiguousarray(code_NB), self.bits_D)
+        from fedagg_edge import kernels  # noqa: PLC0415  reading an artefact needs no core
+
+        index_ND = kernels.unpack_bits(np.ascontiguousarray(code_NB), self.bits_D)
         z_ND = np.zeros(index_ND.shape, np.float32)
         for places, table in self._places():
             z_ND[:, places] = table[index_ND[:, places]] * self.scale_D[places]
@@ -206,3 +213,4 @@ def _table_layout(data: Mapping[str, Any], shape: tuple[int, ...]) -> TableLayou
     if set(tables) != set(np.unique(bits_D[bits_D > 0]).tolist()):
         raise ArtefactError(f"code layout: got tables for {sorted(tables)} bits, expected those that values have")
     return TableLayout(shape, bits_D, scale_D, tables)
+

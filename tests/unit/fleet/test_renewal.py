@@ -105,7 +105,7 @@ def test_certificates_that_nobody_knows_start_no_flood_of_processes(world, edge,
     root = (world / "made" / "root" / folder.AUTHORITY).read_bytes()
     signer = authority.load_signer(world / "cloud" / "identity")
     answers = []
-    for n in range(8):
+    for n in range(40):  # some are let in, and one more every ten seconds, on a slow machine too
         place = tmp_path / str(n)
         put_leaf(place, signer, root, node=f"stranger.{n}", role=Tier.DEVICE, now=NOW)
         try:
@@ -113,7 +113,8 @@ def test_certificates_that_nobody_knows_start_no_flood_of_processes(world, edge,
             answers.append("ok")
         except FedaggError as error:
             answers.append("429" if "status 429" in str(error) else str(error))
-    assert "ok" in answers
+            break
+    assert answers[:1] == ["ok"]
     assert answers[-1] == "429"
     assert ask(edge, world / "fresh")["node"] == "edge.1"
 

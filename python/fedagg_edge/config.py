@@ -6,6 +6,7 @@ reading data, building models. A key's meaning is documented on its struct; docs
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ __all__ = [
     "SimulationConfig",
     "Table",
     "TierTraining",
+    "check_schedule",
     "convert",
     "load_config",
     "parse_config",
@@ -87,11 +89,15 @@ class Hyperparameters(Table, frozen=True, kw_only=True):
     `kl`: which divergence (fedagg.md: the demo's ``teacher||student``, the paper's ``student||teacher``).
     `temperature_on`: ``both`` is Hinton's form, T on both sides and T^2 before the term; ``teacher`` is eq. 2 as
     printed: T on the teacher's logits only and no T^2.
+    `learning_rate_schedule`: the learning rate over rounds (see `at`), with `decay_rounds` and `decay_factor`.
     `staleness`: knowledge that is `age` versions old counts (1 + age)^-staleness (fleet only; 0: as if it were fresh).
     `engine`: what trains: ``torch``, ``tflite``, ``executorch``, or ``module:function`` that returns a Learner.
     """
 
     learning_rate: Positive = 0.02
+    learning_rate_schedule: Literal["constant", "cosine", "step"] = "constant"
+    decay_rounds: Annotated[int, Meta(ge=0)] = 0
+    decay_factor: Annotated[float, Meta(ge=0, le=1)] = 0.1
     optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
     weight_decay: NonNegative = 0.0
@@ -104,6 +110,27 @@ class Hyperparameters(Table, frozen=True, kw_only=True):
     temperature_on: Literal["both", "teacher"] = "both"
     staleness: NonNegative = 0.5
     engine: str = "torch"
+
+    def at(self, number: int) -> Hyperparameters:
+        """These hyperparameters with the learning rate of round `number`, counted from 0 (an async fleet's node: turn).
+
+        With R = decay_rounds and f = decay_factor, ``cosine`` goes from 1 down to f in R rounds and stays there,
+        ``step`` is f^floor(number / R). R is not taken from the run's `rounds`, which may change when a run goes on.
+        Raises ConfigError where a schedule has no R.
+        """
+        if self.learning_rate_schedule == "constant":
+            return self
+        if not self.decay_rounds:
+            raise ConfigError(
+                f"decay_rounds: got 0, expected 1 or more with learning_rate_schedule {self.learning_rate_schedule!r}: "
+                'say after how many rounds the learning rate has fallen, or take "constant"'
+            )
+        if self.learning_rate_schedule == "step":
+            factor = self.decay_factor ** (number // self.decay_rounds)
+        else:
+            done = min(1.0, number / self.decay_rounds)
+            factor = self.decay_factor + (1 - self.decay_factor) * (1 + math.cos(math.pi * done)) / 2
+        return msgspec.structs.replace(self, learning_rate=self.learning_rate * factor)
 
     @property
     def student_temperature(self) -> float:
@@ -232,6 +259,8 @@ def parse_config(raw: Mapping[str, Any], *, where: str = "config", base_dir: str
     _check_shares(config.tree, where, "tree")
     if config.tree.count != 1:
         raise ConfigError(f"{where}: tree.count: got {config.tree.count}, expected 1: [tree] is the one cloud")
+    for tier in Tier:
+        check_schedule(config.training.of(tier), where, f"training.{tier.value}")
     for i, move in enumerate(config.moves):
         if move.round >= config.rounds:
             raise ConfigError(
@@ -253,6 +282,14 @@ def _spread_training(training: Any, where: str) -> dict[str, Any]:
     for tier, own in tiers.items():
         convert(own, Hyperparameters, where, ("training", tier))
     return {tier: {**common, **own} for tier, own in tiers.items()}
+
+
+def check_schedule(training: Hyperparameters, where: str, key: str) -> None:
+    """Raise ConfigError if the learning rate's schedule lacks what it needs; before any training, naming the key."""
+    try:
+        training.at(0)
+    except ConfigError as e:
+        raise ConfigError(f"{where}: {key}.{e}") from None
 
 
 def _check_shares(group: NodeGroup, where: str, key: str) -> None:

@@ -86,7 +86,7 @@ class Node:
 
     def _train(self, received: tuple[Received, ...], phase: str, version: int) -> TrainReport:
         lesson, rng = self.study(received, phase, version)
-        return train_pass(self.learner, self.bridge, lesson, self.hyperparameters, rng)
+        return train_pass(self.learner, self.bridge, lesson, self.hyperparameters.at(version), rng)
 
     def study(self, received: tuple[Received, ...], phase: str, version: int) -> tuple[Lesson, np.random.Generator]:
         """What a `Train` request's pass learns from, and its random stream."""

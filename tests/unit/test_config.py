@@ -1,4 +1,5 @@
 import copy
+import math
 
 import msgspec
 import pytest
@@ -50,8 +51,40 @@ def test_the_two_forms_of_the_temperature(form, temperature, weight):
 
 
 @pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"learning_rate_schedule": "constant", "decay_rounds": 2}, [0.8] * 6),
+        ({"learning_rate_schedule": "step", "decay_rounds": 2, "decay_factor": 0.5}, [0.8, 0.8, 0.4, 0.4, 0.2, 0.2]),
+        (
+            {"learning_rate_schedule": "cosine", "decay_rounds": 4, "decay_factor": 0.25},
+            [0.2 + 0.6 * (1 + math.cos(math.pi * r / 4)) / 2 for r in (0, 1, 2, 3, 4, 4)],
+        ),
+    ],
+)
+def test_the_learning_rate_over_rounds(options, expected):
+    device = parse_config(with_changes("training", {"learning_rate": 0.8, **options})).training.device
+    assert [device.at(r).learning_rate for r in range(6)] == pytest.approx(expected)
+    assert msgspec.structs.replace(device.at(3), learning_rate=0.8) == device
+
+
+def test_a_tier_has_its_own_schedule_beside_the_common_one():
+    common = {"learning_rate_schedule": "step", "decay_rounds": 1}
+    training = parse_config(with_changes("training", {**common, "cloud": {"decay_rounds": 2}})).training
+    assert [training.of(t).at(1).learning_rate for t in (Tier.DEVICE, Tier.CLOUD)] == pytest.approx([0.002, 0.02])
+
+
+def test_constant_hyperparameters_are_the_same_object_every_round():
+    device = parse_config(GOOD).training.device
+    assert device.at(7) is device
+
+
+@pytest.mark.parametrize(
     ("raw", "message"),
     [
+        (
+            with_changes("training", "edge", "learning_rate_schedule", "cosine"),
+            "training.edge.decay_rounds: got 0, expected 1 or more with learning_rate_schedule 'cosine'",
+        ),
         (with_changes("rouns", 3), "rouns: unknown key 'rouns' (did you mean 'rounds'?)"),
         (with_changes("rounds", -3), "rounds: got -3, expected int >= 1"),
         (with_changes("rounds", "a"), "rounds: got 'a', expected int, got str"),

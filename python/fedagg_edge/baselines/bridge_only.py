@@ -37,7 +37,7 @@ class BridgeOnly(FedAgg):
         self.migration.advance(number, self.world.nodes, traffic)
         for name in self.migration.present.post_order():
             node = self.world.nodes[name]
-            hyperparameters = msgspec.structs.replace(node.hyperparameters, beta=0.0)
+            hyperparameters = msgspec.structs.replace(node.hyperparameters.at(number), beta=0.0)
             for phase, links in lessons(node.place, self.world.config.schedule):
                 rng = stream(node.seed, "train", name, number, phase)
                 report = train_pass(node.learner, node.bridge, _lesson(node, links), hyperparameters, rng)

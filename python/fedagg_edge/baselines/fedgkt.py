@@ -116,7 +116,7 @@ class FedGkt(Trained):
             x_N, y_N = self._private(device)
             taught = None if number == 0 else self._cloud_logits(device, x_N)
             rng = stream(self.world.config.seed, "local", device, number)
-            settings = self.hyperparameters(Tier.DEVICE)
+            settings = self.hyperparameters(Tier.DEVICE).at(number)
             loss = taught_pass(self.learners[device], x_N, y_N, taught, hyperparameters=settings, rng=rng)
             on_train(device, loss)
         for device in self.devices:
@@ -124,7 +124,7 @@ class FedGkt(Trained):
             features_N = self._extractors[device].features(x_N)
             teacher_NC = self.teacher(self.learners[device].logits(x_N))
             rng = stream(self.world.config.seed, "server", device, number)
-            settings = self.hyperparameters(Tier.CLOUD)
+            settings = self.hyperparameters(Tier.CLOUD).at(number)
             server = self.learners[self._root]
             loss = taught_pass(server, features_N, y_N, teacher_NC, hyperparameters=settings, rng=rng)
             on_train(self._root, loss)

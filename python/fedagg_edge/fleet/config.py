@@ -23,6 +23,7 @@ from fedagg_edge.config import (
     NonNegative,
     Positive,
     Table,
+    check_schedule,
     convert,
     read_toml,
 )
@@ -249,6 +250,7 @@ def parse_fleet_config(
             raise ConfigError(f"{where}: {table}: {a_tier} has no such table; it belongs to {' and '.join(tiers)}")
         if not there and tier in tiers and table not in _OPTIONAL:
             raise ConfigError(f"{where}: {table}: this key is missing; {a_tier} needs it")
+    check_schedule(config.training, where, "training")
     try:
         config.limits.wire()
     except ValueError as e:

@@ -90,6 +90,8 @@ class Hyperparameters(Table, frozen=True, kw_only=True):
     `temperature_on`: ``both`` is Hinton's form, T on both sides and T^2 before the term; ``teacher`` is eq. 2 as
     printed: T on the teacher's logits only and no T^2.
     `learning_rate_schedule`: the learning rate over rounds (see `at`), with `decay_rounds` and `decay_factor`.
+    `teacher_trust`: what each row's KL term counts, see `teachers.trust_weights`. `rectification`: length of the queues
+    of FedEEC's self-knowledge rectification, see `teachers.Rectifier` (0: off); it comes before the trust.
     `staleness`: knowledge that is `age` versions old counts (1 + age)^-staleness (fleet only; 0: as if it were fresh).
     `engine`: what trains: ``torch``, ``tflite``, ``executorch``, or ``module:function`` that returns a Learner.
     """
@@ -108,6 +110,8 @@ class Hyperparameters(Table, frozen=True, kw_only=True):
     gamma: NonNegative = 1.0
     kl: Literal["teacher||student", "student||teacher"] = "teacher||student"
     temperature_on: Literal["both", "teacher"] = "both"
+    teacher_trust: Literal["equal", "confidence", "correct"] = "equal"
+    rectification: Annotated[int, Meta(ge=0, le=65536)] = 0
     staleness: NonNegative = 0.5
     engine: str = "torch"
 

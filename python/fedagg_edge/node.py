@@ -7,6 +7,7 @@ everything a node can do by itself is `perform`.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from fedagg_edge.records import Embeddings, Knowledge, Link, LogitsFormat, Sampl
 from fedagg_edge.samples import PrivateSamples
 from fedagg_edge.seeds import stream
 from fedagg_edge.store import EmbeddingStore
+from fedagg_edge.teachers import Rectifier, trust_weights
 from fedagg_edge.tree import Place
 
 __all__ = ["Node"]
@@ -30,7 +32,8 @@ __all__ = ["Node"]
 
 @dataclass(slots=True)
 class Node:
-    """A node and all it owns. `samples` is a device's; nobody else has any."""
+    """A node and all it owns. `samples` is a device's; nobody else has any. `rectifier`: its queues belong to
+    the node's checkpoint."""
 
     place: Place
     federation: str
@@ -42,6 +45,7 @@ class Node:
     hyperparameters: Hyperparameters
     knowledge_format: LogitsFormat
     samples: PrivateSamples | None = None
+    rectifier: Rectifier | None = None
 
     def perform(self, request: Request, version: int) -> Embeddings | Knowledge | TrainReport | None:
         """Do one request of the program for round `version`; raise LocalProtocolError for one that needs the driver."""
@@ -91,7 +95,19 @@ class Node:
     def study(self, received: tuple[Received, ...], phase: str, version: int) -> tuple[Lesson, np.random.Generator]:
         """What a `Train` request's pass learns from, and its random stream."""
         rng = stream(self.seed, "train", self.place.id, version, phase)
-        return _join([self._lesson(r) for r in received]), rng
+        return self._judged(_join([self._lesson(r) for r in received])), rng
+
+    def _judged(self, lesson: Lesson) -> Lesson:
+        """The lesson with its teachers mended and weighted as the hyperparameters ask."""
+        teacher_NC, weight_N = lesson.teacher_NC, lesson.teacher_weight_N
+        if teacher_NC is None:
+            return lesson
+        if self.rectifier is not None:
+            teacher_NC = self.rectifier.rectify(teacher_NC, lesson.label_N)
+        trust_N = trust_weights(teacher_NC, lesson.label_N, self.hyperparameters.teacher_trust)
+        if trust_N is not None:
+            weight_N = trust_N if weight_N is None else weight_N * trust_N
+        return dataclasses.replace(lesson, teacher_NC=teacher_NC, teacher_weight_N=weight_N)
 
     def _lesson(self, received: Received) -> Lesson:
         """Row by row what one neighbour teaches: only samples that this node still has, and a leaf's private ones."""

@@ -31,7 +31,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("wire",),
     ("ledger",),
-    ("bridge", "distill", "passes", "autoencoder.train", "autoencoder.attack"),  # both measure through the bridge
+    (
+        "bridge",
+        "distill",
+        "passes",
+        "teachers",
+        "autoencoder.train",
+        "autoencoder.attack",
+    ),  # both measure through the bridge
     ("node",),
     ("fleet",),
     ("simulation",),

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from test_distill import ROWS, make_nodes, run
@@ -7,6 +9,7 @@ from fedagg_edge import distill
 from fedagg_edge.errors import LocalProtocolError, RemoteProtocolError
 from fedagg_edge.records import Knowledge, Link, LogitsFormat, PackedLogits
 from fedagg_edge.samples import PrivateSamples
+from fedagg_edge.teachers import Rectifier, trust_weights
 
 
 @pytest.fixture
@@ -88,3 +91,57 @@ def test_a_device_trains_on_what_it_still_has(nodes):
         whole.origin, whole.classes, whole.x_N[3:], whole.y_N[3:], whole.samples.counters[0][3:]
     )
     assert device.perform(distill.Train((distill.Received(knowledge),), "x"), 0).rows == ROWS - 3
+
+
+@pytest.mark.parametrize("trust", ["confidence", "correct"])
+def test_rows_count_as_their_teacher_is_trusted(nodes, trust):
+    device = nodes["device-000"]
+    knowledge = nodes["edge-0"].perform(distill.Predict(LINK, 0), 0)
+    z_NC, label_N = knowledge.logits.value_NC, device.embeddings(LINK).label_N
+    want_N = trust_weights(z_NC, label_N, trust)
+    device.hyperparameters = hyperparameters(teacher_trust=trust, staleness=1.0)
+    for age in (0, 3):
+        lesson, _ = device.study((distill.Received(knowledge, age),), "x", 0)
+        np.testing.assert_array_equal(lesson.teacher_NC, z_NC)
+        np.testing.assert_allclose(lesson.teacher_weight_N, want_N / (1 + age), rtol=1e-6)
+
+
+def test_teachers_that_are_all_wrong_and_not_trusted_teach_nothing(nodes):
+    edge, device = nodes["edge-0"], nodes["device-000"]
+    known = device.perform(distill.Predict(LINK, 0), 0)
+    label_N = edge.embeddings(LINK).label_N
+    wrong_NC = -10 * np.eye(3, dtype=np.float32)[label_N]
+    knowledge = dataclasses.replace(known, logits=PackedLogits(LogitsFormat.F32, wrong_NC))
+    start, after = edge.learner.state(), []
+    for changes in ({"teacher_trust": "correct"}, {"beta": 0.0}, {}):
+        edge.learner.load_state(start)
+        edge.hyperparameters = hyperparameters(**changes)
+        report = edge.perform(distill.Train((distill.Received(knowledge),), "x"), 0)
+        after.append((report.kl, edge.learner.state().weights))
+    assert after[0][0] == 0 < after[2][0]
+    np.testing.assert_allclose(after[0][1], after[1][1], rtol=1e-6)
+    assert np.abs(after[0][1] - after[2][1]).max() > 0.01
+
+
+def test_a_node_with_a_rectifier_learns_from_what_it_mended(nodes):
+    device = nodes["device-000"]
+    knowledge = nodes["edge-0"].perform(distill.Predict(LINK, 0), 0)
+    device.rectifier, other = Rectifier(3, 4), Rectifier(3, 4)
+    device.rows_in(distill.Received(knowledge))  # looks at it, but learns nothing
+    assert not device.rectifier.state()["count"].any()
+    lesson, _ = device.study((distill.Received(knowledge),), "x", 0)
+    want_NC = other.rectify(knowledge.logits.value_NC, device.embeddings(LINK).label_N)
+    np.testing.assert_array_equal(lesson.teacher_NC, want_NC)
+    assert device.rectifier.state()["count"].any()
+
+
+def test_the_learning_rate_is_that_of_the_version(nodes):
+    device = nodes["device-000"]
+    knowledge = nodes["edge-0"].perform(distill.Predict(LINK, 0), 0)
+    falling = {"learning_rate_schedule": "step", "decay_rounds": 1, "decay_factor": 0.0}
+    device.hyperparameters = hyperparameters(**falling)
+    before = device.learner.state().weights
+    device.perform(distill.Train((distill.Received(knowledge),), "x"), 1)
+    np.testing.assert_array_equal(device.learner.state().weights, before)
+    device.perform(distill.Train((distill.Received(knowledge),), "x"), 0)
+    assert not np.array_equal(device.learner.state().weights, before)

@@ -44,6 +44,7 @@ __all__ = [
     "PublishConfig",
     "RetentionConfig",
     "RoundsConfig",
+    "check_supported",
     "load_fleet_config",
     "parse_fleet_config",
 ]
@@ -251,6 +252,7 @@ def parse_fleet_config(
         if not there and tier in tiers and table not in _OPTIONAL:
             raise ConfigError(f"{where}: {table}: this key is missing; {a_tier} needs it")
     check_schedule(config.training, where, "training")
+    check_supported(config.training, where, "training")
     try:
         config.limits.wire()
     except ValueError as e:
@@ -260,3 +262,12 @@ def parse_fleet_config(
             f"{where}: autoencoder.path: this key is missing; train one with `fedagg autoencoder train` and name it"
         )
     return config
+
+
+def check_supported(training: Hyperparameters, where: str, key: str) -> None:
+    """Raise ConfigError for hyperparameters that only the simulator knows yet, saying why."""
+    if training.rectification:
+        raise ConfigError(
+            f"{where}: {key}.rectification: got {training.rectification}, expected 0: a fleet node's checkpoint does "
+            "not hold rectification's queues yet, so a restart would lose them; leave it to `fedagg simulate`"
+        )

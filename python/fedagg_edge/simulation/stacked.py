@@ -32,7 +32,7 @@ _AUTO_VALUES = 50_000
 _KNOWN = {
     *("learning_rate", "optimizer", "momentum", "weight_decay", "batch_size", "epochs", "temperature", "beta"),
     *("learning_rate_schedule", "decay_rounds", "decay_factor"),
-    *("gamma", "kl", "temperature_on", "staleness", "engine"),
+    *("gamma", "kl", "temperature_on", "staleness", "engine", "teacher_trust", "rectification"),
 }
 
 

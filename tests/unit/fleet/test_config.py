@@ -58,6 +58,11 @@ def test_a_training_file_lies_in_the_configurations_folder(tmp_path):
             DEVICE | {"training": {"learning_rate_schedule": "step"}},
             "training.decay_rounds: got 0, expected 1 or more with learning_rate_schedule 'step'",
         ),
+        (
+            Tier.DEVICE,
+            DEVICE | {"training": {"rectification": 3}},
+            "training.rectification: got 3, expected 0: a fleet node's checkpoint does not hold",
+        ),
         (Tier.DEVICE, DEVICE | {"base_dir": "/"}, "unknown key 'base_dir'"),
     ],
 )

@@ -177,11 +177,14 @@ class EvaluationConfig(Table, frozen=True, kw_only=True):
 
     `references`: also train the average device alone and the cloud model on all private data in one place, for as many
     passes over the data as FedAgg makes, so that the table shows what FedAgg buys and what bounds it.
+    `views`: how the cloud's model looks at test samples, each reported: ``raw`` f(x), ``bridge`` f(dec(enc(x))), as a
+    node with the encoder can at inference, ``both`` the mean of the two's probabilities.
     """
 
     every: Count = 1
     devices: Annotated[int, Meta(ge=0)] = 0
     references: bool = True
+    views: Annotated[tuple[Literal["raw", "bridge", "both"], ...], Meta(min_length=1)] = ("raw",)
 
 
 class MoveConfig(Table, frozen=True, kw_only=True):

@@ -31,7 +31,8 @@ def trust_weights(
     if rule == "equal":
         return None
     if rule == "confidence":
-        return np.minimum(kernels.confidence(np.ascontiguousarray(teacher_NC)), np.float32(1))
+        confidence_N = kernels.confidence(np.ascontiguousarray(teacher_NC))
+        return np.minimum(confidence_N, np.float32(1), out=confidence_N)  # rounding may have gone above
     return ((teacher_NC.argmax(axis=1) == label_N) | (label_N < 0)).astype(np.float32)
 
 
@@ -87,7 +88,8 @@ class Rectifier:
         held_C = np.minimum(self._count_C, self._values_CL.shape[1])
         # slots that were never written are 0 and add nothing
         mean_C = self._values_CL.sum(axis=1, dtype=np.float64) / np.maximum(held_C, 1)
-        return np.clip(mean_C, 1 - _CERTAIN, _CERTAIN)
+        clipped_C: NDArray[np.float64] = np.clip(mean_C, 1 - _CERTAIN, _CERTAIN)
+        return clipped_C
 
     def state(self) -> dict[str, NDArray[Any]]:
         """A copy of the queues, for a checkpoint: `values` float32 [C, length], `count` int64 [C] of what entered."""

@@ -55,6 +55,11 @@ def plan(
             f"schedule: got {config.schedule!r}, expected 'snapshot': in a fleet children start every exchange, "
             "so siblings cannot take turns"
         )
+    if config.evaluation.views != ("raw",):
+        raise ConfigError(
+            f"evaluation.views: got {list(config.evaluation.views)}, expected ['raw']: a fleet's nodes measure "
+            "themselves on raw samples only, yet; leave the other views to `fedagg simulate`"
+        )
     for tier in Tier:
         check_supported(config.training.of(tier), config.name, f"training.{tier.value}")
     tree = plant(config.tree, config.seed)

@@ -20,6 +20,7 @@ from fedagg_edge.errors import ConfigError, nearest
 from fedagg_edge.records import LogitsFormat, Tier
 
 __all__ = [
+    "PRESETS",
     "AutoencoderConfig",
     "DataConfig",
     "EvaluationConfig",
@@ -39,6 +40,31 @@ __all__ = [
 ]
 
 SCHEMA = 1
+
+# What `preset` stands for; a file's own keys lie over it. Values as the paper gives them, equations 2 and 4 as
+# printed; momentum and weight decay, which it does not mention, are none.
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "paper": {
+        "schedule": "sequential",
+        "knowledge": "f32",
+        "training": {
+            "learning_rate": 0.001,
+            "learning_rate_schedule": "constant",
+            "optimizer": "sgd",
+            "momentum": 0.0,
+            "weight_decay": 0.0,
+            "batch_size": 8,
+            "epochs": 1,
+            "temperature": 3.0,
+            "beta": 10.0,
+            "gamma": 1.0,
+            "kl": "student||teacher",
+            "temperature_on": "teacher",
+            "teacher_trust": "equal",
+            "rectification": 0,
+        },
+    },
+}
 
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
@@ -200,12 +226,14 @@ class SimulationConfig(Table, frozen=True, kw_only=True):
     """A whole experiment. See docs/config.md and examples/.
 
     `method`: ``fedagg`` or a baseline (docs/baselines.md); `methods`: keyword arguments of a method by its name.
+    `preset`: a key of `PRESETS`, whose settings hold where the file has none of its own.
     `stacked`: whether FedAgg's devices that are alike train as one stacked model under ``snapshot`` (true: all must;
     "auto": those that can). Results then agree with false within float tolerance, not to the bit.
     """
 
     schema: int = SCHEMA
     name: Name
+    preset: Literal["paper"] | None = None
     seed: Annotated[int, Meta(ge=0)] = 0
     rounds: Count = 10
     method: str = "fedagg"
@@ -258,7 +286,9 @@ def parse_config(raw: Mapping[str, Any], *, where: str = "config", base_dir: str
         )
     if "base_dir" in raw:
         raise ConfigError(f"{where}: unknown key 'base_dir'; relative paths are taken from the configuration's folder")
-    table = {**raw, "training": _spread_training(raw.get("training", {}), where), "base_dir": str(base_dir)}
+    preset = _preset(raw, where)
+    training = _spread_training(raw.get("training", {}), where, preset.get("training", {}))
+    table = {**preset, **raw, "training": training, "base_dir": str(base_dir)}
     models = raw.get("models", {})
     for name, model in models.items() if isinstance(models, Mapping) else ():
         convert(model, ModelConfig, where, ("models", name))  # here, because msgspec does not say which entry it was
@@ -279,8 +309,18 @@ def parse_config(raw: Mapping[str, Any], *, where: str = "config", base_dir: str
     return config
 
 
-def _spread_training(training: Any, where: str) -> dict[str, Any]:
-    """Lay the common keys of [training] under each tier's own, so that a tier reads complete."""
+def _preset(raw: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """The tables that the file's `preset` lays below its own."""
+    name = raw.get("preset")
+    if name is None:
+        return {}
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ConfigError(f"{where}: preset: got {name!r}, expected one of {', '.join(map(repr, PRESETS))}")
+    return PRESETS[name]
+
+
+def _spread_training(training: Any, where: str, preset: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the preset's and the common keys of [training] under each tier's own, so that a tier reads complete."""
     if not isinstance(training, Mapping):
         raise ConfigError(f"{where}: training: got {training!r}, expected a table: write [training]")
     tiers = {t.value: training.get(t.value, {}) for t in Tier}
@@ -288,7 +328,7 @@ def _spread_training(training: Any, where: str) -> dict[str, Any]:
     convert(common, Hyperparameters, where, ("training",), also=tuple(tiers))
     for tier, own in tiers.items():
         convert(own, Hyperparameters, where, ("training", tier))
-    return {tier: {**common, **own} for tier, own in tiers.items()}
+    return {tier: {**preset, **common, **own} for tier, own in tiers.items()}
 
 
 def check_schedule(training: Hyperparameters, where: str, key: str) -> None:

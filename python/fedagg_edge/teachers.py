@@ -32,7 +32,8 @@ def trust_weights(
         return None
     if rule == "confidence":
         confidence_N = kernels.confidence(np.ascontiguousarray(teacher_NC))
-        return np.minimum(confidence_N, np.float32(1), out=confidence_N)  # rounding may have gone above
+        np.minimum(confidence_N, np.float32(1), out=confidence_N)  # rounding may have gone above
+        return confidence_N
     return ((teacher_NC.argmax(axis=1) == label_N) | (label_N < 0)).astype(np.float32)
 
 

@@ -4,7 +4,7 @@ import math
 import msgspec
 import pytest
 
-from fedagg_edge.config import NodeGroup, load_config, parse_config
+from fedagg_edge.config import PRESETS, NodeGroup, load_config, parse_config
 from fedagg_edge.errors import ConfigError
 from fedagg_edge.records import LogitsFormat, Tier
 
@@ -33,6 +33,31 @@ def test_defaults_and_values():
     assert config.tree.children[0].count == 2
     assert config.model("tiny").options == {"hidden": [4]}
     assert config.model("resnet10").builder == "resnet10"
+
+
+def test_the_papers_settings_in_one_key():
+    config = parse_config(with_changes("preset", "paper"))
+    assert (config.schedule, config.knowledge) == ("sequential", LogitsFormat.F32)
+    for tier in Tier:
+        hp = config.training.of(tier)
+        assert (hp.optimizer, hp.learning_rate, hp.momentum, hp.weight_decay) == ("sgd", 0.001, 0.0, 0.0)
+        assert (hp.batch_size, hp.epochs, hp.temperature, hp.gamma) == (8, 1, 3.0, 1.0)
+        # eq. 2 as printed: beta * KL(student || teacher), T on the teacher alone
+        assert (hp.kl, hp.student_temperature, hp.kl_weight) == ("student||teacher", 1.0, 10.0)
+        assert hp.at(400) is hp
+
+
+def test_a_files_own_keys_lie_over_its_preset():
+    raw = {**with_changes("training", {"beta": 2.0, "edge": {"beta": 3.0}}), "preset": "paper", "schedule": "snapshot"}
+    config = parse_config(raw)
+    assert config.schedule == "snapshot"
+    assert [config.training.of(t).beta for t in (Tier.DEVICE, Tier.EDGE)] == [2.0, 3.0]
+    assert [config.training.of(t).momentum for t in Tier] == [0.0] * 3
+
+
+def test_presets_say_nothing_unknown():
+    for name, preset in PRESETS.items():
+        assert parse_config({**GOOD, **preset}).training == parse_config({**GOOD, "preset": name}).training
 
 
 def test_a_tiers_own_keys_lie_over_the_common_ones():
@@ -85,6 +110,8 @@ def test_constant_hyperparameters_are_the_same_object_every_round():
             with_changes("training", "edge", "learning_rate_schedule", "cosine"),
             "training.edge.decay_rounds: got 0, expected 1 or more with learning_rate_schedule 'cosine'",
         ),
+        (with_changes("preset", "papr"), "preset: got 'papr', expected one of 'paper'"),
+        (with_changes("preset", ["paper"]), "preset: got ['paper'], expected one of 'paper'"),
         (with_changes("rouns", 3), "rouns: unknown key 'rouns' (did you mean 'rounds'?)"),
         (with_changes("rounds", -3), "rounds: got -3, expected int >= 1"),
         (with_changes("rounds", "a"), "rounds: got 'a', expected int, got str"),

@@ -239,6 +239,11 @@ def parse_fleet_config(
         )
     if "base_dir" in raw:
         raise ConfigError(f"{where}: unknown key 'base_dir'; relative paths are taken from the configuration's folder")
+    if "preset" in raw:
+        raise ConfigError(
+            f"{where}: preset: a fleet's node has no such key, because a preset is of a whole tree and has "
+            "siblings take turns, which a fleet cannot; write the preset's hyperparameters under [training]"
+        )
     config: FleetConfig = convert({**raw, "base_dir": str(base_dir)}, FleetConfig, where)
     try:
         node_id(config.node.id)

@@ -34,7 +34,8 @@ def trust_weights(
         confidence_N = kernels.confidence(np.ascontiguousarray(teacher_NC))
         np.minimum(confidence_N, np.float32(1), out=confidence_N)  # rounding may have gone above
         return confidence_N
-    return ((teacher_NC.argmax(axis=1) == label_N) | (label_N < 0)).astype(np.float32)
+    counts_N: NDArray[np.bool_] = (teacher_NC.argmax(axis=1) == label_N) | (label_N < 0)
+    return counts_N.astype(np.float32)
 
 
 class Rectifier:

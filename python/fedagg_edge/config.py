@@ -47,6 +47,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper": {
         "schedule": "sequential",
         "knowledge": "f32",
+        "bridge_views": "plain",
         "training": {
             "learning_rate": 0.001,
             "learning_rate_schedule": "constant",
@@ -226,6 +227,7 @@ class SimulationConfig(Table, frozen=True, kw_only=True):
     """A whole experiment. See docs/config.md and examples/.
 
     `method`: ``fedagg`` or a baseline (docs/baselines.md); `methods`: keyword arguments of a method by its name.
+    `bridge_views`: how all nodes see bridge samples while they train, see `fedagg_edge.views`.
     `preset`: a key of `PRESETS`, whose settings hold where the file has none of its own.
     `stacked`: whether FedAgg's devices that are alike train as one stacked model under ``snapshot`` (true: all must;
     "auto": those that can). Results then agree with false within float tolerance, not to the bit.
@@ -242,6 +244,7 @@ class SimulationConfig(Table, frozen=True, kw_only=True):
     stacked: bool | Literal["auto"] = False
     threads: Count = 1
     knowledge: LogitsFormat = LogitsFormat.F32
+    bridge_views: Literal["plain", "mirror", "shift", "mirror+shift"] = "plain"
     checkpoint_every: Count = 1
     data: DataConfig
     partition: PartitionConfig = PartitionConfig()

@@ -7,9 +7,11 @@ from toys import hyperparameters, small_tree
 
 from fedagg_edge import distill
 from fedagg_edge.errors import LocalProtocolError, RemoteProtocolError
+from fedagg_edge.passes import bridge_logits, pass_batches
 from fedagg_edge.records import Knowledge, Link, LogitsFormat, PackedLogits
 from fedagg_edge.samples import PrivateSamples
 from fedagg_edge.teachers import Rectifier, trust_weights
+from fedagg_edge.views import look
 
 
 @pytest.fixture
@@ -145,3 +147,43 @@ def test_the_learning_rate_is_that_of_the_version(nodes):
     np.testing.assert_array_equal(device.learner.state().weights, before)
     device.perform(distill.Train((distill.Received(knowledge),), "x"), 0)
     assert not np.array_equal(device.learner.state().weights, before)
+
+
+@pytest.mark.parametrize("held", [ROWS, ROWS - 3])
+def test_teacher_and_student_see_the_same_views(nodes, held):
+    edge, device = nodes["edge-0"], nodes["device-000"]
+    edge.views = device.views = "mirror+shift"
+    knowledge, later = (edge.perform(distill.Predict(LINK, n), n) for n in (3, 4))
+    assert 0 != knowledge.view_seed != later.view_seed != 0
+    whole = device.samples
+    device.samples = PrivateSamples(
+        whole.origin, whole.classes, whole.x_N[-held:], whole.y_N[-held:], whole.samples.counters[0][-held:]
+    )
+    lesson, _ = device.study((distill.Received(knowledge),), "x", 3)
+    batches = pass_batches(device.bridge, lesson, device.hyperparameters, np.random.default_rng(0))
+    seen = 0
+    for batch in batches:
+        np.testing.assert_allclose(edge.learner.logits(batch.bridge_x_N), batch.teacher_NC, rtol=1e-5, atol=1e-6)
+        seen += len(batch.bridge_x_N)
+    assert seen == held
+    plain_NC = bridge_logits(edge.learner, edge.bridge, edge.embeddings(LINK).code_NB)
+    assert np.abs(plain_NC - knowledge.logits.value_NC).max() > 0.01
+
+
+def test_childrens_views_are_joined_row_by_row(nodes):
+    edge = nodes["edge-0"]
+    for node in nodes.values():
+        node.views = "shift"
+    children = [nodes[n] for n in ("device-000", "device-001")]
+    known = [c.perform(distill.Predict(c.place.link, 0), 0) for c in children]
+    lesson, _ = edge.study(tuple(distill.Received(k) for k in known), "children", 0)
+    x_N = look(edge.bridge.decode(lesson.code_NB), lesson.view_NA)
+    want_NC = np.concatenate([c.learner.logits(x) for c, x in zip(children, (x_N[:ROWS], x_N[ROWS:]), strict=True)])
+    np.testing.assert_allclose(lesson.teacher_NC, want_NC, rtol=1e-5, atol=1e-6)
+
+
+def test_knowledge_on_a_view_that_a_node_cannot_see_is_refused(nodes):
+    nodes["edge-0"].views = "mirror"
+    knowledge = nodes["edge-0"].perform(distill.Predict(LINK, 0), 0)
+    with pytest.raises(RemoteProtocolError, match=r"got logits on view \d+ of the bridge samples, this node sees them"):
+        nodes["device-000"].perform(distill.Train((distill.Received(knowledge),), "x"), 0)

@@ -244,6 +244,11 @@ def parse_fleet_config(
             f"{where}: preset: a fleet's node has no such key, because a preset is of a whole tree and has "
             "siblings take turns, which a fleet cannot; write the preset's hyperparameters under [training]"
         )
+    if "bridge_views" in raw:
+        raise ConfigError(
+            f"{where}: bridge_views: a fleet's node sees bridge samples plainly: both ends of a link must see the same "
+            "views, and nodes do not agree on their kind yet; leave them to `fedagg simulate`"
+        )
     config: FleetConfig = convert({**raw, "base_dir": str(base_dir)}, FleetConfig, where)
     try:
         node_id(config.node.id)

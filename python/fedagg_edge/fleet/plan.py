@@ -55,6 +55,11 @@ def plan(
             f"schedule: got {config.schedule!r}, expected 'snapshot': in a fleet children start every exchange, "
             "so siblings cannot take turns"
         )
+    if config.bridge_views != "plain":
+        raise ConfigError(
+            f"bridge_views: got {config.bridge_views!r}, expected 'plain': a fleet's nodes do not agree on "
+            "the kind of views yet; leave them to `fedagg simulate`"
+        )
     if config.evaluation.views != ("raw",):
         raise ConfigError(
             f"evaluation.views: got {list(config.evaluation.views)}, expected ['raw']: a fleet's nodes measure "

@@ -199,6 +199,7 @@ def _node(
         knowledge_format=config.knowledge,
         samples=samples,
         rectifier=Rectifier(classes, length) if length else None,
+        views=config.bridge_views,
     )
 
 

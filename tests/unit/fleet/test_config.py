@@ -64,6 +64,7 @@ def test_a_training_file_lies_in_the_configurations_folder(tmp_path):
             "training.rectification: got 3, expected 0: a fleet node's checkpoint does not hold",
         ),
         (Tier.DEVICE, DEVICE | {"preset": "paper"}, "preset: a fleet's node has no such key, because"),
+        (Tier.DEVICE, DEVICE | {"bridge_views": "shift"}, "bridge_views: a fleet's node sees bridge samples plainly"),
         (Tier.DEVICE, DEVICE | {"base_dir": "/"}, "unknown key 'base_dir'"),
     ],
 )

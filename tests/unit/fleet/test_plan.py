@@ -62,3 +62,5 @@ def test_what_a_fleet_cannot_do_is_refused_before_anything_is_written(planned):
     views = msgspec.structs.replace(config, evaluation=EvaluationConfig(views=("raw", "both")))
     with pytest.raises(ConfigError, match=r"evaluation\.views: got .'raw', 'both'., expected"):
         plan(views, dataset, {}, rounds={})
+    with pytest.raises(ConfigError, match="bridge_views: got 'shift', expected 'plain'"):
+        plan(msgspec.structs.replace(config, bridge_views="shift"), dataset, {}, rounds={})

@@ -6,6 +6,7 @@ reading data, building models. A key's meaning is documented on its struct; docs
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from fedagg_edge.errors import ConfigError, nearest
 from fedagg_edge.records import LogitsFormat, Tier
 
 __all__ = [
+    "PRESETS",
     "AutoencoderConfig",
     "DataConfig",
     "EvaluationConfig",
@@ -30,6 +32,7 @@ __all__ = [
     "SimulationConfig",
     "Table",
     "TierTraining",
+    "check_schedule",
     "convert",
     "load_config",
     "parse_config",
@@ -37,6 +40,32 @@ __all__ = [
 ]
 
 SCHEMA = 1
+
+# What `preset` stands for; a file's own keys lie over it. Values as the paper gives them, equations 2 and 4 as
+# printed; momentum and weight decay, which it does not mention, are none.
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "paper": {
+        "schedule": "sequential",
+        "knowledge": "f32",
+        "bridge_views": "plain",
+        "training": {
+            "learning_rate": 0.001,
+            "learning_rate_schedule": "constant",
+            "optimizer": "sgd",
+            "momentum": 0.0,
+            "weight_decay": 0.0,
+            "batch_size": 8,
+            "epochs": 1,
+            "temperature": 3.0,
+            "beta": 10.0,
+            "gamma": 1.0,
+            "kl": "student||teacher",
+            "temperature_on": "teacher",
+            "teacher_trust": "equal",
+            "rectification": 0,
+        },
+    },
+}
 
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
@@ -87,11 +116,17 @@ class Hyperparameters(Table, frozen=True, kw_only=True):
     `kl`: which divergence (fedagg.md: the demo's ``teacher||student``, the paper's ``student||teacher``).
     `temperature_on`: ``both`` is Hinton's form, T on both sides and T^2 before the term; ``teacher`` is eq. 2 as
     printed: T on the teacher's logits only and no T^2.
+    `learning_rate_schedule`: the learning rate over rounds (see `at`), with `decay_rounds` and `decay_factor`.
+    `teacher_trust`: what each row's KL term counts, see `teachers.trust_weights`. `rectification`: length of the queues
+    of FedEEC's self-knowledge rectification, see `teachers.Rectifier` (0: off); it comes before the trust.
     `staleness`: knowledge that is `age` versions old counts (1 + age)^-staleness (fleet only; 0: as if it were fresh).
     `engine`: what trains: ``torch``, ``tflite``, ``executorch``, or ``module:function`` that returns a Learner.
     """
 
     learning_rate: Positive = 0.02
+    learning_rate_schedule: Literal["constant", "cosine", "step"] = "constant"
+    decay_rounds: Annotated[int, Meta(ge=0)] = 0
+    decay_factor: Annotated[float, Meta(ge=0, le=1)] = 0.1
     optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
     weight_decay: NonNegative = 0.0
@@ -102,8 +137,31 @@ class Hyperparameters(Table, frozen=True, kw_only=True):
     gamma: NonNegative = 1.0
     kl: Literal["teacher||student", "student||teacher"] = "teacher||student"
     temperature_on: Literal["both", "teacher"] = "both"
+    teacher_trust: Literal["equal", "confidence", "correct"] = "equal"
+    rectification: Annotated[int, Meta(ge=0, le=65536)] = 0
     staleness: NonNegative = 0.5
     engine: str = "torch"
+
+    def at(self, number: int) -> Hyperparameters:
+        """These hyperparameters with the learning rate of round `number`, counted from 0 (an async fleet's node: turn).
+
+        With R = decay_rounds and f = decay_factor, ``cosine`` goes from 1 down to f in R rounds and stays there,
+        ``step`` is f^floor(number / R). R is not taken from the run's `rounds`, which may change when a run goes on.
+        Raises ConfigError where a schedule has no R.
+        """
+        if self.learning_rate_schedule == "constant":
+            return self
+        if not self.decay_rounds:
+            raise ConfigError(
+                f"decay_rounds: got 0, expected 1 or more with learning_rate_schedule {self.learning_rate_schedule!r}: "
+                'say after how many rounds the learning rate has fallen, or take "constant"'
+            )
+        if self.learning_rate_schedule == "step":
+            factor = self.decay_factor ** (number // self.decay_rounds)
+        else:
+            done = min(1.0, number / self.decay_rounds)
+            factor = self.decay_factor + (1 - self.decay_factor) * (1 + math.cos(math.pi * done)) / 2
+        return msgspec.structs.replace(self, learning_rate=self.learning_rate * factor)
 
     @property
     def student_temperature(self) -> float:
@@ -146,11 +204,14 @@ class EvaluationConfig(Table, frozen=True, kw_only=True):
 
     `references`: also train the average device alone and the cloud model on all private data in one place, for as many
     passes over the data as FedAgg makes, so that the table shows what FedAgg buys and what bounds it.
+    `views`: how the cloud's model looks at test samples, each reported: ``raw`` f(x), ``bridge`` f(dec(enc(x))), as a
+    node with the encoder can at inference, ``both`` the mean of the two's probabilities.
     """
 
     every: Count = 1
     devices: Annotated[int, Meta(ge=0)] = 0
     references: bool = True
+    views: Annotated[tuple[Literal["raw", "bridge", "both"], ...], Meta(min_length=1)] = ("raw",)
 
 
 class MoveConfig(Table, frozen=True, kw_only=True):
@@ -166,12 +227,15 @@ class SimulationConfig(Table, frozen=True, kw_only=True):
     """A whole experiment. See docs/config.md and examples/.
 
     `method`: ``fedagg`` or a baseline (docs/baselines.md); `methods`: keyword arguments of a method by its name.
+    `bridge_views`: how all nodes see bridge samples while they train, see `fedagg_edge.views`.
+    `preset`: a key of `PRESETS`, whose settings hold where the file has none of its own.
     `stacked`: whether FedAgg's devices that are alike train as one stacked model under ``snapshot`` (true: all must;
     "auto": those that can). Results then agree with false within float tolerance, not to the bit.
     """
 
     schema: int = SCHEMA
     name: Name
+    preset: Literal["paper"] | None = None
     seed: Annotated[int, Meta(ge=0)] = 0
     rounds: Count = 10
     method: str = "fedagg"
@@ -180,6 +244,7 @@ class SimulationConfig(Table, frozen=True, kw_only=True):
     stacked: bool | Literal["auto"] = False
     threads: Count = 1
     knowledge: LogitsFormat = LogitsFormat.F32
+    bridge_views: Literal["plain", "mirror", "shift", "mirror+shift"] = "plain"
     checkpoint_every: Count = 1
     data: DataConfig
     partition: PartitionConfig = PartitionConfig()
@@ -224,7 +289,9 @@ def parse_config(raw: Mapping[str, Any], *, where: str = "config", base_dir: str
         )
     if "base_dir" in raw:
         raise ConfigError(f"{where}: unknown key 'base_dir'; relative paths are taken from the configuration's folder")
-    table = {**raw, "training": _spread_training(raw.get("training", {}), where), "base_dir": str(base_dir)}
+    preset = _preset(raw, where)
+    training = _spread_training(raw.get("training", {}), where, preset.get("training", {}))
+    table = {**preset, **raw, "training": training, "base_dir": str(base_dir)}
     models = raw.get("models", {})
     for name, model in models.items() if isinstance(models, Mapping) else ():
         convert(model, ModelConfig, where, ("models", name))  # here, because msgspec does not say which entry it was
@@ -232,6 +299,8 @@ def parse_config(raw: Mapping[str, Any], *, where: str = "config", base_dir: str
     _check_shares(config.tree, where, "tree")
     if config.tree.count != 1:
         raise ConfigError(f"{where}: tree.count: got {config.tree.count}, expected 1: [tree] is the one cloud")
+    for tier in Tier:
+        check_schedule(config.training.of(tier), where, f"training.{tier.value}")
     for i, move in enumerate(config.moves):
         if move.round >= config.rounds:
             raise ConfigError(
@@ -243,8 +312,18 @@ def parse_config(raw: Mapping[str, Any], *, where: str = "config", base_dir: str
     return config
 
 
-def _spread_training(training: Any, where: str) -> dict[str, Any]:
-    """Lay the common keys of [training] under each tier's own, so that a tier reads complete."""
+def _preset(raw: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """The tables that the file's `preset` lays below its own."""
+    name = raw.get("preset")
+    if name is None:
+        return {}
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ConfigError(f"{where}: preset: got {name!r}, expected one of {', '.join(map(repr, PRESETS))}")
+    return PRESETS[name]
+
+
+def _spread_training(training: Any, where: str, preset: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the preset's and the common keys of [training] under each tier's own, so that a tier reads complete."""
     if not isinstance(training, Mapping):
         raise ConfigError(f"{where}: training: got {training!r}, expected a table: write [training]")
     tiers = {t.value: training.get(t.value, {}) for t in Tier}
@@ -252,7 +331,15 @@ def _spread_training(training: Any, where: str) -> dict[str, Any]:
     convert(common, Hyperparameters, where, ("training",), also=tuple(tiers))
     for tier, own in tiers.items():
         convert(own, Hyperparameters, where, ("training", tier))
-    return {tier: {**common, **own} for tier, own in tiers.items()}
+    return {tier: {**preset, **common, **own} for tier, own in tiers.items()}
+
+
+def check_schedule(training: Hyperparameters, where: str, key: str) -> None:
+    """Raise ConfigError if the learning rate's schedule lacks what it needs; before any training, naming the key."""
+    try:
+        training.at(0)
+    except ConfigError as e:
+        raise ConfigError(f"{where}: {key}.{e}") from None
 
 
 def _check_shares(group: NodeGroup, where: str, key: str) -> None:

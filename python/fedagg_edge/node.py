@@ -7,6 +7,7 @@ everything a node can do by itself is `perform`.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,18 +20,21 @@ from fedagg_edge.errors import DataError, LocalProtocolError, RemoteProtocolErro
 from fedagg_edge.learners.base import Learner
 from fedagg_edge.packing import pack, unpack
 from fedagg_edge.passes import Lesson, TrainReport, bridge_logits, train_pass
-from fedagg_edge.records import Embeddings, Knowledge, Link, LogitsFormat, SampleSet
+from fedagg_edge.records import Embeddings, Knowledge, Link, LogitsFormat, NodeId, SampleSet
 from fedagg_edge.samples import PrivateSamples
-from fedagg_edge.seeds import stream
+from fedagg_edge.seeds import derive, stream
 from fedagg_edge.store import EmbeddingStore
+from fedagg_edge.teachers import Rectifier, trust_weights
 from fedagg_edge.tree import Place
+from fedagg_edge.views import Views, draw_views
 
 __all__ = ["Node"]
 
 
 @dataclass(slots=True)
 class Node:
-    """A node and all it owns. `samples` is a device's; nobody else has any."""
+    """A node and all it owns. `samples` is a device's; nobody else has any. `rectifier`: its queues belong to
+    the node's checkpoint. `views`: how bridge samples are seen, the same for all nodes of a tree."""
 
     place: Place
     federation: str
@@ -42,6 +46,8 @@ class Node:
     hyperparameters: Hyperparameters
     knowledge_format: LogitsFormat
     samples: PrivateSamples | None = None
+    rectifier: Rectifier | None = None
+    views: Views = "plain"
 
     def perform(self, request: Request, version: int) -> Embeddings | Knowledge | TrainReport | None:
         """Do one request of the program for round `version`; raise LocalProtocolError for one that needs the driver."""
@@ -80,18 +86,36 @@ class Node:
 
     def _predict(self, link: Link, version: int) -> Knowledge:
         shared = self.embeddings(link)
-        logits_NC = bridge_logits(self.learner, self.bridge, shared.code_NB)
+        seed = self.view_seed(link, self.place.id, version)
+        view_NA = draw_views(self.views, seed, len(shared), self.bridge.sample_shape)
+        logits_NC = bridge_logits(self.learner, self.bridge, shared.code_NB, view_NA)
         packed = pack(logits_NC, self.knowledge_format)
-        return Knowledge(self.federation, link, self.place.id, version, shared.samples.digest, 0, packed)
+        return Knowledge(self.federation, link, self.place.id, version, shared.samples.digest, seed, packed)
+
+    def view_seed(self, link: Link, publisher: NodeId, version: int) -> int:
+        """The view on which `publisher` gives its knowledge of this version: new each time, 0 where views are plain."""
+        return 0 if self.views == "plain" else derive(self.seed, "view", publisher, str(link), version) | 1
 
     def _train(self, received: tuple[Received, ...], phase: str, version: int) -> TrainReport:
         lesson, rng = self.study(received, phase, version)
-        return train_pass(self.learner, self.bridge, lesson, self.hyperparameters, rng)
+        return train_pass(self.learner, self.bridge, lesson, self.hyperparameters.at(version), rng)
 
     def study(self, received: tuple[Received, ...], phase: str, version: int) -> tuple[Lesson, np.random.Generator]:
         """What a `Train` request's pass learns from, and its random stream."""
         rng = stream(self.seed, "train", self.place.id, version, phase)
-        return _join([self._lesson(r) for r in received]), rng
+        return self._judged(_join([self._lesson(r) for r in received])), rng
+
+    def _judged(self, lesson: Lesson) -> Lesson:
+        """The lesson with its teachers mended and weighted as the hyperparameters ask."""
+        teacher_NC, weight_N = lesson.teacher_NC, lesson.teacher_weight_N
+        if teacher_NC is None:
+            return lesson
+        if self.rectifier is not None:
+            teacher_NC = self.rectifier.rectify(teacher_NC, lesson.label_N)
+        trust_N = trust_weights(teacher_NC, lesson.label_N, self.hyperparameters.teacher_trust)
+        if trust_N is not None:
+            weight_N = trust_N if weight_N is None else weight_N * trust_N
+        return dataclasses.replace(lesson, teacher_NC=teacher_NC, teacher_weight_N=weight_N)
 
     def _lesson(self, received: Received) -> Lesson:
         """Row by row what one neighbour teaches: only samples that this node still has, and a leaf's private ones."""
@@ -100,17 +124,24 @@ class Node:
             raise RemoteProtocolError(
                 f"{self.place.id}: got knowledge of federation {knowledge.federation!r}, expected {self.federation!r}"
             )
+        if knowledge.view_seed and self.views == "plain":
+            raise RemoteProtocolError(
+                f"knowledge on {knowledge.link}: got logits on view {knowledge.view_seed} of the bridge samples, this "
+                "node sees them plainly; give all nodes the same views"
+            )
         named, held = self._named(knowledge)
+        view_NA = draw_views(self.views, knowledge.view_seed, len(named), self.bridge.sample_shape)
         teacher_NC = unpack(knowledge.rows_of(named, self.classes))
         if self.samples is not None:  # a leaf trains on what it still has in private
             held = held.only(self.samples.samples)
         teacher_NC = named.select(teacher_NC, held.samples)
+        view_NA = None if view_NA is None else named.select(view_NA, held.samples)
         private_x_N = None if self.samples is None else self.samples.take(held.samples)[0]
         weight_N = None
         if received.age:
             weight = (1.0 + received.age) ** -self.hyperparameters.staleness
             weight_N = np.full(len(held), weight, np.float32)
-        return Lesson(held.label_N, held.code_NB, teacher_NC, private_x_N, weight_N)
+        return Lesson(held.label_N, held.code_NB, teacher_NC, private_x_N, weight_N, view_NA)
 
     def _private(self) -> PrivateSamples:
         if self.samples is None:
@@ -127,7 +158,14 @@ def _join(lessons: list[Lesson]) -> Lesson:
         np.concatenate([part.code_NB for part in lessons if part.code_NB is not None]),
         np.concatenate([part.teacher_NC for part in lessons if part.teacher_NC is not None]),
         teacher_weight_N=_join_weights(lessons),
+        view_NA=_join_views(lessons),
     )
+
+
+def _join_views(lessons: list[Lesson]) -> NDArray[np.int16] | None:
+    """The views of all rows; all lessons have some or none."""
+    found = [part.view_NA for part in lessons if part.view_NA is not None]
+    return np.concatenate(found) if found else None
 
 
 def _join_weights(lessons: list[Lesson]) -> NDArray[np.float32] | None:

@@ -15,6 +15,7 @@ from fedagg_edge.bridge import Bridge
 from fedagg_edge.config import Hyperparameters
 from fedagg_edge.errors import LocalProtocolError
 from fedagg_edge.learners.base import Batch, Learner, StepReport
+from fedagg_edge.views import look
 
 __all__ = ["Lesson", "TrainReport", "batch_rows", "bridge_logits", "mean_report", "pass_batches", "train_pass"]
 
@@ -28,7 +29,7 @@ class Lesson:
     `label_N` int64; `code_NB` embeddings, or None for private samples alone; `teacher_NC` float32 logits, or None for
     labels alone; `private_x_N` the private samples (a leaf's), or None; `teacher_weight_N` float32 in [0, 1], how much
     each row's teacher counts (old knowledge counts less), or None for all of it. A label below 0 was held back: that
-    row has no cross-entropy.
+    row has no cross-entropy. `view_NA` int16: how each row's bridge sample is seen (`views.look`), or None: plainly.
     """
 
     label_N: NDArray[np.int64]
@@ -36,9 +37,10 @@ class Lesson:
     teacher_NC: NDArray[np.float32] | None
     private_x_N: NDArray[np.float32] | None = None
     teacher_weight_N: NDArray[np.float32] | None = None
+    view_NA: NDArray[np.int16] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("code_NB", "teacher_NC", "private_x_N", "teacher_weight_N"):
+        for name in ("code_NB", "teacher_NC", "private_x_N", "teacher_weight_N", "view_NA"):
             array = getattr(self, name)
             if array is not None and len(array) != len(self.label_N):
                 raise LocalProtocolError(f"lesson: got {len(array)} rows of {name}, expected {len(self.label_N)}")
@@ -85,11 +87,16 @@ def pass_batches(
         yield from _batches(bridge, lesson, order, hyperparameters.batch_size)
 
 
-def bridge_logits(learner: Learner, bridge: Bridge, code_NB: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Logits [N, C] of the learner on the bridge samples of `code_NB`, in evaluation mode."""
+def bridge_logits(
+    learner: Learner, bridge: Bridge, code_NB: NDArray[np.uint8], view_NA: NDArray[np.int16] | None = None
+) -> NDArray[np.float32]:
+    """Logits [N, C] of the learner on the bridge samples of `code_NB` as `view_NA` sees them, in evaluation mode."""
     rows = block_rows(bridge)
-    blocks = [code_NB[i : i + rows] for i in range(0, len(code_NB), rows)]
-    return np.concatenate([learner.logits(bridge.decode(block)) for block in blocks])
+    parts = []
+    for i in range(0, len(code_NB), rows):
+        x_N = bridge.decode(code_NB[i : i + rows])
+        parts.append(learner.logits(x_N if view_NA is None else look(x_N, view_NA[i : i + rows])))
+    return np.concatenate(parts)
 
 
 def block_rows(bridge: Bridge) -> int:
@@ -129,7 +136,8 @@ def _groups(batches: list[NDArray[np.int64]], rows: int) -> Iterator[list[NDArra
 def _decode(bridge: Bridge, lesson: Lesson, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     if lesson.code_NB is None:
         return np.empty((0, *bridge.sample_shape), np.float32)
-    return bridge.decode(lesson.code_NB[rows])
+    x_N = bridge.decode(lesson.code_NB[rows])
+    return x_N if lesson.view_NA is None else look(x_N, lesson.view_NA[rows])
 
 
 def _batch(lesson: Lesson, rows: NDArray[np.int64], bridge_x_N: NDArray[np.float32]) -> Batch:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2] / "python" / PACKAGE
 # stands apart from it. The simulator's package is `simulation`, as `fedagg_edge.simulate` is the function.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "records"),
-    ("_core", "kernels", "reference", "config", "tree", "seeds", "plugins", "npz", "holdout"),
+    ("_core", "kernels", "reference", "config", "tree", "seeds", "plugins", "npz", "holdout", "views"),
     (
         "datasets",
         "partition",
@@ -31,7 +31,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("wire",),
     ("ledger",),
-    ("bridge", "distill", "passes", "autoencoder.train", "autoencoder.attack"),  # both measure through the bridge
+    (
+        "bridge",
+        "distill",
+        "passes",
+        "teachers",
+        "autoencoder.train",
+        "autoencoder.attack",
+    ),  # both measure through the bridge
     ("node",),
     ("fleet",),
     ("simulation",),

@@ -1,9 +1,10 @@
 import copy
+import math
 
 import msgspec
 import pytest
 
-from fedagg_edge.config import NodeGroup, load_config, parse_config
+from fedagg_edge.config import PRESETS, NodeGroup, load_config, parse_config
 from fedagg_edge.errors import ConfigError
 from fedagg_edge.records import LogitsFormat, Tier
 
@@ -34,6 +35,31 @@ def test_defaults_and_values():
     assert config.model("resnet10").builder == "resnet10"
 
 
+def test_the_papers_settings_in_one_key():
+    config = parse_config(with_changes("preset", "paper"))
+    assert (config.schedule, config.knowledge) == ("sequential", LogitsFormat.F32)
+    for tier in Tier:
+        hp = config.training.of(tier)
+        assert (hp.optimizer, hp.learning_rate, hp.momentum, hp.weight_decay) == ("sgd", 0.001, 0.0, 0.0)
+        assert (hp.batch_size, hp.epochs, hp.temperature, hp.gamma) == (8, 1, 3.0, 1.0)
+        # eq. 2 as printed: beta * KL(student || teacher), T on the teacher alone
+        assert (hp.kl, hp.student_temperature, hp.kl_weight) == ("student||teacher", 1.0, 10.0)
+        assert hp.at(400) is hp
+
+
+def test_a_files_own_keys_lie_over_its_preset():
+    raw = {**with_changes("training", {"beta": 2.0, "edge": {"beta": 3.0}}), "preset": "paper", "schedule": "snapshot"}
+    config = parse_config(raw)
+    assert config.schedule == "snapshot"
+    assert [config.training.of(t).beta for t in (Tier.DEVICE, Tier.EDGE)] == [2.0, 3.0]
+    assert [config.training.of(t).momentum for t in Tier] == [0.0] * 3
+
+
+def test_presets_say_nothing_unknown():
+    for name, preset in PRESETS.items():
+        assert parse_config({**GOOD, **preset}).training == parse_config({**GOOD, "preset": name}).training
+
+
 def test_a_tiers_own_keys_lie_over_the_common_ones():
     raw = with_changes("training", {"beta": 2.0, "epochs": 3, "device": {"beta": 0.5}, "cloud": {"learning_rate": 1}})
     training = parse_config(raw).training
@@ -50,8 +76,42 @@ def test_the_two_forms_of_the_temperature(form, temperature, weight):
 
 
 @pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"learning_rate_schedule": "constant", "decay_rounds": 2}, [0.8] * 6),
+        ({"learning_rate_schedule": "step", "decay_rounds": 2, "decay_factor": 0.5}, [0.8, 0.8, 0.4, 0.4, 0.2, 0.2]),
+        (
+            {"learning_rate_schedule": "cosine", "decay_rounds": 4, "decay_factor": 0.25},
+            [0.2 + 0.6 * (1 + math.cos(math.pi * r / 4)) / 2 for r in (0, 1, 2, 3, 4, 4)],
+        ),
+    ],
+)
+def test_the_learning_rate_over_rounds(options, expected):
+    device = parse_config(with_changes("training", {"learning_rate": 0.8, **options})).training.device
+    assert [device.at(r).learning_rate for r in range(6)] == pytest.approx(expected)
+    assert msgspec.structs.replace(device.at(3), learning_rate=0.8) == device
+
+
+def test_a_tier_has_its_own_schedule_beside_the_common_one():
+    common = {"learning_rate_schedule": "step", "decay_rounds": 1}
+    training = parse_config(with_changes("training", {**common, "cloud": {"decay_rounds": 2}})).training
+    assert [training.of(t).at(1).learning_rate for t in (Tier.DEVICE, Tier.CLOUD)] == pytest.approx([0.002, 0.02])
+
+
+def test_constant_hyperparameters_are_the_same_object_every_round():
+    device = parse_config(GOOD).training.device
+    assert device.at(7) is device
+
+
+@pytest.mark.parametrize(
     ("raw", "message"),
     [
+        (
+            with_changes("training", "edge", "learning_rate_schedule", "cosine"),
+            "training.edge.decay_rounds: got 0, expected 1 or more with learning_rate_schedule 'cosine'",
+        ),
+        (with_changes("preset", "papr"), "preset: got 'papr', expected one of 'paper'"),
+        (with_changes("preset", ["paper"]), "preset: got ['paper'], expected one of 'paper'"),
         (with_changes("rouns", 3), "rouns: unknown key 'rouns' (did you mean 'rounds'?)"),
         (with_changes("rounds", -3), "rounds: got -3, expected int >= 1"),
         (with_changes("rounds", "a"), "rounds: got 'a', expected int, got str"),

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from test_distill import ROWS, make_nodes, run
@@ -5,8 +7,11 @@ from toys import hyperparameters, small_tree
 
 from fedagg_edge import distill
 from fedagg_edge.errors import LocalProtocolError, RemoteProtocolError
+from fedagg_edge.passes import bridge_logits, pass_batches
 from fedagg_edge.records import Knowledge, Link, LogitsFormat, PackedLogits
 from fedagg_edge.samples import PrivateSamples
+from fedagg_edge.teachers import Rectifier, trust_weights
+from fedagg_edge.views import look
 
 
 @pytest.fixture
@@ -88,3 +93,97 @@ def test_a_device_trains_on_what_it_still_has(nodes):
         whole.origin, whole.classes, whole.x_N[3:], whole.y_N[3:], whole.samples.counters[0][3:]
     )
     assert device.perform(distill.Train((distill.Received(knowledge),), "x"), 0).rows == ROWS - 3
+
+
+@pytest.mark.parametrize("trust", ["confidence", "correct"])
+def test_rows_count_as_their_teacher_is_trusted(nodes, trust):
+    device = nodes["device-000"]
+    knowledge = nodes["edge-0"].perform(distill.Predict(LINK, 0), 0)
+    z_NC, label_N = knowledge.logits.value_NC, device.embeddings(LINK).label_N
+    want_N = trust_weights(z_NC, label_N, trust)
+    device.hyperparameters = hyperparameters(teacher_trust=trust, staleness=1.0)
+    for age in (0, 3):
+        lesson, _ = device.study((distill.Received(knowledge, age),), "x", 0)
+        np.testing.assert_array_equal(lesson.teacher_NC, z_NC)
+        np.testing.assert_allclose(lesson.teacher_weight_N, want_N / (1 + age), rtol=1e-6)
+
+
+def test_teachers_that_are_all_wrong_and_not_trusted_teach_nothing(nodes):
+    edge, device = nodes["edge-0"], nodes["device-000"]
+    known = device.perform(distill.Predict(LINK, 0), 0)
+    label_N = edge.embeddings(LINK).label_N
+    wrong_NC = -10 * np.eye(3, dtype=np.float32)[label_N]
+    knowledge = dataclasses.replace(known, logits=PackedLogits(LogitsFormat.F32, wrong_NC))
+    start, after = edge.learner.state(), []
+    for changes in ({"teacher_trust": "correct"}, {"beta": 0.0}, {}):
+        edge.learner.load_state(start)
+        edge.hyperparameters = hyperparameters(**changes)
+        report = edge.perform(distill.Train((distill.Received(knowledge),), "x"), 0)
+        after.append((report.kl, edge.learner.state().weights))
+    assert after[0][0] == 0 < after[2][0]
+    np.testing.assert_allclose(after[0][1], after[1][1], rtol=1e-6)
+    assert np.abs(after[0][1] - after[2][1]).max() > 0.01
+
+
+def test_a_node_with_a_rectifier_learns_from_what_it_mended(nodes):
+    device = nodes["device-000"]
+    knowledge = nodes["edge-0"].perform(distill.Predict(LINK, 0), 0)
+    device.rectifier, other = Rectifier(3, 4), Rectifier(3, 4)
+    device.rows_in(distill.Received(knowledge))  # looks at it, but learns nothing
+    assert not device.rectifier.state()["count"].any()
+    lesson, _ = device.study((distill.Received(knowledge),), "x", 0)
+    want_NC = other.rectify(knowledge.logits.value_NC, device.embeddings(LINK).label_N)
+    np.testing.assert_array_equal(lesson.teacher_NC, want_NC)
+    assert device.rectifier.state()["count"].any()
+
+
+def test_the_learning_rate_is_that_of_the_version(nodes):
+    device = nodes["device-000"]
+    knowledge = nodes["edge-0"].perform(distill.Predict(LINK, 0), 0)
+    falling = {"learning_rate_schedule": "step", "decay_rounds": 1, "decay_factor": 0.0}
+    device.hyperparameters = hyperparameters(**falling)
+    before = device.learner.state().weights
+    device.perform(distill.Train((distill.Received(knowledge),), "x"), 1)
+    np.testing.assert_array_equal(device.learner.state().weights, before)
+    device.perform(distill.Train((distill.Received(knowledge),), "x"), 0)
+    assert not np.array_equal(device.learner.state().weights, before)
+
+
+@pytest.mark.parametrize("held", [ROWS, ROWS - 3])
+def test_teacher_and_student_see_the_same_views(nodes, held):
+    edge, device = nodes["edge-0"], nodes["device-000"]
+    edge.views = device.views = "mirror+shift"
+    knowledge, later = (edge.perform(distill.Predict(LINK, n), n) for n in (3, 4))
+    assert 0 != knowledge.view_seed != later.view_seed != 0
+    whole = device.samples
+    device.samples = PrivateSamples(
+        whole.origin, whole.classes, whole.x_N[-held:], whole.y_N[-held:], whole.samples.counters[0][-held:]
+    )
+    lesson, _ = device.study((distill.Received(knowledge),), "x", 3)
+    batches = pass_batches(device.bridge, lesson, device.hyperparameters, np.random.default_rng(0))
+    seen = 0
+    for batch in batches:
+        np.testing.assert_allclose(edge.learner.logits(batch.bridge_x_N), batch.teacher_NC, rtol=1e-5, atol=1e-6)
+        seen += len(batch.bridge_x_N)
+    assert seen == held
+    plain_NC = bridge_logits(edge.learner, edge.bridge, edge.embeddings(LINK).code_NB)
+    assert np.abs(plain_NC - knowledge.logits.value_NC).max() > 0.01
+
+
+def test_childrens_views_are_joined_row_by_row(nodes):
+    edge = nodes["edge-0"]
+    for node in nodes.values():
+        node.views = "shift"
+    children = [nodes[n] for n in ("device-000", "device-001")]
+    known = [c.perform(distill.Predict(c.place.link, 0), 0) for c in children]
+    lesson, _ = edge.study(tuple(distill.Received(k) for k in known), "children", 0)
+    x_N = look(edge.bridge.decode(lesson.code_NB), lesson.view_NA)
+    want_NC = np.concatenate([c.learner.logits(x) for c, x in zip(children, (x_N[:ROWS], x_N[ROWS:]), strict=True)])
+    np.testing.assert_allclose(lesson.teacher_NC, want_NC, rtol=1e-5, atol=1e-6)
+
+
+def test_knowledge_on_a_view_that_a_node_cannot_see_is_refused(nodes):
+    nodes["edge-0"].views = "mirror"
+    knowledge = nodes["edge-0"].perform(distill.Predict(LINK, 0), 0)
+    with pytest.raises(RemoteProtocolError, match=r"got logits on view \d+ of the bridge samples, this node sees them"):
+        nodes["device-000"].perform(distill.Train((distill.Received(knowledge),), "x"), 0)

@@ -22,6 +22,7 @@ from fedagg_edge.simulation.driver import Traffic
 from fedagg_edge.simulation.fedagg import FedAgg
 from fedagg_edge.simulation.method import OnTrain
 from fedagg_edge.tree import Place
+from fedagg_edge.views import draw_views
 
 __all__ = ["BridgeOnly", "lessons"]
 
@@ -37,10 +38,10 @@ class BridgeOnly(FedAgg):
         self.migration.advance(number, self.world.nodes, traffic)
         for name in self.migration.present.post_order():
             node = self.world.nodes[name]
-            hyperparameters = msgspec.structs.replace(node.hyperparameters, beta=0.0)
+            hyperparameters = msgspec.structs.replace(node.hyperparameters.at(number), beta=0.0)
             for phase, links in lessons(node.place, self.world.config.schedule):
                 rng = stream(node.seed, "train", name, number, phase)
-                report = train_pass(node.learner, node.bridge, _lesson(node, links), hyperparameters, rng)
+                report = train_pass(node.learner, node.bridge, _lesson(node, links, number), hyperparameters, rng)
                 on_train(name, report.loss)
 
 
@@ -55,8 +56,14 @@ def lessons(place: Place, schedule: str) -> Iterator[tuple[str, Sequence[Link]]]
         yield str(place.link), [place.link]
 
 
-def _lesson(node: Node, links: Sequence[Link]) -> Lesson:
+def _lesson(node: Node, links: Sequence[Link], number: int) -> Lesson:
     shared = [node.embeddings(link) for link in links]
     private_x_N = None if node.samples is None else node.samples.take(shared[0].samples)[0]
     label_N, code_NB = (np.concatenate(parts) for parts in zip(*((e.label_N, e.code_NB) for e in shared), strict=True))
-    return Lesson(label_N, code_NB, None, private_x_N)
+    found = []
+    for link, part in zip(links, shared, strict=True):
+        seed = node.view_seed(link, link.other(node.place.id), number)
+        view_NA = draw_views(node.views, seed, len(part), node.bridge.sample_shape)
+        if view_NA is not None:
+            found.append(view_NA)
+    return Lesson(label_N, code_NB, None, private_x_N, view_NA=np.concatenate(found) if found else None)

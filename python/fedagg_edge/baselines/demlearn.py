@@ -76,7 +76,7 @@ class DemLearn(Trained):
             place, rows = self.world.tree.places[device], self.world.arrays.rows_of[device]
             learner = self.learners[device]
             drawn = ProximalLearner(learner, self._parents_KP[k], self.mu) if self.mu and number else learner
-            on_train(device, train_private(self.world, drawn, place, rows, "local", device, number))
+            on_train(device, train_private(self.world, drawn, place, rows, "local", device, number, number=number))
         models_KP = np.stack([self.learners[d].state().weights for d in self.devices])
         if number % self.period == 0:
             self._merges = cluster(models_KP)

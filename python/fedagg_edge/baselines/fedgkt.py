@@ -30,7 +30,7 @@ from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.seeds import derive, stream
 from fedagg_edge.simulation.build import World
 from fedagg_edge.simulation.driver import Traffic
-from fedagg_edge.simulation.evaluate import evaluate
+from fedagg_edge.simulation.evaluate import Logits, evaluate
 from fedagg_edge.simulation.method import Factories, OnTrain, Trained
 
 __all__ = ["FedGkt"]
@@ -116,7 +116,7 @@ class FedGkt(Trained):
             x_N, y_N = self._private(device)
             taught = None if number == 0 else self._cloud_logits(device, x_N)
             rng = stream(self.world.config.seed, "local", device, number)
-            settings = self.hyperparameters(Tier.DEVICE)
+            settings = self.hyperparameters(Tier.DEVICE).at(number)
             loss = taught_pass(self.learners[device], x_N, y_N, taught, hyperparameters=settings, rng=rng)
             on_train(device, loss)
         for device in self.devices:
@@ -124,7 +124,7 @@ class FedGkt(Trained):
             features_N = self._extractors[device].features(x_N)
             teacher_NC = self.teacher(self.learners[device].logits(x_N))
             rng = stream(self.world.config.seed, "server", device, number)
-            settings = self.hyperparameters(Tier.CLOUD)
+            settings = self.hyperparameters(Tier.CLOUD).at(number)
             server = self.learners[self._root]
             loss = taught_pass(server, features_N, y_N, teacher_NC, hyperparameters=settings, rng=rng)
             on_train(self._root, loss)
@@ -152,10 +152,17 @@ class FedGkt(Trained):
             found[self._root] = self._cloud_score(x_N, y_N)
         return {n: found[n] for n in which}
 
-    def _cloud_score(self, x_N: Array, y_N: NDArray[np.int64]) -> float:
-        right = 0
+    def cloud_logits(self) -> Logits:
+        """See `Method.cloud_logits`: every device's extractor on its share of the samples."""
+        return self._shared_logits
+
+    def _shared_logits(self, x_N: Array) -> Array:
+        logits_NC = np.empty((len(x_N), self.world.classes), np.float32)
         for k, device in enumerate(self.devices):
-            rows = np.arange(k, len(y_N), len(self.devices))
+            rows = np.arange(k, len(x_N), len(self.devices))
             if len(rows):
-                right += int((self._cloud_logits(device, x_N[rows]).argmax(axis=1) == y_N[rows]).sum())
-        return right / len(y_N)
+                logits_NC[rows] = self._cloud_logits(device, x_N[rows])
+        return logits_NC
+
+    def _cloud_score(self, x_N: Array, y_N: NDArray[np.int64]) -> float:
+        return int((self._shared_logits(x_N).argmax(axis=1) == y_N).sum()) / len(y_N)

@@ -92,7 +92,7 @@ class HierFavg(Trained):
         learner, rows = self.learners[place.id], self.world.arrays.rows_of[place.id]
         load_weights(learner, weights_P)
         for turn in range(self.local_passes):
-            loss = train_private(self.world, learner, place, rows, "local", place.id, *path, turn)
+            loss = train_private(self.world, learner, place, rows, "local", place.id, *path, turn, number=path[0])
             on_train(place.id, loss)
         return learner.state().weights, len(rows)
 

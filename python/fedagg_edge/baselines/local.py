@@ -52,11 +52,16 @@ def load_weights(learner: Learner, weights_P: NDArray[np.float32]) -> None:
     learner.load_state(LearnerState(learner.state().table, weights_P))
 
 
-def train_private(world: World, learner: Learner, place: Place, rows: NDArray[np.int64], *path: str | int) -> float:
-    """One pass of cross-entropy over the training rows `rows`, in an order drawn from `path`; the mean loss."""
+def train_private(
+    world: World, learner: Learner, place: Place, rows: NDArray[np.int64], *path: str | int, number: int = 0
+) -> float:
+    """One pass of cross-entropy over the training rows `rows`, in an order drawn from `path`; the mean loss.
+
+    `number`: the round, for the learning rate's schedule.
+    """
     lesson = Lesson(world.arrays.train_y_N[rows], None, None, world.arrays.train_x_N[rows])
     rng = stream(world.config.seed, *path)
-    return train_pass(learner, world.bridge, lesson, world.config.training.of(place.tier), rng).loss
+    return train_pass(learner, world.bridge, lesson, world.config.training.of(place.tier).at(number), rng).loss
 
 
 def taught_pass(

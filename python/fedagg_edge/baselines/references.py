@@ -36,7 +36,9 @@ class Alone(Trained):
         """One pass on every device."""
         for device, learner in self.learners.items():
             place, rows = self.world.tree.places[device], self.world.arrays.rows_of[device]
-            on_train(device, train_private(self.world, learner, place, rows, "reference", device, number))
+            on_train(
+                device, train_private(self.world, learner, place, rows, "reference", device, number, number=number)
+            )
 
 
 class Centralised(Trained):
@@ -60,5 +62,7 @@ class Centralised(Trained):
     def round(self, number: int, traffic: Traffic, on_train: OnTrain) -> None:
         """One pass over everything."""
         root = self.world.tree.root
-        loss = train_private(self.world, self.learners[root.id], root, self._rows, "reference", root.id, number)
+        loss = train_private(
+            self.world, self.learners[root.id], root, self._rows, "reference", root.id, number, number=number
+        )
         on_train(root.id, loss)

@@ -23,6 +23,7 @@ from fedagg_edge.config import (
     NonNegative,
     Positive,
     Table,
+    check_schedule,
     convert,
     read_toml,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "PublishConfig",
     "RetentionConfig",
     "RoundsConfig",
+    "check_supported",
     "load_fleet_config",
     "parse_fleet_config",
 ]
@@ -237,6 +239,16 @@ def parse_fleet_config(
         )
     if "base_dir" in raw:
         raise ConfigError(f"{where}: unknown key 'base_dir'; relative paths are taken from the configuration's folder")
+    if "preset" in raw:
+        raise ConfigError(
+            f"{where}: preset: a fleet's node has no such key, because a preset is of a whole tree and has "
+            "siblings take turns, which a fleet cannot; write the preset's hyperparameters under [training]"
+        )
+    if "bridge_views" in raw:
+        raise ConfigError(
+            f"{where}: bridge_views: a fleet's node sees bridge samples plainly: both ends of a link must see the same "
+            "views, and nodes do not agree on their kind yet; leave them to `fedagg simulate`"
+        )
     config: FleetConfig = convert({**raw, "base_dir": str(base_dir)}, FleetConfig, where)
     try:
         node_id(config.node.id)
@@ -249,6 +261,8 @@ def parse_fleet_config(
             raise ConfigError(f"{where}: {table}: {a_tier} has no such table; it belongs to {' and '.join(tiers)}")
         if not there and tier in tiers and table not in _OPTIONAL:
             raise ConfigError(f"{where}: {table}: this key is missing; {a_tier} needs it")
+    check_schedule(config.training, where, "training")
+    check_supported(config.training, where, "training")
     try:
         config.limits.wire()
     except ValueError as e:
@@ -258,3 +272,12 @@ def parse_fleet_config(
             f"{where}: autoencoder.path: this key is missing; train one with `fedagg autoencoder train` and name it"
         )
     return config
+
+
+def check_supported(training: Hyperparameters, where: str, key: str) -> None:
+    """Raise ConfigError for hyperparameters that only the simulator knows yet, saying why."""
+    if training.rectification:
+        raise ConfigError(
+            f"{where}: {key}.rectification: got {training.rectification}, expected 0: a fleet node's checkpoint does "
+            "not hold rectification's queues yet, so a restart would lose them; leave it to `fedagg simulate`"
+        )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fedagg_edge.config import SimulationConfig
 from fedagg_edge.datasets import Dataset
 from fedagg_edge.errors import ConfigError
+from fedagg_edge.fleet.config import check_supported
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.simulation.build import deal_rows
 from fedagg_edge.tree import Place, plant
@@ -46,13 +47,26 @@ def plan(
     fleet's ``[rounds]`` that are not each node's own (mode, target, deadline, ...).
 
     Files are named as `up.py` lays them: beside a node's file its ``state`` and a device's ``private`` folder, above
-    them ``autoencoder.safetensors`` and ``test.npz``. Raises ConfigError for a schedule that a fleet cannot have.
+    them ``autoencoder.safetensors`` and ``test.npz``. Raises ConfigError for a schedule or
+    hyperparameters that a fleet cannot have.
     """
     if config.schedule != "snapshot":
         raise ConfigError(
             f"schedule: got {config.schedule!r}, expected 'snapshot': in a fleet children start every exchange, "
             "so siblings cannot take turns"
         )
+    if config.bridge_views != "plain":
+        raise ConfigError(
+            f"bridge_views: got {config.bridge_views!r}, expected 'plain': a fleet's nodes do not agree on "
+            "the kind of views yet; leave them to `fedagg simulate`"
+        )
+    if config.evaluation.views != ("raw",):
+        raise ConfigError(
+            f"evaluation.views: got {list(config.evaluation.views)}, expected ['raw']: a fleet's nodes measure "
+            "themselves on raw samples only, yet; leave the other views to `fedagg simulate`"
+        )
+    for tier in Tier:
+        check_supported(config.training.of(tier), config.name, f"training.{tier.value}")
     tree = plant(config.tree, config.seed)
     rows_of = deal_rows(config, dataset, tree)
     nodes = []

@@ -25,6 +25,7 @@ from fedagg_edge.samples import PrivateSamples
 from fedagg_edge.seeds import derive, stream
 from fedagg_edge.simulation.progress import Progress, Silent
 from fedagg_edge.store import MemoryStore
+from fedagg_edge.teachers import Rectifier
 from fedagg_edge.tree import Place, Tree, plant
 
 if TYPE_CHECKING:
@@ -184,6 +185,8 @@ def _node(
     if place.tier is Tier.DEVICE:
         rows = arrays.rows_of[place.id]
         samples = PrivateSamples(place.id, classes, arrays.train_x_N[rows], arrays.train_y_N[rows])
+    hyperparameters = config.training.of(place.tier)
+    length = hyperparameters.rectification
     return Node(
         place=place,
         federation=config.name,
@@ -192,9 +195,11 @@ def _node(
         learner=make_learner(config, place, bridge.sample_shape, classes, factories),
         bridge=bridge,
         store=MemoryStore(),
-        hyperparameters=config.training.of(place.tier),
+        hyperparameters=hyperparameters,
         knowledge_format=config.knowledge,
         samples=samples,
+        rectifier=Rectifier(classes, length) if length else None,
+        views=config.bridge_views,
     )
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedagg_edge.bridge import Bridge
 from fedagg_edge.learners.base import Learner
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.tree import Tree
 
-__all__ = ["accuracy", "evaluate", "evaluated_nodes"]
+__all__ = ["Logits", "accuracy", "evaluate", "evaluated_nodes", "view_accuracies"]
+
+Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""A model: samples [N, *sample_shape] on the model's input scale -> logits [N, C]."""
 
 
 def accuracy(learner: Learner, x_N: NDArray[np.float32], y_N: NDArray[np.int64]) -> float:
@@ -33,3 +37,23 @@ def evaluate(
 ) -> dict[NodeId, float]:
     """Accuracy of each node in `which`."""
     return {n: accuracy(learners[n], x_N, y_N) for n in which}
+
+
+def view_accuracies(
+    logits: Logits, bridge: Bridge, x_N: NDArray[np.float32], y_N: NDArray[np.int64], views: Sequence[str]
+) -> dict[str, float]:
+    """Accuracy of one model in each of `views`: ``raw`` samples, their ``bridge`` samples dec(enc(x)), or ``both``, the
+    class of the largest mean of the two's probabilities."""
+    p_VNC = {}
+    if {"raw", "both"} & {*views}:
+        p_VNC["raw"] = _softmax(logits(x_N))
+    if {"bridge", "both"} & {*views}:
+        p_VNC["bridge"] = _softmax(logits(bridge.decode(bridge.encode(x_N))))
+    if "both" in views:
+        p_VNC["both"] = p_VNC["raw"] + p_VNC["bridge"]
+    return {view: float((p_VNC[view].argmax(axis=1) == y_N).mean()) for view in views}
+
+
+def _softmax(z_NC: NDArray[np.float32]) -> NDArray[np.float64]:
+    e_NC = np.exp(z_NC.astype(np.float64) - z_NC.max(axis=1, keepdims=True))
+    return np.asarray(e_NC / e_NC.sum(axis=1, keepdims=True), np.float64)

@@ -19,7 +19,7 @@ from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.simulation import references, report, state
 from fedagg_edge.simulation.build import World
 from fedagg_edge.simulation.driver import Traffic
-from fedagg_edge.simulation.evaluate import evaluated_nodes
+from fedagg_edge.simulation.evaluate import evaluated_nodes, view_accuracies
 from fedagg_edge.simulation.folder import RunFolder
 from fedagg_edge.simulation.method import Method
 from fedagg_edge.simulation.progress import Progress
@@ -87,6 +87,7 @@ class Experiment:
         config = self.world.config
         due = (number + 1) % config.evaluation.every == 0 or number + 1 == config.rounds
         scores = self._scores() if due else None
+        views = self._views() if due else None
         return {
             "schema": 1,
             "round": number,
@@ -94,11 +95,20 @@ class Experiment:
             "loss": dict(losses),
             "bytes": self.traffic.total(),
             "seconds": round(seconds, 3),
+            **({} if views is None else {"views": views}),
         }
 
     def _scores(self) -> dict[NodeId, float]:
         arrays = self.world.arrays
         return self.method.scores(self.watched, arrays.test_x_N, arrays.test_y_N)
+
+    def _views(self) -> dict[str, float] | None:
+        """The cloud's accuracy in each configured view; None where only raw samples are asked for, or it has none."""
+        arrays, views = self.world.arrays, self.world.config.evaluation.views
+        logits = self.method.cloud_logits()
+        if views == ("raw",) or logits is None:
+            return None
+        return view_accuracies(logits, self.world.bridge, arrays.test_x_N, arrays.test_y_N, views)
 
     def _checkpoint(self, number: int) -> None:
         tensors, nodes = self.method.snapshot()
@@ -114,7 +124,9 @@ class Experiment:
         """Train the references, then write results, pictures and the cloud's model."""
         world, alone, bound = self.world, None, None
         if self.rows[-1]["accuracy"] is None:  # resumed with fewer rounds than were planned
-            self.rows[-1] = {**self.rows[-1], "accuracy": self._scores()}
+            views = self._views()
+            measured = {"accuracy": self._scores()} | ({} if views is None else {"views": views})
+            self.rows[-1] = {**self.rows[-1], **measured}
         some = evaluated_nodes(world.tree, world.config.evaluation.devices)
         devices = [n for n in some if world.tree.places[n].tier is Tier.DEVICE]
         if world.config.evaluation.references:
@@ -150,6 +162,7 @@ class Experiment:
             bytes_total=self.traffic.total(),
             bytes_per_device=float(np.mean(moved)),
             seconds=sum(r["seconds"] for r in self.rows),
+            views_R={v: np.array([r["views"][v] for r in scored], float) for v in scored[-1].get("views", {})},
         )
 
     def _write_cloud(self) -> None:

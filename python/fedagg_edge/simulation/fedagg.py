@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from fedagg_edge import distill
 from fedagg_edge.errors import ConfigError
@@ -11,7 +12,7 @@ from fedagg_edge.records import NodeId
 from fedagg_edge.simulation import stacked
 from fedagg_edge.simulation.build import World
 from fedagg_edge.simulation.driver import Traffic, drive
-from fedagg_edge.simulation.method import Factories, OnTrain, Trained
+from fedagg_edge.simulation.method import Factories, OnTrain, Tensors, Trained
 from fedagg_edge.simulation.moves import Migration
 
 __all__ = ["FedAgg"]
@@ -56,3 +57,20 @@ class FedAgg(Trained):
             on_train(node, done.loss)
 
         drive(programs, self.world.nodes, version=number, traffic=traffic, on_train=on_report, together=self.together)
+
+    def snapshot(self) -> tuple[Tensors, dict[str, Any]]:
+        """See `Method.snapshot`; the queues of rectification lie beside the learners as ``<node>/rectifier/<name>``."""
+        tensors, meta = super().snapshot()
+        for name, node in self.world.nodes.items():
+            if node.rectifier is not None:
+                tensors |= {f"{name}/rectifier/{key}": array for key, array in node.rectifier.state().items()}
+        return tensors, meta
+
+    def restore(self, tensors: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+        """See `Method.restore`."""
+        super().restore(tensors, meta)
+        for name, node in self.world.nodes.items():
+            if node.rectifier is not None:
+                start = f"{name}/rectifier/"
+                own = {key.removeprefix(start): array for key, array in tensors.items() if key.startswith(start)}
+                node.rectifier.load_state(own)

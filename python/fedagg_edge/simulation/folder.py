@@ -65,6 +65,7 @@ class RunFolder:
         except msgspec.DecodeError as e:
             raise CheckpointError(f"{self.config}: damaged: {e}") from None
         now = msgspec.json.decode(msgspec.json.encode(config))  # lists for tuples, as in the file
+        then = _with_defaults(then)
         differing = sorted(k for k in {*then, *now} - _FREE if then.get(k) != now.get(k))
         if differing:
             raise ConfigError(
@@ -105,3 +106,12 @@ class RunFolder:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         for path in (self.metrics, self.results, self.cloud, self.curves, self.bridge, self.autoencoder, self.config):
             path.unlink(missing_ok=True)
+
+
+def _with_defaults(then: dict[str, Any]) -> dict[str, Any]:
+    """A run's configuration with the defaults of keys that this version knows and the one that began it did not."""
+    try:
+        config = msgspec.convert(then, SimulationConfig)
+    except msgspec.ValidationError:  # what it says can no longer be said: the comparison names the key
+        return then
+    return dict(msgspec.json.decode(msgspec.json.encode(config)))

@@ -15,7 +15,7 @@ from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.simulation import state
 from fedagg_edge.simulation.build import World
 from fedagg_edge.simulation.driver import Traffic
-from fedagg_edge.simulation.evaluate import evaluate
+from fedagg_edge.simulation.evaluate import Logits, evaluate
 
 __all__ = ["Factories", "Method", "OnTrain", "Tensors", "Trained"]
 
@@ -55,6 +55,10 @@ class Method(Protocol):
 
     def scores(self, which: Sequence[NodeId], x_N: NDArray[np.float32], y_N: NDArray[np.int64]) -> dict[NodeId, float]:
         """Accuracy of each node in `which`, all of them `trained`, on the common test set."""
+        ...
+
+    def cloud_logits(self) -> Logits | None:
+        """The cloud's model as it is now, for test samples; None if the method trains none."""
         ...
 
     def product(self) -> dict[str, NDArray[np.float32]] | None:
@@ -98,6 +102,11 @@ class Trained:
     def scores(self, which: Sequence[NodeId], x_N: NDArray[np.float32], y_N: NDArray[np.int64]) -> dict[NodeId, float]:
         """See `Method.scores`."""
         return evaluate(self.learners, which, x_N, y_N)
+
+    def cloud_logits(self) -> Logits | None:
+        """See `Method.cloud_logits`."""
+        cloud = self.learners.get(self.world.tree.root.id)
+        return None if cloud is None else cloud.logits
 
     def product(self) -> dict[str, NDArray[np.float32]] | None:
         """See `Method.product`."""

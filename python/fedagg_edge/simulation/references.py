@@ -51,6 +51,6 @@ def _train(
     lesson = Lesson(arrays.train_y_N[rows], None, None, arrays.train_x_N[rows])
     for number in range(config.rounds):
         rng = stream(config.seed, "reference", place.id, number)
-        train_pass(learner, world.bridge, lesson, config.training.of(place.tier), rng)
+        train_pass(learner, world.bridge, lesson, config.training.of(place.tier).at(number), rng)
         on_pass()
     return accuracy(learner, arrays.test_x_N, arrays.test_y_N)

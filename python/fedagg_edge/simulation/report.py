@@ -12,6 +12,9 @@ from fedagg_edge.simulation.results import SimulationResults
 __all__ = ["as_json", "format_bytes", "table"]
 
 
+_VIEWS = {"raw": "raw view", "bridge": "bridge view dec(enc(x))", "both": "both views averaged"}
+
+
 def table(results: SimulationResults) -> str:
     """The results in a few lines that a person reads."""
     rows = [("test accuracy", "")]
@@ -20,6 +23,8 @@ def table(results: SimulationResults) -> str:
     for tier, label in ((Tier.DEVICE, "average device"), (Tier.EDGE, "average edge"), (Tier.CLOUD, "cloud")):
         if tier in results.tiers:
             rows.append((f"  {label}, {results.title}", _percent(results.final(tier))))
+    for view, accuracy_R in results.views_R.items():
+        rows.append((f"  cloud, {results.title}, {_VIEWS[view]}", _percent(float(accuracy_R[-1]))))
     if results.centralised is not None:
         rows.append(("  cloud's model on all private data (bound)", _percent(results.centralised)))
     if results.gap_closed is not None:
@@ -34,6 +39,7 @@ def table(results: SimulationResults) -> str:
 
 def as_json(results: SimulationResults) -> dict[str, Any]:
     """The results as plain types; NaN never appears."""
+    views = {v: np.round(a_R, 6).tolist() for v, a_R in results.views_R.items()}
     return {
         "schema": 1,
         "folder": str(results.folder),
@@ -49,6 +55,7 @@ def as_json(results: SimulationResults) -> dict[str, Any]:
         "bytes_total": results.bytes_total,
         "bytes_per_device": results.bytes_per_device,
         "seconds": round(results.seconds, 3),
+        **({"views": views} if views else {}),
     }
 
 

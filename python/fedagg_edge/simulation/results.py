@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ class SimulationResults:
     `round_R` int64, the rounds after which nodes were evaluated, from 0 as in the paper; `nodes` names the V columns of
     `accuracy_RV` float64, accuracy on the common test set; `tiers` gives each node's tier. `alone` and
     `centralised` are the references (None where the configuration left them out). Bytes are payload, both
-    ways, embeddings included.
+    ways, embeddings included. `views_R`: the cloud's accuracy in each configured view (empty: raw alone).
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class SimulationResults:
     bytes_total: int
     bytes_per_device: float
     seconds: float
+    views_R: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def curve(self, tier: Tier) -> NDArray[np.float64]:
         """Mean accuracy of a tier after each evaluated round, [R]; NaN if the tree has no such tier."""

@@ -31,7 +31,8 @@ _AUTO_VALUES = 50_000
 # the hyperparameters whose meaning a stacked pass keeps; another one that is not at its default keeps devices apart
 _KNOWN = {
     *("learning_rate", "optimizer", "momentum", "weight_decay", "batch_size", "epochs", "temperature", "beta"),
-    *("gamma", "kl", "temperature_on", "staleness", "engine"),
+    *("learning_rate_schedule", "decay_rounds", "decay_factor"),
+    *("gamma", "kl", "temperature_on", "staleness", "engine", "teacher_trust", "rectification"),
 }
 
 
@@ -114,7 +115,7 @@ def _train_chunk(jobs: Mapping[NodeId, tuple[Node, Train]], version: int) -> dic
             else:
                 groups.setdefault(_shape(batch), {})[name] = batch
         for group in groups.values():
-            for name, report in _step(jobs, group).items():
+            for name, report in _step(jobs, group, version).items():
                 reports[name].append((report, batch_rows(group[name])))
     return {name: mean_report(parts) for name, parts in reports.items()}
 
@@ -129,12 +130,15 @@ def _shape(batch: Batch) -> Hashable:
     return len(batch.bridge_x_N), None if batch.private_x_N is None else len(batch.private_x_N)
 
 
-def _step(jobs: Mapping[NodeId, tuple[Node, Train]], group: Mapping[NodeId, Batch]) -> dict[NodeId, StepReport]:
+def _step(
+    jobs: Mapping[NodeId, tuple[Node, Train]], group: Mapping[NodeId, Batch], version: int
+) -> dict[NodeId, StepReport]:
     from fedagg_edge.learners.stacked import stacked_step  # noqa: PLC0415  # torch loads when it is wanted
 
     nodes = [jobs[name][0] for name in group]
+    hyperparameters = nodes[0].hyperparameters.at(version)
     if len(nodes) == 1:
-        return {name: nodes[0].learner.step(batch, nodes[0].hyperparameters) for name, batch in group.items()}
+        return {name: nodes[0].learner.step(batch, hyperparameters) for name, batch in group.items()}
     learners: list[TorchLearner] = [node.learner for node in nodes]  # type: ignore[misc]  # `reason` saw to it
-    found = stacked_step(learners, list(group.values()), nodes[0].hyperparameters)
+    found = stacked_step(learners, list(group.values()), hyperparameters)
     return dict(zip(group, found, strict=True))

@@ -11,11 +11,12 @@ def started(method):
     return traffic
 
 
+@pytest.mark.parametrize("views", ["plain", "mirror+shift"])
 @pytest.mark.parametrize("schedule", ["sequential", "snapshot"])
-def test_it_is_fedagg_with_beta_0_to_the_bit_but_sends_nothing(method_of, schedule):
-    changes = {"schedule": schedule, "training": {"beta": 5.0}}
-    bridge_only = method_of("bridge-only", **changes)
-    fedagg = method_of("fedagg", schedule=schedule, training={"beta": 0.0})
+def test_it_is_fedagg_with_beta_0_to_the_bit_but_sends_nothing(method_of, schedule, views):
+    changes = {"schedule": schedule, "bridge_views": views}
+    bridge_only = method_of("bridge-only", **changes, training={"beta": 5.0})
+    fedagg = method_of("fedagg", **changes, training={"beta": 0.0})
     assert started(bridge_only).total() == started(fedagg).total() > 0
     traffic, heard = run(bridge_only, rounds=2)
     other_traffic, other_heard = run(fedagg, rounds=2)

@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from baselines.rounds import run
 
-from fedagg_edge.baselines import local
+from fedagg_edge.baselines import METHODS, local
 from fedagg_edge.config import Hyperparameters
 from fedagg_edge.errors import ConfigError
 from fedagg_edge.learners.torch import TorchLearner
 from fedagg_edge.records import Link, NodeId
+from fedagg_edge.simulation.driver import Traffic
 
 TWO = {"mlp": 0.5, "small": 0.5}
 
@@ -80,3 +82,21 @@ def test_a_route_goes_up_to_the_cloud(world_of):
         Link(NodeId("edge-1"), NodeId("cloud")),
     )
     assert local.route(tree, NodeId("cloud")) == ()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_follows_the_learning_rates_schedule(method_of, monkeypatch, name):
+    training = {"learning_rate": 0.1, "learning_rate_schedule": "step", "decay_rounds": 1, "decay_factor": 0.5}
+    method = method_of(name, training=training, schedule="snapshot")
+    method.init(Traffic())
+    seen, step = set(), TorchLearner.step
+
+    def watched(self, batch, hyperparameters):
+        seen.add(hyperparameters.learning_rate)
+        return step(self, batch, hyperparameters)
+
+    monkeypatch.setattr(TorchLearner, "step", watched)
+    for number, rate in enumerate((0.1, 0.05, 0.025)):
+        seen.clear()
+        run(method, first=number)
+        assert seen == {rate}

@@ -53,6 +53,18 @@ def test_a_training_file_lies_in_the_configurations_folder(tmp_path):
         (Tier.CLOUD, CLOUD | {"limits": {"entry_bytes": 1 << 39}}, "expected at most .* change the table limits"),
         (Tier.CLOUD, CLOUD | {"identity": {"certificate_days": 91.0}}, "identity.certificate_days: got 91.0"),
         (Tier.CLOUD, CLOUD | {"publish": {"every": -1}}, "publish.every: got -1"),
+        (
+            Tier.DEVICE,
+            DEVICE | {"training": {"learning_rate_schedule": "step"}},
+            "training.decay_rounds: got 0, expected 1 or more with learning_rate_schedule 'step'",
+        ),
+        (
+            Tier.DEVICE,
+            DEVICE | {"training": {"rectification": 3}},
+            "training.rectification: got 3, expected 0: a fleet node's checkpoint does not hold",
+        ),
+        (Tier.DEVICE, DEVICE | {"preset": "paper"}, "preset: a fleet's node has no such key, because"),
+        (Tier.DEVICE, DEVICE | {"bridge_views": "shift"}, "bridge_views: a fleet's node sees bridge samples plainly"),
         (Tier.DEVICE, DEVICE | {"base_dir": "/"}, "unknown key 'base_dir'"),
     ],
 )

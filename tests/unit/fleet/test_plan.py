@@ -1,9 +1,10 @@
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from fedagg_edge.config import load_config
+from fedagg_edge.config import EvaluationConfig, Hyperparameters, TierTraining, load_config
 from fedagg_edge.datasets import load_dataset
 from fedagg_edge.errors import ConfigError
 from fedagg_edge.fleet.config import parse_fleet_config
@@ -51,3 +52,15 @@ def test_siblings_cannot_take_turns_in_a_fleet(planned):
     turns = config.__class__(**{f: getattr(config, f) for f in config.__struct_fields__} | {"schedule": "sequential"})
     with pytest.raises(ConfigError, match="got 'sequential', expected 'snapshot'"):
         plan(turns, dataset, {}, rounds={})
+
+
+def test_what_a_fleet_cannot_do_is_refused_before_anything_is_written(planned):
+    config, dataset, _, _ = planned
+    asks = msgspec.structs.replace(config, training=TierTraining(edge=Hyperparameters(rectification=2)))
+    with pytest.raises(ConfigError, match=r"training\.edge\.rectification: got 2, expected 0"):
+        plan(asks, dataset, {}, rounds={})
+    views = msgspec.structs.replace(config, evaluation=EvaluationConfig(views=("raw", "both")))
+    with pytest.raises(ConfigError, match=r"evaluation\.views: got .'raw', 'both'., expected"):
+        plan(views, dataset, {}, rounds={})
+    with pytest.raises(ConfigError, match="bridge_views: got 'shift', expected 'plain'"):
+        plan(msgspec.structs.replace(config, bridge_views="shift"), dataset, {}, rounds={})

@@ -5,7 +5,7 @@ from toys import hyperparameters, small_tree
 
 from fedagg_edge.config import NodeGroup
 from fedagg_edge.records import Tier
-from fedagg_edge.simulation.evaluate import accuracy, evaluate, evaluated_nodes
+from fedagg_edge.simulation.evaluate import accuracy, evaluate, evaluated_nodes, view_accuracies
 from fedagg_edge.tree import plant
 
 
@@ -45,3 +45,36 @@ def test_each_node_is_asked_for_itself():
     x, y = rng.random((40, 1, 2, 2), np.float32), rng.integers(0, 3, 40)
     scores = evaluate({n: node.learner for n, node in nodes.items()}, ["cloud", "device-001"], x, y)
     assert scores == {n: accuracy(nodes[n].learner, x, y) for n in ("cloud", "device-001")}
+
+
+class Blur:
+    """An autoencoder that leaves class 0 no brightness."""
+
+    def encode(self, x_N):
+        return np.rint(x_N).astype(np.uint8)
+
+    def decode(self, code_NB):
+        return code_NB.astype(np.float32) * np.array([0, 1, 1], np.float32)
+
+
+def test_views_of_one_model():
+    x = np.array([[3, 0, 0], [2, 1, 0], [2, 0, 9], [9, 1, 0]], np.float32)  # Echo's logits
+    y = np.array([0, 1, 2, 0])
+    got = view_accuracies(Echo().logits, Blur(), x, y, ("raw", "bridge", "both"))
+    # bridge logits 000, 010, 009, 010; in row 1 the sums for classes 0 and 1 are 0.67 + 0.21 and 0.24 + 0.58
+    assert got == {"raw": 0.75, "bridge": 0.75, "both": 0.75}
+    y = np.array([0, 1, 2, 1])
+    got = view_accuracies(Echo().logits, Blur(), x, y, ("bridge", "both"))
+    assert got == {"bridge": 1.0, "both": 0.5}
+
+
+def test_both_is_the_mean_of_probabilities():
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 2, (400, 3)).astype(np.float32).clip(0, 9)
+    y = rng.integers(0, 3, 400)
+    p = [np.exp(z.astype(np.float64)) for z in (x, Blur().decode(Blur().encode(x)))]
+    mean = sum(e / e.sum(axis=1, keepdims=True) for e in p) / 2
+    want = float((mean.argmax(axis=1) == y).mean())
+    got = view_accuracies(Echo().logits, Blur(), x, y, ("raw", "bridge", "both"))
+    assert got["both"] == want
+    assert len({*got.values()}) == 3

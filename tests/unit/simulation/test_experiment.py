@@ -10,6 +10,7 @@ from fedagg_edge import checkpoint
 from fedagg_edge.autoencoder import artefact
 from fedagg_edge.records import Tier
 from fedagg_edge.simulation import build
+from fedagg_edge.simulation.evaluate import accuracy
 from fedagg_edge.simulation.experiment import Experiment
 from fedagg_edge.simulation.fedagg import FedAgg
 from fedagg_edge.simulation.folder import RunFolder
@@ -67,6 +68,22 @@ def test_a_round_leaves_a_line_of_metrics(begin):
         assert set(row) == {"schema", "round", "accuracy", "loss", "bytes", "seconds"}
         assert set(row["accuracy"]) == set(row["loss"]) == set(experiment.world.nodes)
     assert rows[1]["bytes"] - rows[0]["bytes"] == rows[0]["bytes"] - at_start > 0
+
+
+def test_views_of_the_cloud_are_in_metrics_and_results(begin):
+    experiment = begin(rounds=3, evaluation={"references": False, "every": 2, "views": ["bridge", "raw"]})
+    experiment.rounds(Silent())
+    rows = lines(experiment)
+    assert ["views" in row for row in rows] == [False, True, True]
+    world = experiment.world
+    test_x_N, test_y_N = world.arrays.test_x_N, world.arrays.test_y_N
+    seen_N = world.bridge.decode(world.bridge.encode(test_x_N))
+    want = accuracy(world.nodes["cloud"].learner, seen_N, test_y_N)
+    assert rows[-1]["views"] == {"bridge": want, "raw": rows[-1]["accuracy"]["cloud"]}
+    results = experiment.finish(Silent())
+    assert list(results.views_R) == ["bridge", "raw"]
+    assert results.views_R["bridge"].tolist() == [row["views"]["bridge"] for row in rows[1:]]
+    assert json.loads(experiment.folder.results.read_text())["views"]["bridge"][-1] == round(want, 6)
 
 
 @pytest.mark.parametrize("schedule", ["sequential", "snapshot"])

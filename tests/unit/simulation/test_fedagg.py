@@ -3,7 +3,7 @@ from simulation.worlds import bands, bits, toy_config
 
 from fedagg_edge import distill
 from fedagg_edge.autoencoder import artefact
-from fedagg_edge.errors import ConfigError
+from fedagg_edge.errors import CheckpointError, ConfigError
 from fedagg_edge.simulation import build
 from fedagg_edge.simulation.driver import Traffic, drive
 from fedagg_edge.simulation.fedagg import FedAgg
@@ -36,3 +36,19 @@ def test_it_drives_the_nodes_programs(world_of, schedule):
 def test_a_world_without_nodes_is_refused(world_of):
     with pytest.raises(ConfigError, match="fedagg: the world was built without nodes"):
         FedAgg(world_of(with_nodes=False), {})
+
+
+def test_a_snapshot_holds_the_queues_of_rectification_where_there_are_any(world_of):
+    plain = FedAgg(world_of(), {})
+    assert not [key for key in plain.snapshot()[0] if "rectifier" in key]
+    method = FedAgg(world_of(training={"cloud": {"rectification": 3}}), {})
+    method.init(Traffic())
+    method.round(0, Traffic(), lambda node, loss: None)
+    tensors, meta = method.snapshot()
+    assert {key for key in tensors if "rectifier" in key} == {"cloud/rectifier/values", "cloud/rectifier/count"}
+    again = FedAgg(world_of(training={"cloud": {"rectification": 3}}), {})
+    again.restore(tensors, meta)
+    for key, array in again.snapshot()[0].items():
+        assert array.tobytes() == tensors[key].tobytes()
+    with pytest.raises(CheckpointError, match="rectification: got nothing as values"):
+        again.restore(*plain.snapshot())

@@ -47,6 +47,16 @@ def test_the_same_configuration_may_go_on(folder):
     folder.resume(toy_config(rounds=9, checkpoint_every=4))
 
 
+def test_a_run_from_before_a_key_existed_has_its_default(folder):
+    written = json.loads(folder.config.read_text())
+    for tier in written["training"].values():
+        del tier["learning_rate_schedule"], tier["decay_rounds"]
+    folder.config.write_text(json.dumps(written))
+    with pytest.raises(ConfigError, match="made with another training;"):
+        folder.resume(toy_config(training={"learning_rate_schedule": "step", "decay_rounds": 2}))
+    folder.resume(toy_config())
+
+
 def test_another_configuration_is_refused_and_the_keys_named(folder):
     with pytest.raises(ConfigError, match=r"made with another knowledge, seed, training; restore what was there"):
         folder.resume(toy_config(seed=1, knowledge="int8", training={"beta": 2.0}))

@@ -49,3 +49,10 @@ def test_the_product_is_the_clouds_model_if_there_is_one(made):
 def test_another_methods_checkpoint_is_refused(made):
     with pytest.raises(CheckpointError, match="2 nodes that are not this tree's 1"):
         made("cloud").restore(*made("cloud", "edge-0").snapshot())
+
+
+def test_the_clouds_logits_are_its_learners_and_none_without_one(made):
+    method = made("cloud")
+    x = method.world.arrays.test_x_N
+    np.testing.assert_array_equal(method.cloud_logits()(x), method.learners["cloud"].logits(x))
+    assert made("device-000").cloud_logits() is None

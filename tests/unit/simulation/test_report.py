@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 from simulation.worlds import some_results
 
@@ -20,6 +21,17 @@ def test_the_table_of_a_whole_run():
         "bytes moved in all, over all links            123.5 kB",
         "rounds                                               4",
     ]
+
+
+def test_the_clouds_views_are_beside_its_accuracy():
+    results = some_results(views_R={"bridge": np.array([0.1, 0.2, 0.85]), "both": np.array([0.1, 0.2, 0.875])})
+    lines = report.table(results).splitlines()
+    at = lines.index(next(line for line in lines if line.startswith("  cloud, FedAgg  ")))
+    assert [line.split("FedAgg, ")[1].split() for line in lines[at + 1 : at + 3]] == [
+        ["bridge", "view", "dec(enc(x))", "85.0", "%"],
+        ["both", "views", "averaged", "87.5", "%"],
+    ]
+    assert report.as_json(results)["views"] == {"bridge": [0.1, 0.2, 0.85], "both": [0.1, 0.2, 0.875]}
 
 
 def test_the_table_leaves_out_what_there_is_not():

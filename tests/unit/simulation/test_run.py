@@ -250,6 +250,30 @@ def test_a_mapping_in_the_tomls_shape_will_do(artefact_path, tmp_path):
     assert simulate(raw, out=tmp_path / "m").round_R.tolist() == [0]
 
 
+@pytest.mark.parametrize("round_and_passes", [(0, 0), (1, 3)])
+def test_queues_of_rectification_survive_a_stop(go, tmp_path, round_and_passes):
+    changes = {"rounds": 3, "training": {"rectification": 4, "teacher_trust": "confidence"}}
+    go("whole", **changes)
+    go("without", rounds=3, training={"teacher_trust": "confidence"})
+    assert metrics(tmp_path / "whole") != metrics(tmp_path / "without")
+    with pytest.raises(Killed):
+        go("cut", given={"progress": KillAfter(*round_and_passes)}, **changes)
+    go("cut", given={"resume": True}, **changes)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    saved = checkpoint.load(tmp_path / "cut" / "checkpoints").tensors
+    assert saved["cloud/rectifier/count"].sum() > 0
+
+
+def test_views_of_bridge_samples_change_a_run_and_survive_a_stop(go, tmp_path):
+    go("plain")
+    go("whole", bridge_views="mirror+shift")
+    assert metrics(tmp_path / "whole") != metrics(tmp_path / "plain")
+    with pytest.raises(Killed):
+        go("cut", given={"progress": KillAfter(0)}, bridge_views="mirror+shift")
+    go("cut", given={"resume": True}, bridge_views="mirror+shift")
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
 @pytest.mark.parametrize("round_and_passes", [(0, 0), (0, 3), (1, 0), (1, 1), (3, 0)])
 @pytest.mark.parametrize("every", [1, 2])
 def test_a_stopped_run_goes_on_to_the_same_end(go, tmp_path, round_and_passes, every):

@@ -85,6 +85,17 @@ def test_rounds_are_those_of_devices_one_by_one(artefact_path, model, counted):
     assert sum(x for _, x in said) == pytest.approx(sum(x for _, x in said_too), rel=1e-3)
 
 
+def test_a_stack_follows_the_learning_rates_schedule(artefact_path, counted):
+    constant = {"batch_size": 4, "learning_rate": 0.02}
+    falling = {**constant, "learning_rate_schedule": "step", "decay_rounds": 1, "decay_factor": 0.1}
+    one, other, unscheduled = (
+        run(artefact_path, training={"device": device}, tree=cnn_tree("mlp"), stacked=stack)[0]
+        for device, stack in ((falling, False), (falling, True), (constant, True))
+    )
+    assert counted
+    assert distance(one, other) < 1e-4 < distance(one, unscheduled)
+
+
 def test_a_whole_run_measures_the_same(artefact_path, tmp_path, counted):
     results = {}
     for setting in (False, "auto"):

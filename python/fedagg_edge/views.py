@@ -1,0 +1,62 @@
+"""Random views of bridge samples, so that a node does not see the same few samples in every round.
+
+A view is named by the seed that travels with the knowledge (`Knowledge.view_seed`), and row i of a sample set has the
+same view for the teacher and the student, so their logits can be compared. NumPy alone: the same on every machine.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Views", "draw_views", "look"]
+
+Views = Literal["plain", "mirror", "shift", "mirror+shift"]
+
+_REACH = 8  # a shift goes up to one part in so many of an axis, at least one position
+
+
+def draw_views(kind: Views, seed: int, count: int, sample_shape: tuple[int, ...]) -> NDArray[np.int16] | None:
+    """How each of `count` rows is seen: int16 [N, 1 + A] over the A axes after the channels; None for plain views.
+
+    Column 0 is 1 where the row is mirrored along its last axis (half of them), the others say by how many positions it
+    is shifted along each axis. `seed` 0 is the plain view, whatever `kind` says.
+    """
+    if kind == "plain" or seed == 0:
+        return None
+    rng = np.random.Generator(np.random.PCG64(seed))
+    view_NA = np.zeros((count, len(sample_shape)), np.int16)
+    # both are drawn whatever is used of them: a kind's shifts are those of every kind
+    mirrored_N = rng.integers(0, 2, count)
+    for axis, size in enumerate(sample_shape[1:], 1):
+        reach = max(1, size // _REACH)
+        shift_N = rng.integers(-reach, reach, count, endpoint=True)
+        if "shift" in kind:
+            view_NA[:, axis] = shift_N
+    if "mirror" in kind:
+        view_NA[:, 0] = mirrored_N
+    return view_NA
+
+
+def look(x_N: NDArray[np.float32], view_NA: NDArray[np.int16]) -> NDArray[np.float32]:
+    """The samples float32 [N, C, ...] as `view_NA` sees them: mirrored, then shifted; what enters is 0."""
+    mirrored_N = view_NA[:, 0].astype(bool).reshape(-1, *(1,) * (x_N.ndim - 1))
+    out_N = np.where(mirrored_N, x_N[..., ::-1], x_N)
+    for axis in range(1, view_NA.shape[1]):
+        shift_N = view_NA[:, axis].astype(np.int64)
+        if shift_N.any():
+            out_N = _shift(out_N, shift_N, axis + 1)
+    return out_N
+
+
+def _shift(x_N: NDArray[np.float32], shift_N: NDArray[np.int64], axis: int) -> NDArray[np.float32]:
+    """Row i moved by shift_N[i] positions along `axis` of the batch."""
+    size = x_N.shape[axis]
+    from_NS = np.arange(size) - shift_N[:, None]
+    inside_NS = (from_NS >= 0) & (from_NS < size)
+    shape = [len(x_N)] + [1] * (x_N.ndim - 1)
+    shape[axis] = size
+    taken_N = np.take_along_axis(x_N, np.clip(from_NS, 0, size - 1).reshape(shape), axis=axis)
+    return np.where(inside_NS.reshape(shape), taken_N, np.float32(0))

@@ -213,4 +213,3 @@ def _table_layout(data: Mapping[str, Any], shape: tuple[int, ...]) -> TableLayou
     if set(tables) != set(np.unique(bits_D[bits_D > 0]).tolist()):
         raise ArtefactError(f"code layout: got tables for {sorted(tables)} bits, expected those that values have")
     return TableLayout(shape, bits_D, scale_D, tables)
-

@@ -76,7 +76,6 @@ SECONDS ?= 60
 soak: $(VENV)/.dev ## two thousand simulated devices at one gateway: its memory must stay where it is
 	$(BIN)/python tests/fleet/soak.py --clients 2000 --rounds 24 $(JSON)
 
-# a board's environment: one TFLite runtime, no torch; the training file comes from the environment that has it
 # needs g++-aarch64-linux-gnu, or WITH=zig for a manylinux2014 wheel
 WITH ?= gnu
 wheel-aarch64: ## the wheel for 64-bit ARM Linux, in dist/
@@ -84,8 +83,9 @@ wheel-aarch64: ## the wheel for 64-bit ARM Linux, in dist/
 
 # needs Linux 6.7, mmdebstrap and qemu-user-static beside the compiler; five minutes
 test-arm64: wheel-aarch64 ## the wheel in a Debian root of arm64 under qemu: pip, kernels on NEON, TFLite
-	tests/arm64/userland.sh dist/fedagg_edge-*-cp311-cp311-manylinux_*_aarch64.whl
+	tests/arm64/userland.sh "$$(ls -t dist/fedagg_edge-*-cp311-cp311-*aarch64.whl | head -1)"
 
+# a board's environment: one TFLite runtime, no torch; the training file comes from the environment that has it
 test-install: $(VENV)/.dev ## fedagg-edge[litert] alone in a new environment: what it brings, how fast it imports, a step
 	rm -rf .venv-litert && $(PYTHON) -m venv .venv-litert
 	.venv-litert/bin/python -m pip install -q -c constraints.txt ".[litert]"

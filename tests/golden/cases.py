@@ -16,12 +16,14 @@ IMAGE, WINDOW, WORDS = (3, 12, 12), (4, 16), (6,)
 
 @dataclass(frozen=True)
 class Case:
-    """A model and what it is trained with. `ties`: samples of few values, so that windows have several maxima."""
+    """A model and what it is trained with. `ties`: samples of few values, so that windows have several maxima.
+    `seed`: of samples whose first step keeps away from the kinks of ReLU (test_golden.py asserts it)."""
 
     build: Callable[[], nn.Module]
     shape: tuple[int, ...] = IMAGE
     optimizer: str = "sgd"
     ties: bool = False
+    seed: int = 0
 
 
 class Residual(nn.Module):
@@ -80,7 +82,7 @@ CASES = {
     "linear": Case(net(nn.Flatten(), nn.Linear(432, 8), nn.ReLU())),
     "linear, adam": Case(net(nn.Flatten(), nn.Linear(432, 8), nn.Tanh()), optimizer="adam"),
     "conv2d": Case(conv(nn.Conv2d(4, 6, 3), nn.ReLU())),
-    "conv2d, stride and padding": Case(conv(nn.Conv2d(4, 6, 3, stride=2, padding=1), nn.ReLU())),
+    "conv2d, stride and padding": Case(conv(nn.Conv2d(4, 6, 3, stride=2, padding=1), nn.ReLU()), seed=1),
     "conv2d, 1x1": Case(conv(nn.Conv2d(4, 6, 1), nn.ReLU())),
     "conv2d, 1x1 of stride 2": Case(conv(nn.Conv2d(4, 6, 1, stride=2), nn.ReLU())),
     "conv2d, large": Case(conv(nn.Conv2d(4, 6, 7, stride=2, padding=3), nn.ReLU())),

@@ -67,6 +67,10 @@ test-executorch: $(NATIVE) ## the executorch engine, in an environment of its ow
 	.venv-executorch/bin/python -m pip install -q -c constraints.txt --no-build-isolation ".[executorch]" pytest hypothesis scikit-learn
 	.venv-executorch/bin/python -m pytest tests/unit/export/test_executorch*.py tests/unit/learners/test_executorch*.py
 
+# needs a JDK, Debian's junit5, CMake and g++ (.ci/run has the packages)
+test-jvm: $(VENV)/.dev ## the JVM bridge of android_bridge/: JNI, wire and a device beside a real edge, in JUnit
+	PATH="$(abspath $(BIN)):$$PATH" android_bridge/test.sh build/jvm
+
 fuzz-wire: $(VENV)/.dev ## what reads a neighbour's bytes, fuzzed with atheris for SECONDS
 	$(PIP) install -q -c constraints.txt atheris
 	mkdir -p build/fuzz/found-wire

@@ -1,0 +1,51 @@
+# Functions for test.sh and test-arm64.sh, which source this file in the repository's root.
+CMAKE=${CMAKE:-cmake}
+JAVA_HOME=${JAVA_HOME:-$(dirname "$(dirname "$(readlink -f "$(command -v javac)")")")}
+export JAVA_HOME
+
+junit() { # the class path of JUnit 5 as Debian's package junit5 lays it out
+  local jars=() name
+  for name in junit-jupiter-api junit-jupiter-engine junit-jupiter-params junit-platform-commons junit-platform-engine \
+    junit-platform-launcher junit-platform-console junit-platform-reporting opentest4j opentest4j-reporting-events \
+    opentest4j-reporting-schema open-test-reporting-events open-test-reporting-schema apiguardian-api univocity-parsers \
+    picocli; do
+    [ -e "/usr/share/java/$name.jar" ] && jars+=("/usr/share/java/$name.jar")
+  done
+  (IFS=: && echo "${jars[*]}")
+}
+
+build_native() { # folder, CMake options
+  local folder=$1
+  shift
+  "$CMAKE" -S . -B "$folder" -DCMAKE_BUILD_TYPE=Release -DFEDAGG_JNI=ON "$@" >"$folder.log" 2>&1 || { cat "$folder.log"; return 1; }
+  "$CMAKE" --build "$folder" --target fedagg_jni --parallel "${JOBS:-2}" >>"$folder.log" 2>&1 || { cat "$folder.log"; return 1; }
+}
+
+build_java() { # folder: classes/ and tests/ below it
+  rm -rf "$1/classes" "$1/tests"
+  # -options: javac would warn that Java 8 is old; Android's libraries are still made for it
+  javac --release 8 -Xlint:all,-options -Werror -d "$1/classes" $(find android_bridge/core/src/main/java -name '*.java')
+  javac --release 11 -Xlint:all,-path,-try -Werror -cp "$1/classes:$(junit)" -d "$1/tests" \
+    $(find android_bridge/core/src/test/java -name '*.java')
+}
+
+# -Xcheck:jni only tells of misuse: one word of it fails the run
+run_tests() { # folder, java and its options up to --, then JUnit's
+  local folder=$1 log=$1/junit.log status=0
+  shift
+  local java=()
+  while [ $# -gt 0 ] && [[ $1 != --* ]]; do
+    java+=("$1")
+    shift
+  done
+  "${java[@]}" -Xcheck:jni -Dfile.encoding=UTF-8 -Dfedagg.jni="$PWD/$folder/native/android_bridge/jni/libfedagg_jni.so" \
+    -Dfedagg.root="$PWD" -Djava.io.tmpdir="${TMPDIR:-/tmp}" \
+    -cp "$folder/classes:$folder/tests:$(junit)" org.junit.platform.console.ConsoleLauncher \
+    --scan-classpath "$folder/tests" --disable-banner --details=summary --fail-if-no-tests "$@" >"$log" 2>&1 || status=$?
+  cat "$log"
+  if grep -E "WARNING in native method|WARNING: JNI|FATAL ERROR in native method" "$log"; then
+    echo "-Xcheck:jni has found misuse of JNI"
+    return 1
+  fi
+  return "$status"
+}

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Builds the JNI library, the Java core and its tests with what Debian has (a JDK, junit5, CMake, a C++ compiler), and
+# runs the tests. No Gradle, no network.
+# usage: android_bridge/test.sh [BUILD_FOLDER] [JUnit console options, as --include-classname='.*Distill.*']
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${1:-build/jvm}
+[ $# -gt 0 ] && shift
+mkdir -p "$out"
+source android_bridge/jvm.sh
+
+build_native "$out/native" -DJAVA_HOME="$JAVA_HOME"
+build_java "$out"
+run_tests "$out" java "$@"

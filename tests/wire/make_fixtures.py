@@ -1,4 +1,5 @@
-"""Writes fixtures/<name>.msgpack: one example of each message, as any other implementation must write it.
+"""Writes fixtures/<name>.msgpack: one example of each message, as any other implementation must write it; and
+arrays/<name>.bin: what is signed, hashed or laid out without msgpack.
 
 Run after a change of the protocol's version only: bytes that were released never change.
 """
@@ -8,7 +9,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
+from fedagg_edge.identity import keys, tokens
+from fedagg_edge.records import Embeddings, LogitsFormat, PackedLogits, SampleSet, Tier, counters, node_id
 from fedagg_edge.wire import messages as m
+from fedagg_edge.wire import tensors
 from fedagg_edge.wire.limits import Limits
 
 FOLDER = Path(__file__).parent / "fixtures"
@@ -45,9 +51,42 @@ EXAMPLES: tuple[m.Message, ...] = (
     m.Problem("rate", "too many", 1.5),
 )
 
+ARRAY_FOLDER = Path(__file__).parent / "arrays"
+SAMPLES = SampleSet.of(node_id("d1"), counters(5, 3))
+LABELLED = {"held-back": (-1, -1, -1), "narrow": (0, 127, -1), "wide": (0, 128, 1), "widest": (0, 2**15, 3)}
+CODES = np.arange(12, dtype=np.uint8).reshape(3, 4)
+LOGITS = np.array([[1, -2, 0.5], [127, 3, -127]], np.float32)
+
+
+def arrays() -> dict[str, bytes]:
+    """Bytes of each, by name."""
+    made = {
+        f"embeddings-{name}": tensors.dump_embeddings(Embeddings(SAMPLES, CODES, np.array(labels, np.int64)))
+        for name, labels in LABELLED.items()
+    }
+    made["samples"] = tensors.dump_samples(SAMPLES)
+    made["samples-none"] = tensors.dump_samples(SampleSet((), ()))
+    made["set-digest"] = bytes.fromhex(SAMPLES.digest)
+    made["set-digest-none"] = bytes.fromhex(SampleSet((), ()).digest)
+    made["logits-f32"] = tensors.dump_logits(PackedLogits(LogitsFormat.F32, LOGITS))
+    made["logits-f16"] = tensors.dump_logits(PackedLogits(LogitsFormat.F16, LOGITS.astype(np.float16)))
+    scale_N = np.array([2 / 127, 1], np.float32)
+    value_NC = np.round(LOGITS / scale_N[:, None]).astype(np.int8)
+    made["logits-int8"] = tensors.dump_logits(PackedLogits(LogitsFormat.INT8, value_NC, scale_N))
+    token = tokens.parse("fedagg1.AAECAwQFBgc." + "A" * 43 + "." + "B" * 42 + "A")
+    made["token-digest"] = tokens.digest(token)
+    made["proof"] = keys.proof_text(
+        "enrol", federation="f", node=node_id("d1"), role=Tier.DEVICE, time=1.5e9 + 0.75,
+        binding=tokens.digest(token), public_key=b"key",
+    )  # fmt: skip
+    return made
+
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
+    ARRAY_FOLDER.mkdir(exist_ok=True)
+    for name, content in arrays().items():
+        (ARRAY_FOLDER / f"{name}.bin").write_bytes(content)
     for message in EXAMPLES:
         (FOLDER / f"{type(message).__name__.lower()}.msgpack").write_bytes(m.encode(message))
 

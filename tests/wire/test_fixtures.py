@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from make_fixtures import EXAMPLES, FOLDER
+from make_fixtures import ARRAY_FOLDER, EXAMPLES, FOLDER, arrays
 
 from fedagg_edge.wire import messages as m
 from fedagg_edge.wire.limits import Limits
@@ -28,3 +28,7 @@ def test_each_message_has_bytes_and_nothing_else_has():
     kinds = {n.lower() for n in m.__all__ if n[0].isupper() and isinstance(kind := getattr(m, n), type)
              and issubclass(kind, m.Message) and kind is not m.Message}  # fmt: skip
     assert {path.stem for path in FOLDER.iterdir()} == kinds
+
+
+def test_arrays_are_as_released():
+    assert {path.stem: path.read_bytes() for path in ARRAY_FOLDER.iterdir()} == arrays()

@@ -1,0 +1,577 @@
+package fedagg.bridge.state;
+
+import fedagg.bridge.wire.ChildState;
+import fedagg.bridge.wire.Digests;
+import fedagg.bridge.wire.Knowledge;
+import fedagg.bridge.wire.Messages;
+import fedagg.bridge.wire.MsgpackWriter;
+import fedagg.bridge.wire.ProtocolException;
+import fedagg.bridge.wire.Rows;
+import java.io.IOException;
+import java.nio.channels.FileChannel;
+import java.nio.channels.FileLock;
+import java.nio.channels.OverlappingFileLockException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.TreeSet;
+import java.util.concurrent.locks.ReentrantLock;
+
+/**
+ * What a device must not lose, in a folder of its own: private samples, the outbox, its log of the link, the knowledge of
+ * both ends, and facts. Kept in memory, and in a journal that is synced before a change counts; what is killed when, a
+ * transaction is there whole or not at all. One process at a time; any of its threads.
+ */
+public final class DeviceState implements ChildState, AutoCloseable {
+  private static final long SMALL = 1 << 20; // bytes of a journal that is not worth rewriting
+
+  private final Path folder;
+  private final String node;
+  private final FileChannel lockFile;
+  private final FileLock owned;
+  private final ReentrantLock lock = new ReentrantLock();
+  private Journal journal;
+  private Memory memory;
+  private MsgpackWriter pending; // null outside of a transaction
+  private int depth; // of transactions inside each other
+  private boolean changed;
+  private boolean erases; // something was forgotten: the journal must not keep it
+  private boolean broken; // memory is not what the journal says
+  private boolean doomed; // a part of the transaction was rolled back, so all of it will be
+  private long rewritten;
+
+  private DeviceState(Path folder, String node, FileChannel lockFile, FileLock owned) {
+    this.folder = folder;
+    this.node = node;
+    this.lockFile = lockFile;
+    this.owned = owned;
+  }
+
+  /** Opens a node's state, or makes one. Throws StorageException for a folder that is damaged, in use or another node's. */
+  public static DeviceState open(Path folder, String node) throws StorageException {
+    try {
+      Files.createDirectories(folder);
+      FileChannel lockFile =
+          FileChannel.open(folder.resolve("lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+      FileLock owned;
+      try {
+        owned = lockFile.tryLock();
+      } catch (OverlappingFileLockException error) {
+        owned = null;
+      }
+      if (owned == null) {
+        lockFile.close();
+        throw new StorageException(folder + ": another agent has this state open; stop it first", null);
+      }
+      DeviceState state = new DeviceState(folder, node, lockFile, owned);
+      try {
+        state.load();
+        state.claim();
+      } catch (IOException | StorageException error) {
+        state.close();
+        throw error;
+      }
+      return state;
+    } catch (IOException error) {
+      throw new StorageException(folder + ": cannot be opened: " + error.getMessage(), error);
+    }
+  }
+
+  private void load() throws IOException {
+    List<byte[]> records = new ArrayList<>();
+    if (journal != null) {
+      journal.close();
+    }
+    journal = Journal.open(folder.resolve("journal"), records);
+    Memory fresh = new Memory(node);
+    try {
+      for (byte[] record : records) {
+        Operations.apply(record, fresh);
+      }
+    } catch (ProtocolException | RuntimeException error) {
+      throw new Journal.DamagedException(
+          folder + ": its journal says what cannot be (" + error.getMessage() + "); restore it, or enrol a new node");
+    }
+    memory = fresh;
+    broken = false;
+    rewritten = Math.max(SMALL, journal.size());
+  }
+
+  private void claim() throws StorageException {
+    String known = memory.texts.get("node");
+    if (known == null) {
+      putText("node", node);
+    } else if (!known.equals(node)) {
+      throw new StorageException(folder + ": the state of node " + known + ", expected " + node, null);
+    }
+  }
+
+  @Override
+  public void close() throws StorageException {
+    try {
+      if (journal != null) {
+        journal.close();
+      }
+      owned.release();
+      lockFile.close();
+    } catch (IOException error) {
+      throw new StorageException(folder + ": " + error.getMessage(), error);
+    }
+  }
+
+  // transactions
+
+  @Override
+  public void begin() {
+    lock.lock();
+    if (++depth == 1) {
+      if (broken) {
+        recover();
+      }
+      pending = new MsgpackWriter();
+      changed = false;
+      doomed = false;
+    }
+  }
+
+  @Override
+  public void commit() throws StorageException {
+    try {
+      if (depth > 1) {
+        return;
+      }
+      if (doomed) {
+        recover();
+        throw new StorageException(folder + ": a part of a change failed, so nothing of it was kept", null);
+      }
+      if (!changed) {
+        return;
+      }
+      requireWhole();
+      try {
+        journal.append(pending.toBytes());
+      } catch (IOException error) {
+        recover();
+        throw new StorageException(folder + ": could not be written: " + error.getMessage(), error);
+      }
+      tidy();
+    } finally {
+      leave();
+    }
+  }
+
+  /** Rewrites the journal if that is due. The change is kept already: what fails here is tried again after the next. */
+  private void tidy() {
+    if (!erases && journal.size() <= 2 * rewritten) {
+      return;
+    }
+    try {
+      journal.rewrite(Operations.snapshot(memory));
+      rewritten = Math.max(SMALL, journal.size());
+      erases = false;
+    } catch (IOException error) {
+      // the old journal stands
+    }
+  }
+
+  @Override
+  public void rollback() {
+    try {
+      doomed = true;
+      if (depth == 1 && changed) {
+        recover();
+      }
+    } finally {
+      leave();
+    }
+  }
+
+  private void leave() {
+    if (--depth == 0) {
+      pending = null;
+    }
+    lock.unlock();
+  }
+
+  /** Back to what the journal says. */
+  private void recover() {
+    broken = true;
+    changed = false;
+    try {
+      load();
+    } catch (IOException error) {
+      // stays broken; the next use tries again
+    }
+  }
+
+  private void requireWhole() throws StorageException {
+    if (broken) {
+      throw new StorageException(folder + ": could not be read back after a failed write", null);
+    }
+  }
+
+  /** Runs {@code change} as a transaction of its own, or as part of the one that is open. */
+  private void transact(Change change) throws StorageException {
+    begin();
+    boolean done = false;
+    try {
+      requireWhole();
+      change.run(pending);
+      done = true;
+    } finally {
+      if (!done) {
+        rollback();
+      }
+    }
+    commit();
+  }
+
+  private interface Change {
+    void run(MsgpackWriter out);
+  }
+
+  private <T> T read(Query<T> query) {
+    lock.lock();
+    try {
+      return query.of(memory);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private interface Query<T> {
+    T of(Memory memory);
+  }
+
+  private MsgpackWriter change() {
+    changed = true;
+    return pending;
+  }
+
+  // samples
+
+  /**
+   * Takes in private samples and puts their embeddings into the outbox, in one step.
+   *
+   * @param xs each sample on the model's scale
+   * @param codes [samples, codeBytes]
+   * @param mostBytes of the outbox; beyond it nothing is taken in
+   * @return the first sample's counter; the others follow
+   */
+  public long take(List<float[]> xs, int[] labels, byte[] codes, int codeBytes, long mostBytes)
+      throws StorageException, OutboxFullException {
+    int count = xs.size();
+    lock.lock();
+    try {
+      long waiting = memory.outboxBytes + codes.length;
+      if (waiting > mostBytes) {
+        throw new OutboxFullException(
+            "outbox: " + memory.outboxBytes + " bytes wait for the parent, " + codes.length
+                + " more would be over its " + mostBytes + "; new samples are refused until it can be reached");
+      }
+      long first = memory.number("counter");
+      long key = memory.number("key");
+      transact(
+          out -> {
+            change();
+            long[] counters = new long[count];
+            for (int i = 0; i < count; i++) {
+              counters[i] = first + i;
+              byte[] code = Arrays.copyOfRange(codes, i * codeBytes, (i + 1) * codeBytes);
+              Memory.Sample sample = new Memory.Sample(labels[i], code, xs.get(i).clone());
+              Operations.sample(out, counters[i], sample);
+              memory.putSample(counters[i], sample);
+            }
+            byte[] payload = Rows.embeddings(counters, labels, codes, codeBytes).dump(node);
+            put(out, key, new Memory.Batch(Messages.APPEND, counters, payload));
+          });
+      return first;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** Erases samples here, and has every ancestor forget them. Those that are not here are passed over. */
+  public void forget(long[] counters) throws StorageException {
+    lock.lock();
+    try {
+      TreeSet<Long> known = new TreeSet<>();
+      for (long counter : counters) {
+        if (memory.samples.containsKey(counter)) {
+          known.add(counter);
+        }
+      }
+      if (known.isEmpty()) {
+        return;
+      }
+      long[] gone = Memory.longs(known);
+      long key = memory.number("key");
+      transact(
+          out -> {
+            change();
+            erases = true;
+            Operations.drop(out, gone);
+            for (long counter : gone) {
+              memory.samples.remove(counter);
+            }
+            put(out, key, new Memory.Batch(Messages.FORGET, gone, Rows.samples(gone).dump(node)));
+          });
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private void put(MsgpackWriter out, long key, Memory.Batch batch) {
+    Operations.batch(out, key, batch);
+    memory.putBatch(key, batch);
+  }
+
+  /** The counters of all private samples, ascending. */
+  public long[] counters() {
+    return read(m -> Memory.longs(m.samples.keySet()));
+  }
+
+  /** A sample on the model's scale, or null if it is not here. Not to be changed. */
+  public float[] sample(long counter) {
+    return read(m -> m.samples.containsKey(counter) ? m.samples.get(counter).x : null);
+  }
+
+  /** A sample's label, -1 if it is not here. */
+  public int label(long counter) {
+    return read(m -> m.samples.containsKey(counter) ? m.samples.get(counter).label : -1);
+  }
+
+  /** A sample's embedding, or null if it is not here. Not to be changed. */
+  public byte[] code(long counter) {
+    return read(m -> m.samples.containsKey(counter) ? m.samples.get(counter).code : null);
+  }
+
+  /** The samples that the parent has, in the order of knowledge's rows. */
+  public long[] shared() {
+    return read(m -> Memory.longs(m.shared));
+  }
+
+  /** The samples of the set that {@code digest} names, or null if this link never had it. */
+  public long[] named(byte[] digest) {
+    return read(m -> m.named(digest));
+  }
+
+  /** Bytes that wait for the parent. */
+  public long outboxBytes() {
+    return read(m -> m.outboxBytes);
+  }
+
+  // facts
+
+  public long number(String key, long otherwise) {
+    return read(m -> m.numbers.containsKey(key) ? m.numbers.get(key) : otherwise);
+  }
+
+  public String text(String key) {
+    return read(m -> m.texts.get(key));
+  }
+
+  public void putNumber(String key, long value) throws StorageException {
+    transact(
+        out -> {
+          change();
+          Operations.number(out, key, value);
+          memory.numbers.put(key, value);
+        });
+  }
+
+  public void putText(String key, String value) throws StorageException {
+    transact(
+        out -> {
+          change();
+          Operations.text(out, key, value);
+          memory.texts.put(key, value);
+        });
+  }
+
+  /** Go to the parent at {@code url} from now on; the number of the move. */
+  public long beginMove(String url) throws StorageException {
+    lock.lock();
+    try {
+      long fence = Math.max(memory.number("fence"), memory.number("tried")) + 1;
+      begin();
+      try {
+        putNumber("tried", fence);
+        putNumber("moving", fence);
+        putText("moving.url", url);
+      } finally {
+        commit();
+      }
+      return fence;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  // the link, as its end sees it; these run inside the end's transaction
+
+  @Override
+  public long head() {
+    return read(m -> (long) m.log.size());
+  }
+
+  @Override
+  public byte[] headDigest() {
+    return read(Memory::headDigest);
+  }
+
+  @Override
+  public long pendingKey() {
+    return read(m -> m.outbox.isEmpty() ? -1 : m.outbox.firstKey());
+  }
+
+  @Override
+  public int batchKind(long key) {
+    return read(m -> m.outbox.containsKey(key) ? m.outbox.get(key).kind : 0);
+  }
+
+  @Override
+  public int batchRows(long key) {
+    return read(m -> m.outbox.containsKey(key) ? m.outbox.get(key).counters.length : 0);
+  }
+
+  @Override
+  public byte[] batchBytes(long key) {
+    return read(m -> m.outbox.containsKey(key) ? m.outbox.get(key).bytes : null);
+  }
+
+  @Override
+  public void acknowledge(long key, long entry, byte[] digest) throws ProtocolException {
+    Memory.Batch batch = memory.outbox.get(key);
+    if (batch == null) {
+      return;
+    }
+    erases |= batch.kind == Messages.FORGET;
+    Operations.acknowledge(change(), key, entry, digest);
+    memory.acknowledge(key, entry, digest);
+  }
+
+  @Override
+  public void follow(TakenEntry entry) throws ProtocolException {
+    erases |= entry.kind == Messages.FORGET;
+    Operations.follow(change(), entry);
+    memory.follow(entry, Integer.MAX_VALUE);
+  }
+
+  @Override
+  public long fence() {
+    return number("fence", 0);
+  }
+
+  @Override
+  public long moving() {
+    return number("moving", 0);
+  }
+
+  @Override
+  public void setFence(long fence) {
+    Operations.number(change(), "fence", fence);
+    memory.numbers.put("fence", fence);
+  }
+
+  @Override
+  public byte[] find(byte[] digest) {
+    return read(
+        m -> {
+          for (Memory.Batch batch : m.outbox.values()) {
+            if (Arrays.equals(Digests.of(batch.bytes), digest)) {
+              return batch.bytes;
+            }
+          }
+          for (Memory.LogEntry entry : m.log) {
+            if (entry.kind == Messages.APPEND && Arrays.equals(entry.payloadDigest, digest)) {
+              byte[] again = m.dump(entry.counters);
+              if (again != null && Arrays.equals(Digests.of(again), digest)) {
+                return again;
+              }
+            }
+          }
+          return null;
+        });
+  }
+
+  @Override
+  public void rebase(List<TakenEntry> log, long fence) throws ProtocolException {
+    TreeSet<Long> mine = new TreeSet<>(memory.samples.keySet());
+    Operations.clear(change(), fence);
+    memory.clearLink(fence);
+    TreeSet<Long> bare = new TreeSet<>(); // the parent has them without the label that they have here
+    for (TakenEntry entry : log) {
+      if (entry.kind == Messages.APPEND) {
+        Rows rows = Rows.loadEmbeddings(entry.payload, node, Integer.MAX_VALUE);
+        for (int i = 0; i < rows.counters.length; i++) {
+          Memory.Sample known = memory.samples.get(rows.counters[i]);
+          if (rows.labels[i] < 0 && known != null && known.label >= 0) {
+            bare.add(rows.counters[i]);
+          }
+        }
+      }
+      follow(entry);
+    }
+    TreeSet<Long> lacking = new TreeSet<>(mine);
+    lacking.removeAll(memory.shared);
+    bare.retainAll(memory.shared);
+    lacking.addAll(bare);
+    lacking.retainAll(memory.samples.keySet());
+    if (!lacking.isEmpty()) {
+      long[] counters = Memory.longs(lacking);
+      put(pending, memory.number("key"), new Memory.Batch(Messages.APPEND, counters, memory.dump(counters)));
+    }
+    TreeSet<Long> gone = new TreeSet<>(memory.shared);
+    gone.removeAll(mine);
+    if (!gone.isEmpty()) {
+      long[] counters = Memory.longs(gone);
+      erases = true;
+      Operations.drop(pending, counters);
+      for (long counter : counters) {
+        memory.samples.remove(counter);
+      }
+      put(pending, memory.number("key"), new Memory.Batch(Messages.FORGET, counters, Rows.samples(counters).dump(node)));
+    }
+  }
+
+  @Override
+  public Knowledge heard(String parent) {
+    return read(m -> m.heard != null && m.heard.parent.equals(parent) ? m.heard.knowledge : null);
+  }
+
+  @Override
+  public Knowledge told(String parent) {
+    return read(m -> m.told != null && m.told.parent.equals(parent) ? m.told.knowledge : null);
+  }
+
+  @Override
+  public void hear(String parent, Knowledge knowledge) {
+    Knowledge known = heard(parent);
+    if (known != null && knowledge.version <= known.version) {
+      return; // a late copy
+    }
+    Memory.Said said = new Memory.Said(parent, knowledge);
+    Operations.knowledge(change(), true, said);
+    memory.heard = said;
+  }
+
+  /** This node's knowledge for {@code parent}, which is given to it from now on. */
+  public void tell(String parent, Knowledge knowledge) throws StorageException {
+    transact(
+        out -> {
+          change();
+          Memory.Said said = new Memory.Said(parent, knowledge);
+          Operations.knowledge(out, false, said);
+          memory.told = said;
+        });
+  }
+
+  @Override
+  public long noticed() {
+    return number("noticed", 0);
+  }
+}

@@ -1,0 +1,248 @@
+package fedagg.bridge.state;
+
+import fedagg.bridge.wire.ChildState.TakenEntry;
+import fedagg.bridge.wire.Digests;
+import fedagg.bridge.wire.Knowledge;
+import fedagg.bridge.wire.Messages;
+import fedagg.bridge.wire.ProtocolException;
+import fedagg.bridge.wire.Rows;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.TreeSet;
+
+/** A device's state in memory: what the journal's operations make of it, one after the other. */
+final class Memory {
+  /** One sample that is here. */
+  static final class Sample {
+    final int label;
+    final byte[] code;
+    final float[] x; // null: it came back from a parent, without what is private
+
+    Sample(int label, byte[] code, float[] x) {
+      this.label = label;
+      this.code = code;
+      this.x = x;
+    }
+  }
+
+  /** An entry of the log: which samples came or went, and the set's digest behind it as the parent told it. */
+  static final class LogEntry {
+    final int kind;
+    final long[] counters;
+    final byte[] digest;
+    final byte[] payloadDigest;
+    final boolean whole; // false: rows were erased before it came here, so that sets cannot be told since
+
+    LogEntry(int kind, long[] counters, byte[] digest, byte[] payloadDigest, boolean whole) {
+      this.kind = kind;
+      this.counters = counters;
+      this.digest = digest;
+      this.payloadDigest = payloadDigest;
+      this.whole = whole;
+    }
+  }
+
+  /** What waits for the parent. */
+  static final class Batch {
+    final int kind;
+    final long[] counters;
+    final byte[] bytes;
+
+    Batch(int kind, long[] counters, byte[] bytes) {
+      this.kind = kind;
+      this.counters = counters;
+      this.bytes = bytes;
+    }
+  }
+
+  /** Knowledge and the parent on whose link it is. */
+  static final class Said {
+    final String parent;
+    final Knowledge knowledge;
+
+    Said(String parent, Knowledge knowledge) {
+      this.parent = parent;
+      this.knowledge = knowledge;
+    }
+  }
+
+  final String node;
+  final Map<String, Long> numbers = new HashMap<>();
+  final Map<String, String> texts = new HashMap<>();
+  final TreeMap<Long, Sample> samples = new TreeMap<>();
+  final List<LogEntry> log = new ArrayList<>();
+  final TreeSet<Long> shared = new TreeSet<>(); // the set behind the log's last entry
+  final TreeMap<Long, Batch> outbox = new TreeMap<>();
+  long outboxBytes;
+  Said heard;
+  Said told;
+
+  Memory(String node) {
+    this.node = node;
+  }
+
+  long number(String key) {
+    Long value = numbers.get(key);
+    return value == null ? 0 : value;
+  }
+
+  byte[] headDigest() {
+    return log.isEmpty() ? digest() : log.get(log.size() - 1).digest;
+  }
+
+  private byte[] digest() {
+    return Digests.ofSamples(node, longs(shared));
+  }
+
+  void putSample(long counter, Sample sample) {
+    samples.put(counter, sample);
+    numbers.put("counter", Math.max(number("counter"), counter + 1));
+  }
+
+  void putBatch(long key, Batch batch) {
+    outbox.put(key, batch);
+    outboxBytes += batch.bytes.length;
+    numbers.put("key", Math.max(number("key"), key + 1));
+  }
+
+  void acknowledge(long key, long entry, byte[] told) throws ProtocolException {
+    Batch batch = outbox.get(key);
+    if (batch == null) {
+      return;
+    }
+    checkNext(entry);
+    add(batch.kind, batch.counters, told, Digests.of(batch.bytes), true);
+    outbox.remove(key);
+    outboxBytes -= batch.bytes.length;
+  }
+
+  void follow(TakenEntry entry, long mostRows) throws ProtocolException {
+    checkNext(entry.number);
+    if (entry.kind == Messages.APPEND) {
+      Rows rows = Rows.loadEmbeddings(entry.payload, node, mostRows);
+      for (int i = 0; i < rows.counters.length; i++) {
+        Sample known = samples.get(rows.counters[i]);
+        if (known == null) {
+          byte[] code = Arrays.copyOfRange(rows.codes, i * rows.codeBytes, (i + 1) * rows.codeBytes);
+          putSample(rows.counters[i], new Sample(rows.labels[i], code, null));
+        }
+      }
+      add(entry.kind, rows.counters, entry.digest, Digests.of(entry.payload), rows.counters.length == entry.rows);
+    } else if (entry.kind == Messages.FORGET) {
+      Rows rows = Rows.loadSamples(entry.payload, node, mostRows);
+      add(entry.kind, rows.counters, entry.digest, Digests.of(entry.payload), true);
+    } else {
+      throw new ProtocolException("entry " + entry.number + ": got a release of a device's own rows, expected none");
+    }
+  }
+
+  private void checkNext(long entry) throws ProtocolException {
+    if (entry != log.size() + 1) {
+      throw new ProtocolException("log: got entry " + entry + ", expected " + (log.size() + 1));
+    }
+  }
+
+  private void add(int kind, long[] counters, byte[] told, byte[] payloadDigest, boolean whole)
+      throws ProtocolException {
+    for (long counter : counters) {
+      if (kind == Messages.APPEND) {
+        shared.add(counter);
+      } else {
+        shared.remove(counter);
+        samples.remove(counter); // an order to forget reaches what is private, too
+      }
+    }
+    boolean all = whole && (log.isEmpty() || log.get(log.size() - 1).whole);
+    if (all && !Arrays.equals(told, digest())) {
+      throw new ProtocolException(
+          "log: the parent names set " + Digests.hex(told).substring(0, 12) + " at entry " + (log.size() + 1)
+              + ", its entries leave another one here");
+    }
+    log.add(new LogEntry(kind, counters, told, payloadDigest, all));
+  }
+
+  void putLogEntry(LogEntry entry) {
+    for (long counter : entry.counters) {
+      if (entry.kind == Messages.APPEND) {
+        shared.add(counter);
+      } else {
+        shared.remove(counter);
+      }
+    }
+    log.add(entry);
+  }
+
+  void clearLink(long fence) {
+    log.clear();
+    shared.clear();
+    outbox.clear();
+    outboxBytes = 0;
+    heard = null;
+    told = null;
+    numbers.put("fence", fence);
+    numbers.put("noticed", 0L); // another parent numbers its own notices
+    numbers.remove("moving");
+    String url = texts.remove("moving.url");
+    if (url != null) {
+      texts.put("home", url);
+    }
+  }
+
+  /** The counters of the set that {@code digest} names, or null if no entry of the log left it. */
+  long[] named(byte[] digest) {
+    int found = log.size() - 1;
+    while (found >= 0 && !Arrays.equals(log.get(found).digest, digest)) {
+      found--;
+    }
+    if (found < 0) {
+      return null;
+    }
+    TreeSet<Long> set = new TreeSet<>();
+    for (LogEntry entry : log.subList(0, found + 1)) {
+      for (long counter : entry.counters) {
+        if (entry.kind == Messages.APPEND) {
+          set.add(counter);
+        } else {
+          set.remove(counter);
+        }
+      }
+    }
+    return longs(set);
+  }
+
+  /** The embeddings of these samples, all of which are here; null otherwise. */
+  byte[] dump(long[] counters) {
+    int[] labels = new int[counters.length];
+    int codeBytes = 0;
+    for (long counter : counters) {
+      Sample sample = samples.get(counter);
+      if (sample == null) {
+        return null;
+      }
+      codeBytes = sample.code.length;
+    }
+    byte[] codes = new byte[Math.multiplyExact(counters.length, codeBytes)];
+    for (int i = 0; i < counters.length; i++) {
+      Sample sample = samples.get(counters[i]);
+      labels[i] = sample.label;
+      System.arraycopy(sample.code, 0, codes, i * codeBytes, codeBytes);
+    }
+    return Rows.embeddings(counters, labels, codes, codeBytes).dump(node);
+  }
+
+  static long[] longs(Iterable<Long> values) {
+    List<Long> all = new ArrayList<>();
+    for (Long value : values) {
+      all.add(value);
+    }
+    long[] out = new long[all.size()];
+    for (int i = 0; i < out.length; i++) {
+      out[i] = all.get(i);
+    }
+    return out;
+  }
+}

@@ -1,0 +1,305 @@
+package fedagg.bridge.state;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import fedagg.bridge.wire.ChildState.StorageException;
+import fedagg.bridge.wire.ChildState.TakenEntry;
+import fedagg.bridge.wire.Digests;
+import fedagg.bridge.wire.Knowledge;
+import fedagg.bridge.wire.Messages;
+import fedagg.bridge.wire.ProtocolException;
+import fedagg.bridge.wire.Rows;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.List;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class DeviceStateTest {
+  private static final long ROOM = 1 << 20;
+
+  @TempDir Path folder;
+  private DeviceState state;
+
+  @BeforeEach
+  void open() throws StorageException {
+    state = DeviceState.open(folder, "d1");
+  }
+
+  @AfterEach
+  void close() throws StorageException {
+    state.close();
+  }
+
+  private void again() throws StorageException {
+    state.close();
+    state = DeviceState.open(folder, "d1");
+  }
+
+  private long take(int... labels) throws StorageException, OutboxFullException {
+    List<float[]> xs = new ArrayList<>();
+    byte[] codes = new byte[2 * labels.length];
+    for (int i = 0; i < labels.length; i++) {
+      xs.add(new float[] {labels[i], 0.5f});
+      codes[2 * i] = (byte) labels[i];
+      codes[2 * i + 1] = 77;
+    }
+    return state.take(xs, labels, codes, 2, ROOM);
+  }
+
+  private void acknowledge(long entry, long... set) throws ProtocolException, StorageException {
+    state.begin();
+    state.acknowledge(state.pendingKey(), entry, Digests.ofSamples("d1", set));
+    state.commit();
+  }
+
+  private static TakenEntry entry(long number, int kind, byte[] payload, long rows, long... set) {
+    return new TakenEntry(number, kind, rows, Digests.ofSamples("d1", set), payload);
+  }
+
+  @Test
+  void samplesAndTheirBatchAreThereAfterARestart() throws Exception {
+    assertEquals(0, take(3, 4));
+    assertEquals(2, take(5));
+    again();
+    assertArrayEquals(new long[] {0, 1, 2}, state.counters());
+    assertArrayEquals(new float[] {4, 0.5f}, state.sample(1));
+    assertEquals(5, state.label(2));
+    assertEquals(0, state.pendingKey());
+    assertEquals(2, state.batchRows(0));
+    Rows sent = Rows.loadEmbeddings(state.batchBytes(1), "d1", 9);
+    assertArrayEquals(new long[] {2}, sent.counters);
+    assertArrayEquals(new byte[] {5, 77}, sent.codes);
+    assertEquals(3, take(6)); // counters go on
+  }
+
+  @Test
+  void aCommittedBatchLeavesTheOutboxForTheLog() throws Exception {
+    take(3, 4);
+    take(5);
+    acknowledge(1, 0, 1);
+    assertEquals(1, state.pendingKey());
+    again();
+    assertEquals(1, state.head());
+    assertArrayEquals(new long[] {0, 1}, state.shared());
+    assertArrayEquals(Digests.ofSamples("d1", new long[] {0, 1}), state.headDigest());
+    acknowledge(2, 0, 1, 2);
+    assertEquals(-1, state.pendingKey());
+    assertEquals(0, state.outboxBytes());
+    assertArrayEquals(new long[] {0, 1}, state.named(Digests.ofSamples("d1", new long[] {0, 1})));
+    assertArrayEquals(new long[] {0, 1, 2}, state.named(state.headDigest()));
+    assertNull(state.named(new byte[32]));
+  }
+
+  @Test
+  void anAnswerThatDoesNotFitChangesNothing() throws Exception {
+    take(3, 4);
+    for (int bad = 0; bad < 2; bad++) {
+      int which = bad;
+      state.begin();
+      assertThrows(
+          ProtocolException.class,
+          () -> state.acknowledge(0, 1 + which, Digests.ofSamples("d1", new long[] {which == 0 ? 9 : 0, 1})));
+      state.rollback();
+      assertEquals(0, state.head());
+      assertEquals(0, state.pendingKey());
+    }
+    acknowledge(1, 0, 1);
+    acknowledge(1, 0, 1); // no batch waits: key -1 is nobody's
+    assertEquals(1, state.head());
+  }
+
+  @Test
+  void whatIsForgottenIsErasedFromTheDiskAndAtTheParent() throws Exception {
+    state.take(
+        Collections.singletonList(new float[] {123.25f}), new int[] {1},
+        "SECRETCODE".getBytes(StandardCharsets.US_ASCII), 10, ROOM);
+    take(5);
+    acknowledge(1, 0);
+    acknowledge(2, 0, 1);
+    state.forget(new long[] {0, 44});
+    assertArrayEquals(new long[] {1}, state.counters());
+    assertEquals(Messages.FORGET, state.batchKind(state.pendingKey()));
+    acknowledge(3, 1);
+    assertFalse(
+        new String(Files.readAllBytes(folder.resolve("journal")), StandardCharsets.ISO_8859_1).contains("SECRETCODE"));
+    again();
+    assertArrayEquals(new long[] {1}, state.shared());
+    assertArrayEquals(new long[] {0, 1}, state.named(Digests.ofSamples("d1", new long[] {0, 1})));
+    state.forget(new long[] {0});
+    assertEquals(-1, state.pendingKey());
+  }
+
+  @Test
+  void anOrderOfTheParentErasesToo() throws Exception {
+    take(3, 4);
+    acknowledge(1, 0, 1);
+    state.begin();
+    state.follow(entry(2, Messages.FORGET, Rows.samples(new long[] {1}).dump("d1"), 1, 0));
+    state.commit();
+    again();
+    assertArrayEquals(new long[] {0}, state.counters());
+    state.begin();
+    assertThrows(
+        ProtocolException.class, () -> state.follow(entry(3, Messages.RELEASE, new byte[0], 0)));
+    state.rollback();
+  }
+
+  @Test
+  void rowsThatAParentStillHadComeBackWithoutWhatIsPrivate() throws Exception {
+    byte[] payload = Rows.embeddings(new long[] {7, 8}, new int[] {1, -1}, new byte[] {1, 2, 3, 4}, 2).dump("d1");
+    state.begin();
+    state.follow(entry(1, Messages.APPEND, payload, 2, 7, 8));
+    state.commit();
+    again();
+    assertArrayEquals(new long[] {7, 8}, state.counters());
+    assertNull(state.sample(7));
+    assertArrayEquals(new byte[] {3, 4}, state.code(8));
+    assertEquals(9, take(5)); // a counter that was never given
+  }
+
+  @Test
+  void anotherParentsLogTakesThePlaceOfTheOldOne() throws Exception {
+    take(3, 4);
+    take(5);
+    take(6);
+    acknowledge(1, 0, 1);
+    acknowledge(2, 0, 1, 2);
+    state.forget(new long[] {1});
+    assertEquals(1, state.beginMove("https://other.example:1"));
+    assertEquals(1, state.moving());
+    byte[] known = Rows.embeddings(new long[] {0, 1}, new int[] {-1, 4}, new byte[] {3, 77, 4, 77}, 2).dump("d1");
+    state.begin();
+    state.rebase(Collections.singletonList(entry(1, Messages.APPEND, known, 2, 0, 1)), 1);
+    state.commit();
+    again();
+    assertEquals(0, state.moving());
+    assertEquals(1, state.fence());
+    assertEquals("https://other.example:1", state.text("home"));
+    assertArrayEquals(new long[] {0, 2, 3}, state.counters());
+    assertEquals(3, state.label(0)); // the label that the parent above never got
+    long append = state.pendingKey();
+    Rows rows = Rows.loadEmbeddings(state.batchBytes(append), "d1", 9);
+    assertArrayEquals(new long[] {0, 2, 3}, rows.counters); // the bare one, the lacking one, the waiting one
+    acknowledge(2, 0, 1, 2, 3);
+    assertArrayEquals(new long[] {1}, Rows.loadSamples(state.batchBytes(state.pendingKey()), "d1", 9).counters);
+    acknowledge(3, 0, 2, 3);
+    assertEquals(2, state.beginMove("https://third.example:1"));
+  }
+
+  @Test
+  void ownPayloadsAreFoundByTheirDigest() throws Exception {
+    take(3, 4);
+    byte[] payload = state.batchBytes(0);
+    assertArrayEquals(payload, state.find(Digests.of(payload)));
+    acknowledge(1, 0, 1);
+    assertArrayEquals(payload, state.find(Digests.of(payload)));
+    assertNull(state.find(new byte[32]));
+  }
+
+  @Test
+  void knowledgeIsOfOneParentAndOnlyGrows() throws Exception {
+    Knowledge second = new Knowledge(2, 1, new byte[32], 0, "f32", 1, 1, new byte[4]);
+    state.begin();
+    state.hear("edge-a", second);
+    state.hear("edge-a", new Knowledge(1, 1, new byte[32], 0, "f32", 1, 1, new byte[4]));
+    state.commit();
+    state.tell("edge-a", new Knowledge(2, 2, new byte[32], 0, "f32", 1, 1, new byte[] {1, 2, 3, 4}));
+    again();
+    assertEquals(2, state.heard("edge-a").version);
+    assertArrayEquals(new byte[] {1, 2, 3, 4}, state.told("edge-a").data);
+    assertNull(state.heard("edge-b"));
+  }
+
+  @Test
+  void aFullOutboxRefusesAndKeepsWhatItHas() throws Exception {
+    take(3);
+    OutboxFullException full =
+        assertThrows(
+            OutboxFullException.class,
+            () -> state.take(Collections.singletonList(new float[1]), new int[] {0}, new byte[90], 90, 100));
+    assertTrue(full.getMessage().contains("refused"), full.getMessage());
+    assertArrayEquals(new long[] {0}, state.counters());
+  }
+
+  @Test
+  void oneOwnerAndOneNodeAtATime() throws Exception {
+    assertThrows(StorageException.class, () -> DeviceState.open(folder, "d1"));
+    state.close();
+    assertThrows(StorageException.class, () -> DeviceState.open(folder, "d2"));
+    state = DeviceState.open(folder, "d1");
+  }
+
+  @Test
+  void aWriteThatFailsIsAChangeThatWasNotMade() throws Exception {
+    take(3);
+    byte[] before = Files.readAllBytes(folder.resolve("journal"));
+    JournalFaults.closeUnder(state);
+    assertThrows(StorageException.class, () -> take(4));
+    assertArrayEquals(new long[] {0}, state.counters());
+    assertArrayEquals(before, Files.readAllBytes(folder.resolve("journal")));
+    assertEquals(1, take(5)); // and it goes on
+    again();
+    assertEquals(5, state.label(1));
+  }
+
+  /** Whatever beginning of the journal a power cut leaves, it is the state after some of the changes, none of them half. */
+  @Test
+  void everyBeginningOfTheJournalIsAStateThatWas() throws Exception {
+    List<String> states = new ArrayList<>();
+    states.add("[][]0/-1");
+    states.add(told()); // the node's name
+    take(3, 4);
+    states.add(told());
+    acknowledge(1, 0, 1);
+    states.add(told());
+    state.forget(new long[] {0}); // rewrites the journal
+    take(6);
+    state.close();
+    byte[] all = Files.readAllBytes(folder.resolve("journal"));
+    int different = 0;
+    String last = null;
+    for (int length = 8; length <= all.length; length++) {
+      Files.write(folder.resolve("journal"), Arrays.copyOf(all, length));
+      state = DeviceState.open(folder, "d1");
+      String now = told();
+      if (!now.equals(last)) {
+        different++;
+        last = now;
+      }
+      state.close();
+    }
+    // a rewritten journal is renamed whole, so of its records only the last one can be cut
+    assertEquals(3, different);
+    assertNotEquals(states.get(2), last);
+    state = DeviceState.open(folder, "d1");
+    assertArrayEquals(new long[] {1, 2}, state.counters());
+  }
+
+  private String told() {
+    return Arrays.toString(state.counters()) + Arrays.toString(state.shared()) + state.head() + "/" + state.pendingKey();
+  }
+
+  @Test
+  void aLongLifeDoesNotMakeALongJournal() throws Exception {
+    for (int i = 0; i < 40; i++) {
+      byte[] data = new byte[200_000];
+      state.tell("edge-a", new Knowledge(i, -1, new byte[32], 0, "f32", 50_000, 1, data));
+    }
+    assertTrue(Files.size(folder.resolve("journal")) < 3_000_000, Files.size(folder.resolve("journal")) + " bytes");
+    again();
+    assertEquals(39, state.told("edge-a").version);
+  }
+}

@@ -1,0 +1,105 @@
+package fedagg.bridge.state;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import fedagg.bridge.wire.Digests;
+import fedagg.bridge.wire.Rows;
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.nio.file.Paths;
+import java.util.Collections;
+import java.util.Random;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Real processes, killed at random moments: what they said was kept is there, each sample once. */
+class KillTest {
+  private static final int KILLS = Integer.getInteger("fedagg.kills", 12);
+
+  @TempDir Path folder;
+
+  /** Takes in samples for ever, acknowledges some batches and forgets some samples, and says what is done. */
+  public static final class Victim {
+    private Victim() {}
+
+    public static void main(String[] arguments) throws Exception {
+      try (DeviceState state = DeviceState.open(Paths.get(arguments[0]), "d1")) {
+        System.out.println("open");
+        for (int i = 0; ; i++) {
+          long counter =
+              state.take(
+                  Collections.singletonList(new float[] {i}), new int[] {7}, new byte[] {(byte) i, 1, 2}, 3, 1 << 30);
+          System.out.println("took " + counter);
+          if (i % 3 == 2) {
+            state.begin();
+            long key = state.pendingKey();
+            long[] set = state.shared();
+            long[] rows = Rows.loadEmbeddings(state.batchBytes(key), "d1", 9).counters;
+            long[] after = java.util.Arrays.copyOf(set, set.length + 1);
+            after[set.length] = rows[0];
+            state.acknowledge(key, state.head() + 1, Digests.ofSamples("d1", after));
+            state.commit();
+            System.out.println("head " + state.head());
+          }
+        }
+      }
+    }
+  }
+
+  @Test
+  void whatWasSaidToBeKeptIsThere() throws Exception {
+    Random random = new Random(9);
+    long last = -1;
+    long head = 0;
+    String java = Paths.get(System.getProperty("java.home"), "bin", "java").toString();
+    for (int kill = 0; kill < KILLS; kill++) {
+      Process victim =
+          new ProcessBuilder(
+                  java, "-Xint", "-XX:+UseSerialGC", "-cp", System.getProperty("java.class.path"),
+                  Victim.class.getName(), folder.toString())
+              .redirectErrorStream(true)
+              .start();
+      int lines = 1 + random.nextInt(60);
+      try (BufferedReader out =
+          new BufferedReader(new InputStreamReader(victim.getInputStream(), StandardCharsets.US_ASCII))) {
+        String line;
+        boolean killed = false;
+        int seen = 0;
+        while ((line = out.readLine()) != null) { // also what it had said by the time that it was dead
+          if (line.startsWith("took ")) {
+            long counter = Long.parseLong(line.substring(5));
+            assertTrue(counter > last, "counter " + counter + " was given twice");
+            last = counter;
+          } else if (line.startsWith("head ")) {
+            head = Long.parseLong(line.substring(5));
+          } else {
+            assertEquals("open", line);
+          }
+          if (++seen >= lines && !killed) {
+            Thread.sleep(0, random.nextInt(999_999));
+            victim.toHandle().destroyForcibly(); // SIGKILL; Process.destroyForcibly would close the stream, too
+            killed = true;
+          }
+        }
+        assertTrue(killed, "the victim ended by itself");
+      }
+      victim.waitFor();
+      try (DeviceState state = DeviceState.open(folder, "d1")) {
+        long[] counters = state.counters();
+        long[] all = new long[counters.length];
+        for (int i = 0; i < all.length; i++) {
+          all[i] = i;
+        }
+        assertArrayEquals(all, counters);
+        assertTrue(counters.length > last, "sample " + last + " was said to be kept");
+        assertTrue(state.head() >= head, "entry " + head + " was said to be kept");
+        last = counters.length - 1;
+        head = state.head();
+      }
+    }
+  }
+}

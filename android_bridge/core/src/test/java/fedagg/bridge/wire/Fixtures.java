@@ -1,0 +1,24 @@
+package fedagg.bridge.wire;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.Paths;
+
+/** The files of tests/wire that Python's tests are held to, too. */
+public final class Fixtures {
+  private Fixtures() {}
+
+  /** The repository. */
+  public static Path root() {
+    return Paths.get(System.getProperty("fedagg.root", "."));
+  }
+
+  static byte[] message(String name) throws IOException {
+    return Files.readAllBytes(root().resolve("tests/wire/fixtures/" + name + ".msgpack"));
+  }
+
+  static byte[] array(String name) throws IOException {
+    return Files.readAllBytes(root().resolve("tests/wire/arrays/" + name + ".bin"));
+  }
+}

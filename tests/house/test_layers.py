@@ -43,7 +43,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fleet",),
     ("simulation",),
     ("baselines",),  # methods of the simulator beside FedAgg; what runs them by name is above them
-    ("simulation.run", "fleet.plan", "fleet.up", "cli"),
+    ("simulation.run", "fleet.plan", "fleet.up"),
+    ("reproduce",),  # the paper's tables: many simulations, and their report
+    ("cli",),
     ("__main__", "cloud"),
 )
 
@@ -58,7 +60,7 @@ CORNERS = {
     "executorch": {"export"},  # learners load its compiled binding by name
     "sklearn": {"datasets"},
     "scipy": {"baselines"},
-    "matplotlib": {"simulation", "cli"},
+    "matplotlib": {"simulation", "reproduce", "cli"},
     "rich": {"simulation", "cli"},
     "cryptography": {"identity"},
     "urllib3": {"fleet", "cli"},

@@ -27,6 +27,7 @@ from fedagg_edge.cli import (
     node,
     pki,
     pull,
+    reproduce,
     simulate,
     status,
 )
@@ -42,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fedagg-edge {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    everyday = (simulate, new, autoencoder, export, fleet, node, status, pull)
+    everyday = (simulate, reproduce, new, autoencoder, export, fleet, node, status, pull)
     for verb in (*everyday, move, drain, forget, pki, enroll, doctor):
         verb.register(verbs)
     return parser

@@ -60,19 +60,30 @@ class RunFolder:
         """
         if not self.config.exists():
             raise CheckpointError(f"{self.root}: no run here to resume; start it without --resume")
-        try:
-            then = msgspec.json.decode(self.config.read_bytes())
-        except msgspec.DecodeError as e:
-            raise CheckpointError(f"{self.config}: damaged: {e}") from None
-        now = msgspec.json.decode(msgspec.json.encode(config))  # lists for tuples, as in the file
-        then = _with_defaults(then)
-        differing = sorted(k for k in {*then, *now} - _FREE if then.get(k) != now.get(k))
+        differing = self.differing(config)
         if differing:
             raise ConfigError(
                 f"{self.root}: the run here was made with another {', '.join(differing)}; "
                 "restore what was there, or write elsewhere (--out FOLDER)"
             )
         self._write(config)
+
+    def differing(self, config: SimulationConfig) -> list[str]:
+        """The keys in which the run here was configured otherwise, but for those that may change when it goes on.
+
+        Raises CheckpointError if its configuration cannot be read.
+        """
+        try:
+            then = msgspec.json.decode(self.config.read_bytes())
+        except msgspec.DecodeError as e:
+            raise CheckpointError(f"{self.config}: damaged: {e}") from None
+        now = msgspec.json.decode(msgspec.json.encode(config))  # lists for tuples, as in the file
+        then = _with_defaults(then)
+        return sorted(k for k in {*then, *now} - _FREE if then.get(k) != now.get(k))
+
+    def drop_checkpoints(self) -> None:
+        """Remove the checkpoints of a run that is finished: it can be read, and no longer be gone on with."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def append_metrics(self, row: dict[str, Any]) -> int:
         """Add one line to the metrics; return the file's length after it."""
@@ -103,7 +114,7 @@ class RunFolder:
     def _clear(self) -> None:
         """Remove a run's own files and nothing else that may lie beside them."""
         # the configuration last: as long as it is there, this folder counts as a run
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        self.drop_checkpoints()
         for path in (self.metrics, self.results, self.cloud, self.curves, self.bridge, self.autoencoder, self.config):
             path.unlink(missing_ok=True)
 

@@ -1,0 +1,216 @@
+"""The report: each table's rows beside the paper's own figures. Pure: rows in, Markdown out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedagg_edge.reproduce.cells import shared
+from fedagg_edge.reproduce.rows import Row
+from fedagg_edge.reproduce.tables import AUTOENCODERS, DATASETS, METHODS, PRESETS, TABLES, Setting, Table, Variant
+
+__all__ = ["Section", "Series", "bought", "first_round", "render", "sections", "series_of"]
+
+VIEWS = ("raw", "bridge", "both")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One setting of a data set at one size: what one table and one picture of the report shows."""
+
+    dataset: str
+    setting: Setting
+    size: tuple[Any, ...]
+
+    @property
+    def slug(self) -> str:
+        """A name for its files."""
+        share, rounds, test = self.size
+        return f"{self.dataset}-{self.setting.name.replace('/', '-')}-x{share:g}-t{test}-r{rounds}"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """All that was measured of one method and preset in a section: seed -> its rows."""
+
+    variant: Variant
+    rows_of: Mapping[int, tuple[Row, ...]]
+
+    def curve(self, tier: str, view: str = "raw") -> dict[int, dict[int, float]]:
+        """Seed -> round -> accuracy of a tier in a view; empty if it has none."""
+        found = {
+            seed: {r.round: r.accuracy for r in rows if (r.tier, r.view) == (tier, view)}
+            for seed, rows in self.rows_of.items()
+        }
+        return {seed: curve for seed, curve in found.items() if curve}
+
+    def final(self, tier: str, view: str = "raw") -> dict[int, float]:
+        """Seed -> accuracy after the last round."""
+        return {seed: curve[max(curve)] for seed, curve in self.curve(tier, view).items()}
+
+    def cost(self, field: str) -> list[float]:
+        """The last value of `seconds` or `bytes`, one a seed."""
+        return [float(max(getattr(r, field) for r in rows)) for rows in self.rows_of.values()]
+
+
+def sections(rows: Iterable[Row]) -> list[Section]:
+    """Every setting and size of which there is a row, in order."""
+    found = {Section(r.dataset, Setting(r.devices, r.alpha, r.cloud, r.beta), r.size): None for r in rows}
+    return sorted(found, key=lambda s: (s.dataset, s.setting.name, repr(s.size)))
+
+
+def series_of(rows: Sequence[Row], section: Section) -> list[Series]:
+    """The section's methods in the report's order, those included that share their cells with other settings."""
+    found: dict[Variant, dict[int, list[Row]]] = {}
+    for row in rows:
+        variant = Variant(row.method, row.preset)
+        s = shared(section.setting, variant)
+        wanted = (section.dataset, s.devices, s.alpha, s.cloud, s.beta, *section.size)
+        if row.group == wanted:
+            found.setdefault(variant, {}).setdefault(row.seed, []).append(row)
+    methods, presets = list(METHODS), list(PRESETS)
+    order = sorted(found, key=lambda v: (methods.index(v.method), presets.index(v.preset)))
+    return [Series(v, {seed: tuple(each) for seed, each in sorted(found[v].items())}) for v in order]
+
+
+def bought(series: Sequence[Series], preset: str, tier: str, view: str) -> list[float]:
+    """What distillation buys: FedAgg's final accuracy less bridge-only's of the same preset, a value a common seed."""
+    final = {s.variant: s.final(tier, view) for s in series}
+    ours, other = (final.get(Variant(m, preset), {}) for m in ("fedagg", "bridge-only"))
+    return [ours[seed] - other[seed] for seed in sorted({*ours} & {*other})]
+
+
+def first_round(curve: Mapping[int, float], threshold: float) -> int | None:
+    """The first round, from 0, whose accuracy is `threshold` % or more; None if there is none."""
+    return min((number for number, a in curve.items() if 100 * a >= threshold), default=None)
+
+
+def render(rows: Sequence[Row], pictures: Mapping[Section, str], notes: str = "") -> str:
+    """The report. `pictures`: paths, as seen from the report, by section; `notes`: Markdown that goes on top."""
+    parts = ["# The paper's tables, reproduced", _HEAD]
+    if notes.strip():
+        parts.append(notes.strip())
+    shown = sections(rows)
+    for table in TABLES.values():
+        own = [s for s in shown if s.dataset == table.dataset and s.setting in table.settings]
+        if own:
+            parts.append(f"## Table {table.number}: {table.title}")
+            parts += [_section(table, s, rows, pictures) for s in own]
+    parts += ["## How the presets train", _presets(sorted({r.preset for r in rows}))]
+    return "\n\n".join(parts) + "\n"
+
+
+_HEAD = """Written by `fedagg reproduce` from results.json. Wu et al., INFOCOM 2024, arXiv 2312.11489; "paper" is its
+own figure for the setting, after convergence or 500 rounds on all devices and data. Accuracy in %, on real test images,
+after the last round; with several seeds the mean and, in brackets, the least and the greatest. Edges and devices:
+their mean. Rounds are counted from 0, one pass over a device's samples a round. Minutes are training's wall clock on a
+machine that did other work too; MB are payload over all links.
+
+- The cloud's model sees test images `raw`, as `bridge` samples dec(enc(x)), or the two predictions averaged (`both`).
+- `bridge-only` is FedAgg without distillation: its cloud is the centralised training on the same bridge samples, with
+  labels, and so their ceiling.
+- `centralised` trains the cloud's model on all real images in one place: the ceiling of all, not a protocol."""
+
+
+def _section(table: Table, section: Section, rows: Sequence[Row], pictures: Mapping[Section, str]) -> str:
+    series = series_of(rows, section)
+    some = next(iter(series[0].rows_of.values()))[0]
+    lines = [f"### {section.setting.name}", "", _ran(table, section, some), ""]
+    if table.thresholds:
+        lines += _first_rounds(table, section, series)
+    else:
+        lines += _accuracies(table, section, series)
+        lines += _bought_lines(series)
+        if section in pictures:
+            lines += ["", f"![accuracy by round, a panel a tier]({pictures[section]})"]
+    return "\n".join(lines)
+
+
+def _ran(table: Table, section: Section, row: Row) -> str:
+    k, side = section.setting.devices, round(section.setting.devices**0.5)
+    return (
+        f"Ran: {DATASETS[table.dataset].title}, {row.ran_devices} devices below {row.ran_edges} edges (paper: {k} "
+        f"below {side}), {row.train_rows:,} training and {row.test_rows:,} test images, {row.rounds} rounds."
+    )
+
+
+def _accuracies(table: Table, section: Section, series: Sequence[Series]) -> list[str]:
+    lines = [
+        "| method | preset | seeds | cloud raw | bridge | both | edges | devices | minutes | MB | paper |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for each in series:
+        cells = [METHODS[each.variant.method], each.variant.preset, str(len(each.rows_of))]
+        cells += [_percent(each.final("cloud", view).values()) for view in VIEWS]
+        cells += [_percent(each.final(tier).values()) for tier in ("edge", "device")]
+        cells += [f"{_mean(each.cost('seconds')) / 60:.1f}", f"{_mean(each.cost('bytes')) / 1e6:.1f}"]
+        figure = _figure(table, section.setting, each.variant.method)
+        lines.append(_line([*cells, "" if figure is None else f"{figure:.2f}"]))
+    return lines
+
+
+def _bought_lines(series: Sequence[Series]) -> list[str]:
+    lines = []
+    for preset in PRESETS:
+        for tier, views in (("cloud", VIEWS), ("edge", ("raw",)), ("device", ("raw",))):
+            for view in views:
+                points = bought(series, preset, tier, view)
+                if points:
+                    values = ", ".join(f"{100 * p:+.1f}" for p in points)
+                    lines.append(f"- {tier}, {view}, preset {preset}: {values}")
+    return ["", "What distillation buys over bridge-only, in points, seed by seed:", "", *lines] if lines else []
+
+
+def _first_rounds(table: Table, section: Section, series: Sequence[Series]) -> list[str]:
+    head = [f"{what}{t:g} %" for what in ("", "paper: ") for t in table.thresholds]
+    lines = [_line(["method", "preset", "view", *head]), "|---" * (3 + len(head)) + "|"]
+    for each in series:
+        for view in VIEWS:
+            curves = each.curve("cloud", view)
+            if not curves:
+                continue
+            cells = [METHODS[each.variant.method], each.variant.preset, view]
+            cells += [", ".join(_number(first_round(c, t)) for c in curves.values()) for t in table.thresholds]
+            figure = _figure(table, section.setting, each.variant.method) or ()
+            lines.append(_line([*cells, *(map(_number, figure) if figure else [""] * len(table.thresholds))]))
+    return [*lines, "", "`-`: not within the rounds that were run; several seeds, one figure each."]
+
+
+def _figure(table: Table, setting: Setting, method: str) -> Any:
+    """The paper's own figure for a row, None if it has none."""
+    figures = table.figures.get(method)
+    return None if figures is None else figures[table.settings.index(setting)]
+
+
+def _presets(names: Sequence[str]) -> str:
+    lines = ["Keys of the configuration ([config.md](config.md)); what is not named has its default.", ""]
+    for name in names:
+        keys = ", ".join(f"{k} {v}" for k, v in AUTOENCODERS[name].arguments.items())
+        lines.append(f"- `{name}`: {_keys(PRESETS[name])}; autoencoder: {keys}")
+    return "\n".join(lines)
+
+
+def _keys(table: Mapping[str, Any], prefix: str = "") -> str:
+    found = [_keys(v, f"{prefix}{k}.") if isinstance(v, Mapping) else f"`{prefix}{k}` {v}" for k, v in table.items()]
+    return ", ".join(found)
+
+
+def _percent(shares: Iterable[float]) -> str:
+    values = [100 * s for s in shares]
+    if not values:
+        return ""
+    text = f"{_mean(values):.1f}"
+    return text if len(values) == 1 else f"{text} ({min(values):.1f}-{max(values):.1f})"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -74,10 +74,17 @@ def run(args: argparse.Namespace) -> int:
     scale = Scale(args.rounds, args.scale, args.test)
     variants = None if args.methods is None else tuple(map(parse_variant, args.methods))
     cells = cells_of(table, scale, args.seeds, settings_of(table, args.columns), variants)
-    from fedagg_edge.reproduce.run import Bench, run_cells  # noqa: PLC0415  # torch loads after the arguments are read
+    from fedagg_edge.reproduce.run import Bench, commit_of, run_cells  # noqa: PLC0415  # torch loads after the arguments are read
     from fedagg_edge.simulation.progress import make_progress  # noqa: PLC0415
 
-    bench = Bench(args.data, args.runs, args.out, lambda: make_progress(quiet=args.quiet), args.keep_checkpoints)
+    bench = Bench(
+        data=args.data,
+        runs=args.runs,
+        out=args.out,
+        progress=lambda: make_progress(quiet=args.quiet),
+        commit=commit_of(),
+        keep=args.keep_checkpoints,
+    )
     try:
         elsewhere = run_cells(cells, bench)
     except KeyboardInterrupt:

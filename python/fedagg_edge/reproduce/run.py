@@ -38,12 +38,14 @@ __all__ = ["Bench", "commit_of", "finished", "obtain_autoencoder", "publish", "r
 @dataclass(frozen=True, slots=True)
 class Bench:
     """Where a table is worked on: the `data` file, the folder `runs` of cells and autoencoders, the folder `out` of
-    results and report. `keep`: leave the checkpoints of finished cells. `progress` makes one display a cell."""
+    results and report. `keep`: leave the checkpoints of finished cells. `progress` makes one display a cell. `commit`:
+    of the code that this process has loaded, so found out once: its files may change while it runs."""
 
     data: Path
     runs: Path
     out: Path
     progress: Callable[[], Progress]
+    commit: str
     keep: bool = False
 
 
@@ -81,7 +83,7 @@ def run_cell(cell: Cell, bench: Bench, title: str) -> list[Row]:
     metrics = finished(folder, cell.scale.rounds)
     if metrics is None:
         dataset: Dataset = build.read_data(config)
-        facts = _note(folder, dataset)
+        facts = _note(folder, dataset, bench.commit)
         progress = bench.progress()
         progress.stage(title)
         simulate(config, out=folder.root, resume=started, dataset=dataset, progress=progress)
@@ -173,11 +175,11 @@ def _facts(folder: RunFolder) -> Path:
     return folder.root / "cell.json"
 
 
-def _note(folder: RunFolder, dataset: Dataset) -> dict[str, Any]:
+def _note(folder: RunFolder, dataset: Dataset, commit: str) -> dict[str, Any]:
     """Write beside the run what its metrics do not say: the commits that made it, and how much data it has."""
-    path, now = _facts(folder), commit_of()
+    path = _facts(folder)
     before: list[str] = json.loads(path.read_bytes())["commits"] if path.exists() and folder.config.exists() else []
-    commits = before if now in before else [*before, now]
+    commits = before if commit in before else [*before, commit]
     facts = {"commits": commits, "train_rows": len(dataset.train_y), "test_rows": len(dataset.test_y)}
     write_atomic(path, json.dumps(facts).encode())
     return facts

@@ -13,6 +13,10 @@ FROZEN = {
         "--data", "--help", "--json", "--method", "--out", "--overwrite", "--quiet", "--resume", "--rounds", "--seed",
         "CONFIG.toml",
     ],
+    "reproduce": [
+        "--columns", "--data", "--help", "--keep-checkpoints", "--methods", "--out", "--quiet", "--rounds", "--runs",
+        "--scale", "--seeds", "--test", "TABLE",
+    ],
     "new": ["--help", "NAME"],
     "autoencoder": ["--help"],
     "autoencoder train": [

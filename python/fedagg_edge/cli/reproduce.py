@@ -32,7 +32,7 @@ def register(verbs: Any) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("table", choices=tuple(TABLES), help="; ".join(f"{n}: {t.title}" for n, t in TABLES.items()))
+    parser.add_argument("table", metavar="TABLE", help="; ".join(f"{n}: {t.title}" for n, t in TABLES.items()))
     parser.add_argument("--data", type=Path, required=True, metavar="FILE.npz")
     parser.add_argument(
         "--out", type=Path, default=Path("results"), metavar="DIR", help="results.md, results.json, img/ (results)"

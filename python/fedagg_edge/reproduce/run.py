@@ -178,6 +178,7 @@ def _facts(folder: RunFolder) -> Path:
 def _note(folder: RunFolder, dataset: Dataset, commit: str) -> dict[str, Any]:
     """Write beside the run what its metrics do not say: the commits that made it, and how much data it has."""
     path = _facts(folder)
+    folder.root.mkdir(parents=True, exist_ok=True)
     before: list[str] = json.loads(path.read_bytes())["commits"] if path.exists() and folder.config.exists() else []
     commits = before if commit in before else [*before, commit]
     facts = {"commits": commits, "train_rows": len(dataset.train_y), "test_rows": len(dataset.test_y)}

@@ -1,0 +1,38 @@
+import struct
+
+from reproduce.making import row
+
+from fedagg_edge.reproduce.plots import draw
+from fedagg_edge.reproduce.report import Section
+from fedagg_edge.reproduce.tables import Setting
+
+SECTION = Section("cifar10", Setting(225, 3.0), (0.1, 2, 1000))
+
+
+def some(last=0.5):
+    return [
+        row(round=i, accuracy=a, method=method, tier=tier, seed=seed)
+        for method in ("fedagg", "hierfavg")
+        for tier in ("cloud", "device")
+        for seed in (0, 1)
+        for i, a in enumerate((0.1, last))
+    ]
+
+
+def test_a_picture_a_section(tmp_path):
+    rows = [*some(), row(devices=400, method="alone", tier="device")]
+    found = draw(rows, tmp_path)
+    assert found[SECTION] == "img/results-cifar10-225-a3-x0.1-t1000-r2.png"
+    assert len(found) == 2
+    for name in found.values():
+        head = (tmp_path / name).read_bytes()[:24]
+        assert head[:8] == b"\x89PNG\r\n\x1a\n"
+        assert struct.unpack(">II", head[16:24]) == (990, 342)
+
+
+def test_pictures_show_the_data_and_nothing_else(tmp_path):
+    def drawn(folder, last):
+        return (tmp_path / folder / draw(some(last), tmp_path / folder)[SECTION]).read_bytes()
+
+    assert drawn("a", 0.5) == drawn("b", 0.5)
+    assert drawn("c", 0.5) != drawn("d", 0.6)

@@ -1,0 +1,116 @@
+import re
+
+import pytest
+from reproduce.making import row
+
+from fedagg_edge.reproduce.report import Section, bought, first_round, render, sections, series_of
+from fedagg_edge.reproduce.tables import Setting, Variant
+
+SECTION = Section("cifar10", Setting(225, 3.0), (0.1, 2, 1000))
+
+
+def curve(accuracies, **changes):
+    return [row(round=i, accuracy=a, seconds=60.0 * (i + 1), **changes) for i, a in enumerate(accuracies)]
+
+
+def some():
+    """FedAgg and bridge-only over two seeds, FedGKT over one."""
+    return [
+        *curve([0.2, 0.40]),
+        *curve([0.2, 0.50], seed=1),
+        *curve([0.1, 0.45], view="both"),
+        *curve([0.1, 0.55], view="both", seed=1),
+        *curve([0.1, 0.30], tier="edge"),
+        *curve([0.2, 0.41], method="bridge-only"),
+        *curve([0.3, 0.48], method="bridge-only", seed=1),
+        *curve([0.1, 0.28], method="fedgkt"),
+        *curve([0.1, 0.20], preset="paper"),
+    ]
+
+
+def table(text, title):
+    """The rows of the first table below a title: {(method, preset, ...): cells}."""
+    below = text[text.index(title) :]
+    lines = re.search(r"(\|.*\|\n)+", below)[0].splitlines()
+    head, *rest = ([c.strip() for c in line.strip("|").split("|")] for line in lines)
+    return [dict(zip(head, cells, strict=True)) for cells in rest[1:]]
+
+
+def test_final_figures_over_seeds_beside_the_papers_own():
+    got = {(r["method"], r["preset"]): r for r in table(render(some(), {}), "## Table II:")}
+    ours = got["FedAgg", "default"]
+    assert (ours["seeds"], ours["cloud raw"], ours["both"]) == ("2", "45.0 (40.0-50.0)", "50.0 (45.0-55.0)")
+    assert (ours["bridge"], ours["edges"], ours["devices"]) == ("", "30.0", "")
+    assert (ours["paper"], ours["minutes"], ours["MB"]) == ("36.76", "2.0", "2.0")
+    assert (got["FedGKT", "default"]["cloud raw"], got["FedGKT", "default"]["paper"]) == ("28.0", "27.39")
+    assert got["bridge-only", "default"]["paper"] == ""
+    assert got["FedAgg", "paper"]["cloud raw"] == "20.0"
+
+
+def test_rows_stand_in_the_reports_order():
+    rows = [(r["method"], r["preset"]) for r in table(render(list(reversed(some())), {}), "## Table II:")]
+    assert rows == [("FedGKT", "default"), ("FedAgg", "paper"), ("FedAgg", "default"), ("bridge-only", "default")]
+
+
+def test_what_distillation_buys_is_paired_by_seed():
+    series = series_of(some(), SECTION)
+    assert bought(series, "default", "cloud", "raw") == pytest.approx([-0.01, 0.02])
+    assert bought(series, "paper", "cloud", "raw") == []
+    assert "- cloud, raw, preset default: -1.0, +2.0" in render(some(), {})
+
+
+def test_rounds_to_an_accuracy():
+    assert first_round({0: 0.1, 1: 0.25, 2: 0.2}, 25) == 1
+    assert first_round({0: 0.1}, 25) is None
+    got = {(r["method"], r["preset"], r["view"]): r for r in table(render(some(), {}), "## Table IV:")}
+    ours = got["FedAgg", "default", "raw"]
+    assert (ours["25 %"], ours["30 %"], ours["paper: 25 %"], ours["paper: 30 %"]) == ("1, 1", "1, 1", "0", "2")
+    assert (got["FedAgg", "paper", "raw"]["25 %"], got["bridge-only", "default", "raw"]["25 %"]) == ("-", "1, 0")
+    assert got["FedGKT", "default", "raw"]["paper: 30 %"] == "-"
+
+
+def test_it_says_how_much_was_run():
+    assert (
+        "CIFAR-10, 25 devices below 5 edges (paper: 225 below 15), 5,000 training and 1,000 test images, 2 rounds."
+        in render(some(), {})
+    )
+
+
+def test_sizes_and_settings_are_never_mixed():
+    rows = [*some(), *curve([0.6, 0.7], scale=1.0), *curve([0.6, 0.8], devices=400)]
+    assert len(sections(rows)) == 3
+    assert [s.final("cloud") for s in series_of(rows, SECTION) if s.variant == Variant("fedagg")] == [{0: 0.4, 1: 0.5}]
+
+
+def test_a_cell_that_settings_share_stands_in_each_of_them():
+    rows = [
+        *curve([0.1, 0.2], alpha=1.0, beta=0.1),
+        *curve([0.1, 0.3], alpha=1.0, beta=3.0),
+        *curve([0.1, 0.25], alpha=1.0, method="bridge-only"),
+    ]
+    text = render(rows, {})
+    for name, figure in (("225/a1/beta0.1", "33.14"), ("225/a1/beta3", "34.66")):
+        got = table(text, f"### {name}\n")
+        assert [(r["method"], r["paper"]) for r in got] == [("FedAgg", figure), ("bridge-only", "")]
+
+
+def test_pictures_and_notes_and_presets():
+    text = render(some(), {SECTION: "img/a.png"}, "Ran on a laptop.\n")
+    assert text.count("(img/a.png)") == 1
+    assert text.index("Ran on a laptop.") < text.index("## Table II")
+    assert "- `paper`: `preset` paper; autoencoder: embedding_channels 4" in text
+    assert "`training.teacher_trust` correct" in text
+    assert "`guarded`" not in text
+
+
+def test_only_rows_of_a_table_make_a_table():
+    assert "Table II:" not in render(curve([0.1, 0.2], dataset="cifar100", devices=144), {})
+    assert "| FedAgg | default | 1 | 20.0 |" in render(curve([0.1, 0.2], dataset="cifar100", devices=144), {})
+
+
+def test_nothing_yet():
+    assert "## Table" not in render([], {})
+
+
+def test_file_names_tell_sections_apart():
+    assert SECTION.slug == "cifar10-225-a3-x0.1-t1000-r2"

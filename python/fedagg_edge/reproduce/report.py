@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,12 @@ from fedagg_edge.reproduce.cells import shared
 from fedagg_edge.reproduce.rows import Row
 from fedagg_edge.reproduce.tables import AUTOENCODERS, DATASETS, METHODS, PRESETS, TABLES, Setting, Table, Variant
 
-__all__ = ["Section", "Series", "bought", "first_round", "render", "sections", "series_of"]
+__all__ = ["Section", "Series", "bought", "first_round", "lead", "render", "sections", "series_of"]
 
 VIEWS = ("raw", "bridge", "both")
+
+BASELINES = ("hierfavg", "demlearn", "fedgkt", "feddkc")
+"""What the paper's Table II compares with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,31 @@ def bought(series: Sequence[Series], preset: str, tier: str, view: str) -> list[
     return [ours[seed] - other[seed] for seed in sorted({*ours} & {*other})]
 
 
+def lead(series: Sequence[Series], ours: Series, view: str, *, equal_bytes: bool = False) -> tuple[str, float] | None:
+    """The baseline of the paper with the highest mean accuracy, and by how much `ours` in `view` leads it.
+
+    With `equal_bytes` a baseline has the accuracy of its last round that had moved no more bytes than `ours` in all,
+    and takes no part if its first round moved more. None if there is no baseline, or `ours` has no such view.
+    """
+    own = ours.final("cloud", view)
+    limit = min(ours.cost("bytes")) if equal_bytes else math.inf
+    found: list[tuple[float, str]] = []
+    for each in series:
+        accuracies = [_within(rows, limit) for rows in each.rows_of.values()]
+        if each.variant.method in BASELINES and None not in accuracies:
+            found.append((_mean([a for a in accuracies if a is not None]), each.variant.method))
+    if not own or not found:
+        return None
+    best, method = max(found)
+    return METHODS[method], _mean(list(own.values())) - best
+
+
+def _within(rows: Sequence[Row], limit: float) -> float | None:
+    """The cloud's accuracy after the last round that had moved at most `limit` bytes; None before the first."""
+    known = [(r.round, r.accuracy) for r in rows if (r.tier, r.view) == ("cloud", "raw") and r.bytes <= limit]
+    return max(known)[1] if known else None
+
+
 def first_round(curve: Mapping[int, float], threshold: float) -> int | None:
     """The first round, from 0, whose accuracy is `threshold` % or more; None if there is none."""
     return min((number for number, a in curve.items() if 100 * a >= threshold), default=None)
@@ -121,6 +150,7 @@ def _section(table: Table, section: Section, rows: Sequence[Row], pictures: Mapp
         lines += _first_rounds(table, section, series)
     else:
         lines += _accuracies(table, section, series)
+        lines += _lead_lines(series)
         lines += _bought_lines(series)
         if section in pictures:
             lines += ["", f"![accuracy by round, a panel a tier]({pictures[section]})"]
@@ -148,6 +178,27 @@ def _accuracies(table: Table, section: Section, series: Sequence[Series]) -> lis
         figure = _figure(table, section.setting, each.variant.method)
         lines.append(_line([*cells, "" if figure is None else f"{figure:.2f}"]))
     return lines
+
+
+def _lead_lines(series: Sequence[Series]) -> list[str]:
+    """FedAgg beside the best baseline and the ceilings, a line a preset."""
+    final = {s.variant: _mean(list(s.final("cloud").values())) for s in series if s.final("cloud")}
+    lines = []
+    for ours in (s for s in series if s.variant.method == "fedagg"):
+        view = max(VIEWS, key=lambda v: _mean([*ours.final("cloud", v).values()] or [0.0]))
+        own = _mean(list(ours.final("cloud", view).values()))
+        parts = [f"{100 * own:.1f} in the view that is best on these test images, {view}"]
+        for what, equal in (("at equal rounds", False), ("at equal bytes", True)):
+            best = lead(series, ours, view, equal_bytes=equal)
+            if best is not None:
+                parts.append(f"{100 * best[1]:+.1f} points on the best baseline {what}, {best[0]}")
+        for name in ("bridge-only", "centralised"):
+            variants = (Variant(name, ours.variant.preset), Variant(name))
+            bound = next((final[v] for v in variants if v in final), None)
+            if bound:
+                parts.append(f"{100 * own / bound:.0f} % of {name}'s raw accuracy")
+        lines.append(f"- FedAgg, {ours.variant.preset}: {'; '.join(parts)}")
+    return ["", *lines] if lines else []
 
 
 def _bought_lines(series: Sequence[Series]) -> list[str]:

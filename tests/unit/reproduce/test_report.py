@@ -3,7 +3,7 @@ import re
 import pytest
 from reproduce.making import row
 
-from fedagg_edge.reproduce.report import Section, bought, first_round, render, sections, series_of
+from fedagg_edge.reproduce.report import Section, bought, first_round, lead, render, sections, series_of
 from fedagg_edge.reproduce.tables import Setting, Variant
 
 SECTION = Section("cifar10", Setting(225, 3.0), (0.1, 2, 1000))
@@ -57,6 +57,30 @@ def test_what_distillation_buys_is_paired_by_seed():
     assert bought(series, "default", "cloud", "raw") == pytest.approx([-0.01, 0.02])
     assert bought(series, "paper", "cloud", "raw") == []
     assert "- cloud, raw, preset default: -1.0, +2.0" in render(some(), {})
+
+
+def test_the_lead_on_the_best_baseline_at_equal_rounds_and_bytes():
+    rows = [
+        *curve([0.2, 0.40]),
+        *(
+            row(round=i, accuracy=a, bytes=b, method="hierfavg")
+            for i, a, b in ((0, 0.15, 1_900_000), (1, 0.35, 2_100_000))
+        ),
+        *curve([0.1, 0.30], method="demlearn", bytes=9_000_000),
+        *curve([0.1, 0.90], method="centralised"),
+    ]
+    series = series_of(rows, SECTION)
+    ours = next(s for s in series if s.variant.method == "fedagg")
+    assert lead(series, ours, "raw") == ("HierFAVG", pytest.approx(0.05))
+    assert lead(series, ours, "raw", equal_bytes=True) == ("HierFAVG", pytest.approx(0.25))
+    assert lead(series, ours, "both") is None
+    assert lead([ours], ours, "raw") is None
+    text = render(rows, {})
+    assert (
+        "- FedAgg, default: 40.0 in the view that is best on these test images, raw; +5.0 points on the best baseline at equal rounds, HierFAVG; "
+        in text
+    )
+    assert "+25.0 points on the best baseline at equal bytes, HierFAVG; 44 % of centralised's raw accuracy" in text
 
 
 def test_rounds_to_an_accuracy():

@@ -1,6 +1,7 @@
 """Turn the packed data files in the folder FEDAGG_DATA into the plain .npz files that `examples/` take by path.
 
     FEDAGG_DATA=<folder> python tools/prepare_data.py cifar10 --out cifar10.npz --public cifar100
+    FEDAGG_DATA=<folder> python tools/prepare_data.py cifar100 --out cifar100.npz --public cifar10
     FEDAGG_DATA=<folder> python tools/prepare_data.py har --out har.npz --sensor watch
 
 Packed images are lossless: the xz stream holds, per image, three 32x32 planes (red, green, blue) of what was left of
@@ -80,6 +81,20 @@ def cifar10(folder: Path, public: str) -> dict[str, NDArray[Any]]:
     return arrays
 
 
+def cifar100(folder: Path, public: str) -> dict[str, NDArray[Any]]:
+    """CIFAR-100's first 20,000 training images and its test images, uint8 [N, 32, 32, 3], with 100 fine and 20 coarse
+    labels; as public data CIFAR-10's training images, or none."""
+    file = folder / "cifar100_core.npz"
+    train_x, test_x = (read_images(file, part) for part in ("train", "test"))
+    labels = ("train_fine", "train_coarse", "test_fine", "test_coarse", "fine_names", "coarse_names")
+    with np.load(file, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in labels}
+    arrays |= {"train_x": train_x, "test_x": test_x}
+    if public == "cifar10":
+        arrays["public_x"] = unseen(read_images(folder / "cifar10.npz", "train"), train_x, test_x)
+    return arrays
+
+
 def har(folder: Path, sensor: str, length: int, purity: float) -> dict[str, NDArray[Any]]:
     """Windows of the sp_sw_har recordings, float32 [N, length, 6], with label, subject and sensor.
 
@@ -113,13 +128,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     sets = parser.add_subparsers(dest="set", required=True)
     images = sets.add_parser("cifar10", help="CIFAR-10, 60,000 images")
     images.add_argument("--public", choices=["none", "cifar100"], default="cifar100", help="open data to add")
+    coarse = sets.add_parser("cifar100", help="CIFAR-100, 20,000 training and 10,000 test images")
+    coarse.add_argument("--public", choices=["none", "cifar10"], default="cifar10", help="open data to add")
     windows = sets.add_parser("har", help="phone and watch recordings as windows of six channels")
     windows.add_argument("--sensor", choices=["both", "phone", "watch"], default="both")
     windows.add_argument(
         "--length", type=int, default=128, help="samples a window, divisible by 4 (about 100 a second)"
     )
     windows.add_argument("--purity", type=float, default=0.8, help="share of a window that its label must cover")
-    for command in (images, windows):
+    for command in (images, coarse, windows):
         command.add_argument("--data", type=Path, default=os.environ.get("FEDAGG_DATA"), help="default: $FEDAGG_DATA")
         command.add_argument("--out", type=Path, required=True, help="the .npz to write")
     options = parser.parse_args(argv)
@@ -137,6 +154,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     if options.set == "cifar10":
         arrays = cifar10(options.data, options.public)
+    elif options.set == "cifar100":
+        arrays = cifar100(options.data, options.public)
     else:
         arrays = har(options.data, options.sensor, options.length, options.purity)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -73,6 +73,33 @@ def test_cifar_is_unpacked_and_its_images_are_taken_out_of_the_public_data(tool:
     np.testing.assert_array_equal(d.public_x, noise[2:].transpose(0, 3, 1, 2))
 
 
+def test_cifar100_with_coarse_labels_and_cifar10_as_public_data(tool: ModuleType, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    train, test, public = noise[:2], noise[2:3], noise[1:]
+    labels = {
+        f"{part}_{kind}": np.arange(n, dtype=np.uint8)
+        for part, n in (("train", 2), ("test", 1))
+        for kind in ("fine", "coarse")
+    }
+    names = {"fine_names": np.array(["a"]), "coarse_names": np.array(["b"])}
+    np.savez(
+        tmp_path / "cifar100_core.npz",
+        **packed_fields("train", train),
+        **packed_fields("test", test),
+        **labels,
+        **names,
+    )
+    np.savez(tmp_path / "cifar10.npz", **packed_fields("train", public))
+
+    out = tmp_path / "cifar100.npz"
+    assert tool.main(["cifar100", "--data", str(tmp_path), "--out", str(out)]) == 0
+    d = load_dataset(str(out), y="train_coarse", test_x="test_x", test_y="test_coarse", public_x="public_x")
+    assert d.public_x is not None
+    np.testing.assert_array_equal(d.train_x, train.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(d.train_y, [0, 1])
+    np.testing.assert_array_equal(d.public_x, noise[3:].transpose(0, 3, 1, 2))
+
+
 @pytest.fixture
 def recordings(tmp_path: Path) -> Path:
     """Two recordings of 20 and 12 samples by subjects 3 and 5; the label changes in the middle of the first."""

@@ -57,12 +57,13 @@ def run_cells(cells: Sequence[Cell], bench: Bench) -> list[Cell]:
     """
     elsewhere = []
     for number, cell in enumerate(cells, 1):
-        with _claimed(bench.runs / cell.key) as mine:
+        with _locked(bench.runs / cell.key) as mine:
             if not mine:
                 elsewhere.append(cell)
                 continue
             found = run_cell(cell, bench, f"{number}/{len(cells)}  {cell.key}")
-        publish(found, bench.out)
+        with _locked(bench.runs, wait=True):  # or two processes that publish at once lose the rows of one
+            publish(found, bench.out)
     return elsewhere
 
 
@@ -191,12 +192,12 @@ def _tiers(config: SimulationConfig) -> dict[str, str]:
 
 
 @contextmanager
-def _claimed(folder: Path) -> Iterator[bool]:
-    """Whether this process has the cell to itself; the system releases the lock when it ends, however it ends."""
+def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Whether this process has the folder to itself; the system releases the lock when it ends, however it ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("wb") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
         else:

@@ -2,6 +2,7 @@ import fcntl
 import json
 import re
 import subprocess
+import threading
 
 import pytest
 import torch
@@ -170,3 +171,18 @@ def test_the_commit_is_gits_or_the_version(monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", missing)
     assert commit_of() == fedagg_edge.__version__
+
+
+def test_who_publishes_waits_for_who_is_at_it(bench):
+    bench.runs.mkdir(exist_ok=True)
+    with (bench.runs / "lock").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        worker = threading.Thread(target=run_cells, args=([cell()], bench))
+        worker.start()
+        while not RunFolder(bench.runs / cell().key).results.exists():
+            worker.join(0.05)
+        worker.join(0.5)
+        assert worker.is_alive()
+        assert not (bench.out / "results.json").exists()
+    worker.join()
+    assert len(read(bench.out / "results.json")) == 2

@@ -118,3 +118,13 @@ def test_metrics_that_are_damaged(folder):
     folder.metrics.write_bytes(b"x" * length)
     with pytest.raises(CheckpointError, match=r"metrics.jsonl: damaged: .*; start anew with --overwrite"):
         folder.read_metrics(length)
+
+
+def test_what_differs_is_told_without_changing_anything(folder):
+    before = folder.config.read_bytes()
+    assert folder.differing(toy_config(rounds=9)) == []
+    assert folder.differing(toy_config(seed=5, rounds=9, knowledge="f16")) == ["knowledge", "seed"]
+    assert folder.config.read_bytes() == before
+    folder.config.write_text("{")
+    with pytest.raises(CheckpointError, match="damaged"):
+        folder.differing(toy_config())

@@ -235,7 +235,7 @@ def _figure(table: Table, setting: Setting, method: str) -> Any:
 
 
 def _presets(names: Sequence[str]) -> str:
-    lines = ["Keys of the configuration ([config.md](config.md)); what is not named has its default.", ""]
+    lines = ["Keys of the configuration, see docs/config.md; what is not named has its default.", ""]
     for name in names:
         keys = ", ".join(f"{k} {v}" for k, v in AUTOENCODERS[name].arguments.items())
         lines.append(f"- `{name}`: {_keys(PRESETS[name])}; autoencoder: {keys}")

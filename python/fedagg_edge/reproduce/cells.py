@@ -14,7 +14,7 @@ from fedagg_edge.config import SimulationConfig, parse_config
 from fedagg_edge.errors import ConfigError, nearest
 from fedagg_edge.reproduce.tables import BRIDGED, DATASETS, PRESETS, Setting, Table, Variant
 
-__all__ = ["Cell", "Scale", "cells_of", "config_of", "edges_of", "settings_of"]
+__all__ = ["Cell", "Scale", "cells_of", "config_of", "edges_of", "settings_of", "shared"]
 
 WATCHED_DEVICES = 15
 """Devices that are evaluated, evenly spread: the mean of more costs more than it tells."""

@@ -86,7 +86,7 @@ def bought(series: Sequence[Series], preset: str, tier: str, view: str) -> list[
 
 
 def lead(series: Sequence[Series], ours: Series, view: str, *, equal_bytes: bool = False) -> tuple[str, float] | None:
-    """The baseline of the paper with the highest mean accuracy, and by how much `ours` in `view` leads it.
+    """The baseline of the paper that `ours` in `view` leads least, and by how much: the mean over common seeds.
 
     With `equal_bytes` a baseline has the accuracy of its last round that had moved no more bytes than `ours` in all,
     and takes no part if its first round moved more. None if there is no baseline, or `ours` has no such view.
@@ -95,13 +95,13 @@ def lead(series: Sequence[Series], ours: Series, view: str, *, equal_bytes: bool
     limit = min(ours.cost("bytes")) if equal_bytes else math.inf
     found: list[tuple[float, str]] = []
     for each in series:
-        accuracies = [_within(rows, limit) for rows in each.rows_of.values()]
-        if each.variant.method in BASELINES and None not in accuracies:
-            found.append((_mean([a for a in accuracies if a is not None]), each.variant.method))
-    if not own or not found:
-        return None
-    best, method = max(found)
-    return METHODS[method], _mean(list(own.values())) - best
+        if each.variant.method not in BASELINES:
+            continue
+        reached = {seed: _within(rows, limit) for seed, rows in each.rows_of.items()}
+        points = [own[seed] - a for seed, a in reached.items() if a is not None and seed in own]
+        if points:
+            found.append((_mean(points), METHODS[each.variant.method]))
+    return min(found)[::-1] if found else None
 
 
 def _within(rows: Sequence[Row], limit: float) -> float | None:
@@ -181,24 +181,25 @@ def _accuracies(table: Table, section: Section, series: Sequence[Series]) -> lis
 
 
 def _lead_lines(series: Sequence[Series]) -> list[str]:
-    """FedAgg beside the best baseline and the ceilings, a line a preset."""
-    final = {s.variant: _mean(list(s.final("cloud").values())) for s in series if s.final("cloud")}
+    """FedAgg beside the best baseline and the ceilings, a line a preset, on the seeds that both have."""
+    raw = {s.variant: s.final("cloud") for s in series}
     lines = []
-    for ours in (s for s in series if s.variant.method == "fedagg"):
+    for ours in (s for s in series if s.variant.method == "fedagg" and s.final("cloud")):
         view = max(VIEWS, key=lambda v: _mean([*ours.final("cloud", v).values()] or [0.0]))
-        own = _mean(list(ours.final("cloud", view).values()))
-        parts = [f"{100 * own:.1f} in the view that is best on these test images, {view}"]
+        own = ours.final("cloud", view)
+        parts = [f"{100 * _mean([*own.values()]):.1f} in the view that is best on these test images, {view}"]
         for what, equal in (("at equal rounds", False), ("at equal bytes", True)):
             best = lead(series, ours, view, equal_bytes=equal)
             if best is not None:
                 parts.append(f"{100 * best[1]:+.1f} points on the best baseline {what}, {best[0]}")
         for name in ("bridge-only", "centralised"):
-            variants = (Variant(name, ours.variant.preset), Variant(name))
-            bound = next((final[v] for v in variants if v in final), None)
-            if bound:
-                parts.append(f"{100 * own / bound:.0f} % of {name}'s raw accuracy")
+            bound = raw.get(Variant(name, ours.variant.preset)) or raw.get(Variant(name), {})
+            seeds = sorted({*own} & {*bound})
+            if seeds:
+                share = _mean([own[s] for s in seeds]) / _mean([bound[s] for s in seeds])
+                parts.append(f"{100 * share:.0f} % of {name}'s raw accuracy")
         lines.append(f"- FedAgg, {ours.variant.preset}: {'; '.join(parts)}")
-    return ["", *lines] if lines else []
+    return ["", *lines, "", "Differences and shares are over the seeds that both have."] if lines else []
 
 
 def _bought_lines(series: Sequence[Series]) -> list[str]:

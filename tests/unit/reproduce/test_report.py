@@ -74,6 +74,9 @@ def test_the_lead_on_the_best_baseline_at_equal_rounds_and_bytes():
     assert lead(series, ours, "raw") == ("HierFAVG", pytest.approx(0.05))
     assert lead(series, ours, "raw", equal_bytes=True) == ("HierFAVG", pytest.approx(0.25))
     assert lead(series, ours, "both") is None
+    # a seed that the baselines lack changes nothing
+    more = series_of([*rows, *curve([0.2, 0.90], seed=1)], SECTION)
+    assert lead(more, next(s for s in more if s.variant.method == "fedagg"), "raw") == lead(series, ours, "raw")
     assert lead([ours], ours, "raw") is None
     text = render(rows, {})
     assert "- FedAgg, default: 40.0 in the view that is best on these test images, raw; +5.0 points on" in text

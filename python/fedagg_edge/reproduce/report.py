@@ -193,7 +193,9 @@ def _lead_lines(series: Sequence[Series]) -> list[str]:
             if best is not None:
                 parts.append(f"{100 * best[1]:+.1f} points on the best baseline {what}, {best[0]}")
         for name in ("bridge-only", "centralised"):
-            bound = raw.get(Variant(name, ours.variant.preset)) or raw.get(Variant(name), {})
+            bound = raw.get(Variant(name, ours.variant.preset), {})
+            if name == "centralised":  # what it learns from has no preset
+                bound = bound or raw.get(Variant(name), {})
             seeds = sorted({*own} & {*bound})
             if seeds:
                 share = _mean([own[s] for s in seeds]) / _mean([bound[s] for s in seeds])

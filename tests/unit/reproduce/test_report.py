@@ -83,6 +83,12 @@ def test_the_lead_on_the_best_baseline_at_equal_rounds_and_bytes():
     assert "+25.0 points on the best baseline at equal bytes, HierFAVG; 44 % of centralised's raw accuracy" in text
 
 
+def test_bridge_only_is_a_ceiling_of_its_own_preset_alone():
+    lines = [line for line in render(some(), {}).splitlines() if line.startswith("- FedAgg, ")]
+    assert ["bridge-only" in line for line in lines] == [False, True]  # paper, default
+    assert "112 % of bridge-only's raw accuracy" in lines[1]  # 50.0 against 44.5, both views against raw
+
+
 def test_rounds_to_an_accuracy():
     assert first_round({0: 0.1, 1: 0.25, 2: 0.2}, 25) == 1
     assert first_round({0: 0.1}, 25) is None

@@ -265,8 +265,8 @@ def main() -> None:
     about = {"machine": platform.processor() or platform.machine(), "date": datetime.date.today().isoformat()}
     rows = []
     for name, value, unit, goal in measure(args.quick):
-        holds = None if goal is None else value <= goal
-        rows.append({"figure": name, "value": value, "unit": unit, "goal": goal, "holds": holds, **about})
+        holds = None if goal is None else bool(value <= goal)
+        rows.append({"figure": name, "value": float(value), "unit": unit, "goal": goal, "holds": holds, **about})
         if not args.json:
             print(f"{name:70} {value:9.2f} {unit}{'' if goal is None else f'   at most {goal:g}'}", flush=True)
     if args.json:

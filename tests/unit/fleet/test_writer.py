@@ -1,11 +1,12 @@
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 from toy_ends import ToyLedger
 
 from fedagg_edge.errors import StorageFull
-from fedagg_edge.fleet.writer import Writer, WriterBusy, WriterStopped
+from fedagg_edge.fleet.writer import BUSY, Writer, WriterBusy, WriterStopped
 
 
 def test_operations_that_come_together_share_a_commit_and_fail_alone(tmp_path: Path) -> None:
@@ -86,3 +87,27 @@ def test_too_many_and_a_ledger_that_cannot_be_opened(tmp_path: Path) -> None:
             await Writer(broken).start()
 
     asyncio.run(main())
+
+
+def test_it_waits_longer_for_company_after_a_group_that_had_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("fedagg_edge.fleet.writer.time.sleep", waits.append)
+
+    async def main() -> None:
+        writer = Writer(lambda: ToyLedger(tmp_path / "l"), linger=0.002)
+        held = threading.Event()
+        await writer.start()
+        await writer.run(lambda ledger: None)
+        first = asyncio.ensure_future(writer.run(lambda ledger: held.wait()))
+        await asyncio.sleep(0)
+        rest = [asyncio.ensure_future(writer.run(lambda ledger: None)) for _ in range(3)]
+        await asyncio.sleep(0)
+        held.set()
+        await asyncio.gather(first, *rest)
+        await writer.run(lambda ledger: None)
+        await writer.run(lambda ledger: None)
+        await writer.stop()
+
+    asyncio.run(main())
+    assert waits[0] == 0.002
+    assert waits[-2:] == [0.002 * BUSY, 0.002]

@@ -32,6 +32,7 @@ __all__ = [
     "SimulationConfig",
     "Table",
     "TierTraining",
+    "check_distillation",
     "check_schedule",
     "convert",
     "load_config",
@@ -61,7 +62,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "gamma": 1.0,
             "kl": "student||teacher",
             "temperature_on": "teacher",
+            "distillation": "classical",
             "teacher_trust": "equal",
+            "teacher_ensemble": "none",
             "rectification": 0,
         },
     },
@@ -104,10 +107,15 @@ class AutoencoderConfig(Table, frozen=True, kw_only=True):
 
 
 class ModelConfig(Table, frozen=True, kw_only=True):
-    """`builder`: a model of the zoo or ``module:function``; `options` are passed to it as keywords."""
+    """`builder`: a model of the zoo or ``module:function``; `options` are passed to it as keywords.
+
+    `batch_norm`: ``split`` gives every batch norm running figures of private and of bridge samples apart, see
+    `learners.split_norm` (engine torch; only a device's model sees both).
+    """
 
     builder: str
     options: dict[str, Any] = {}
+    batch_norm: Literal["shared", "split"] = "shared"
 
 
 class Hyperparameters(Table, frozen=True, kw_only=True):
@@ -117,6 +125,11 @@ class Hyperparameters(Table, frozen=True, kw_only=True):
     `temperature_on`: ``both`` is Hinton's form, T on both sides and T^2 before the term; ``teacher`` is eq. 2 as
     printed: T on the teacher's logits only and no T^2.
     `learning_rate_schedule`: the learning rate over rounds (see `at`), with `decay_rounds` and `decay_factor`.
+    `parent_temperature`, `children_temperature`: T on the links to the parent and to the children, where it differs.
+    `distillation`: ``decoupled`` puts `target_weight` * TCKD + `non_target_weight` * NCKD in the KL term's place, see
+    `learners.decoupled`.
+    `teacher_ensemble`: what an inner node learns when it meets its parent: ``none``, the parent's logits, else the
+    aggregate of the parent's and of its children's of this round, see `teachers.ensemble`.
     `teacher_trust`: what each row's KL term counts, see `teachers.trust_weights`. `rectification`: length of the queues
     of FedEEC's self-knowledge rectification, see `teachers.Rectifier` (0: off); it comes before the trust.
     `staleness`: knowledge that is `age` versions old counts (1 + age)^-staleness (fleet only; 0: as if it were fresh).
@@ -133,11 +146,17 @@ class Hyperparameters(Table, frozen=True, kw_only=True):
     batch_size: Count = 8
     epochs: Count = 1
     temperature: Positive = 3.0
+    parent_temperature: Positive | None = None
+    children_temperature: Positive | None = None
     beta: NonNegative = 1.0
     gamma: NonNegative = 1.0
     kl: Literal["teacher||student", "student||teacher"] = "teacher||student"
     temperature_on: Literal["both", "teacher"] = "both"
+    distillation: Literal["classical", "decoupled"] = "classical"
+    target_weight: NonNegative = 1.0
+    non_target_weight: NonNegative = 1.0
     teacher_trust: Literal["equal", "confidence", "correct"] = "equal"
+    teacher_ensemble: Literal["none", "mean", "entropy"] = "none"
     rectification: Annotated[int, Meta(ge=0, le=65536)] = 0
     staleness: NonNegative = 0.5
     engine: str = "torch"
@@ -162,6 +181,11 @@ class Hyperparameters(Table, frozen=True, kw_only=True):
             done = min(1.0, number / self.decay_rounds)
             factor = self.decay_factor + (1 - self.decay_factor) * (1 + math.cos(math.pi * done)) / 2
         return msgspec.structs.replace(self, learning_rate=self.learning_rate * factor)
+
+    def taught_by(self, teacher: Literal["parent", "children"]) -> Hyperparameters:
+        """These hyperparameters with the temperature of the link to that teacher."""
+        own = self.parent_temperature if teacher == "parent" else self.children_temperature
+        return self if own is None else msgspec.structs.replace(self, temperature=own)
 
     @property
     def student_temperature(self) -> float:
@@ -300,7 +324,15 @@ def parse_config(raw: Mapping[str, Any], *, where: str = "config", base_dir: str
     if config.tree.count != 1:
         raise ConfigError(f"{where}: tree.count: got {config.tree.count}, expected 1: [tree] is the one cloud")
     for tier in Tier:
-        check_schedule(config.training.of(tier), where, f"training.{tier.value}")
+        own = config.training.of(tier)
+        check_schedule(own, where, f"training.{tier.value}")
+        check_distillation(own, where, f"training.{tier.value}")
+        if own.teacher_ensemble != "none" and config.bridge_views != "plain":
+            raise ConfigError(
+                f"{where}: training.{tier.value}.teacher_ensemble: got {own.teacher_ensemble!r} with bridge_views "
+                f"{config.bridge_views!r}: teachers whose views differ do not speak of the same bridge sample; take "
+                'bridge_views = "plain", or teacher_ensemble = "none"'
+            )
     for i, move in enumerate(config.moves):
         if move.round >= config.rounds:
             raise ConfigError(
@@ -340,6 +372,22 @@ def check_schedule(training: Hyperparameters, where: str, key: str) -> None:
         training.at(0)
     except ConfigError as e:
         raise ConfigError(f"{where}: {key}.{e}") from None
+
+
+def check_distillation(training: Hyperparameters, where: str, key: str) -> None:
+    """Raise ConfigError for a form of distillation that its engine or its divergence cannot have, naming the key."""
+    if training.distillation == "classical":
+        return
+    if training.kl != "teacher||student":
+        raise ConfigError(
+            f"{where}: {key}.distillation: got {training.distillation!r} with kl {training.kl!r}: it is the divergence "
+            'teacher||student taken apart; take kl = "teacher||student", or distillation = "classical"'
+        )
+    if training.engine == "tflite":
+        raise ConfigError(
+            f"{where}: {key}.distillation: got {training.distillation!r} with engine 'tflite', whose training graphs "
+            'have the classical loss built in; take engine = "torch" or "executorch", or distillation = "classical"'
+        )
 
 
 def _check_shares(group: NodeGroup, where: str, key: str) -> None:

@@ -8,7 +8,7 @@ everything a node can do by itself is `perform`.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from fedagg_edge.records import Embeddings, Knowledge, Link, LogitsFormat, NodeI
 from fedagg_edge.samples import PrivateSamples
 from fedagg_edge.seeds import derive, stream
 from fedagg_edge.store import EmbeddingStore
-from fedagg_edge.teachers import Rectifier, trust_weights
+from fedagg_edge.teachers import Rectifier, ensemble, trust_weights
 from fedagg_edge.tree import Place
 from fedagg_edge.views import Views, draw_views
 
@@ -48,6 +48,8 @@ class Node:
     samples: PrivateSamples | None = None
     rectifier: Rectifier | None = None
     views: Views = "plain"
+    _said: dict[Link, tuple[int, Received]] = field(default_factory=dict)
+    """What a node with a teacher ensemble was last taught by each child, and in which of its rounds."""
 
     def perform(self, request: Request, version: int) -> Embeddings | Knowledge | TrainReport | None:
         """Do one request of the program for round `version`; raise LocalProtocolError for one that needs the driver."""
@@ -98,12 +100,39 @@ class Node:
 
     def _train(self, received: tuple[Received, ...], phase: str, version: int) -> TrainReport:
         lesson, rng = self.study(received, phase, version)
-        return train_pass(self.learner, self.bridge, lesson, self.hyperparameters.at(version), rng)
+        return train_pass(self.learner, self.bridge, lesson, self.settings(received, version), rng)
+
+    def settings(self, received: tuple[Received, ...], version: int) -> Hyperparameters:
+        """The hyperparameters of a pass against that knowledge: of its round and of its links."""
+        by_parent = any(r.knowledge.link.child == self.place.id for r in received)
+        return self.hyperparameters.at(version).taught_by("parent" if by_parent else "children")
 
     def study(self, received: tuple[Received, ...], phase: str, version: int) -> tuple[Lesson, np.random.Generator]:
         """What a `Train` request's pass learns from, and its random stream."""
         rng = stream(self.seed, "train", self.place.id, version, phase)
-        return self._judged(_join([self._lesson(r) for r in received])), rng
+        return self._judged(_join([self._assembled(self._lesson(r), r, version) for r in received])), rng
+
+    def _assembled(self, lesson: Lesson, received: Received, version: int) -> Lesson:
+        """The lesson with the parent's logits joined by those that the children taught in this round.
+
+        Nothing outlives a round, so a checkpoint between rounds need not hold it.
+        """
+        rule, link = self.hyperparameters.teacher_ensemble, received.knowledge.link
+        if rule == "none" or not self.place.children:
+            return lesson
+        if link.child != self.place.id:
+            self._said[link] = version, received
+            return lesson
+        held = self._named(received.knowledge)[1].samples
+        others = []
+        for round_of, said in self._said.values():
+            if round_of == version:
+                named, still = self._named(said.knowledge)
+                teacher_NC = named.select(unpack(said.knowledge.rows_of(named, self.classes)), still.samples)
+                others.append((still.samples.contains(held), teacher_NC))
+        self._said.clear()
+        assert lesson.teacher_NC is not None
+        return dataclasses.replace(lesson, teacher_NC=ensemble(lesson.teacher_NC, others, rule))
 
     def _judged(self, lesson: Lesson) -> Lesson:
         """The lesson with its teachers mended and weighted as the hyperparameters ask."""

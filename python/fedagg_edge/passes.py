@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fedagg_edge.bridge import Bridge
 from fedagg_edge.config import Hyperparameters
 from fedagg_edge.errors import LocalProtocolError
-from fedagg_edge.learners.base import Batch, Learner, StepReport
+from fedagg_edge.learners.base import Batch, Learner, StepReport, TellsBridge
 from fedagg_edge.views import look
 
 __all__ = ["Lesson", "TrainReport", "batch_rows", "bridge_logits", "mean_report", "pass_batches", "train_pass"]
@@ -90,12 +90,16 @@ def pass_batches(
 def bridge_logits(
     learner: Learner, bridge: Bridge, code_NB: NDArray[np.uint8], view_NA: NDArray[np.int16] | None = None
 ) -> NDArray[np.float32]:
-    """Logits [N, C] of the learner on the bridge samples of `code_NB` as `view_NA` sees them, in evaluation mode."""
+    """Logits [N, C] of the learner on the bridge samples of `code_NB` as `view_NA` sees them, in evaluation mode.
+
+    A learner that tells bridge samples from others is asked by its `bridge_logits`.
+    """
     rows = block_rows(bridge)
+    ask = learner.bridge_logits if isinstance(learner, TellsBridge) else learner.logits
     parts = []
     for i in range(0, len(code_NB), rows):
         x_N = bridge.decode(code_NB[i : i + rows])
-        parts.append(learner.logits(x_N if view_NA is None else look(x_N, view_NA[i : i + rows])))
+        parts.append(ask(x_N if view_NA is None else look(x_N, view_NA[i : i + rows])))
     return np.concatenate(parts)
 
 

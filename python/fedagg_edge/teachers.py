@@ -5,6 +5,7 @@ Called by a node for a `Train` request, on knowledge that is already checked. No
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from fedagg_edge import kernels
 from fedagg_edge.errors import CheckpointError
 
-__all__ = ["Rectifier", "Trust", "trust_weights"]
+__all__ = ["Ensemble", "Rectifier", "Trust", "ensemble", "trust_weights"]
 
 Trust = Literal["equal", "confidence", "correct"]
+Ensemble = Literal["mean", "entropy"]
 
 _CERTAIN = 1 - 2.0**-24  # a probability of 1 would leave nothing, and a logit of -inf, to the other classes
 
@@ -36,6 +38,34 @@ def trust_weights(
         return confidence_N
     counts_N: NDArray[np.bool_] = (teacher_NC.argmax(axis=1) == label_N) | (label_N < 0)
     return counts_N.astype(np.float32)
+
+
+def ensemble(
+    teacher_NC: NDArray[np.float32], others: Sequence[tuple[NDArray[np.bool_], NDArray[np.float32]]], rule: Ensemble
+) -> NDArray[np.float32]:
+    """The logits float32 [N, C] of several teachers as one, by the C++ aggregation.
+
+    `others`: which of the N rows a further teacher speaks of, bool [N], and its logits on those, in order. ``mean``:
+    the log of the mean of the teachers' softmax. ``entropy``: the mean of their logits, each weighted by its row's
+    exp(-entropy(softmax(z))). Rows of one teacher alone keep its bits.
+    """
+    shared_N = np.zeros(len(teacher_NC), np.bool_)
+    for has_N, _ in others:
+        shared_N |= has_N
+    rows = np.flatnonzero(shared_N)
+    if not len(rows):
+        return teacher_NC
+    teachers, mask_KN = [teacher_NC[rows]], np.ones((1 + len(others), len(rows)), np.bool_)
+    for k, (has_N, logits_MC) in enumerate(others, 1):
+        spoken_N = has_N[rows]
+        filled_NC = np.zeros_like(teachers[0])
+        filled_NC[spoken_N] = logits_MC
+        teachers.append(filled_NC)
+        mask_KN[k] = spoken_N
+    method: kernels.AggregationMethod = "mean_probabilities" if rule == "mean" else "entropy_weighted"
+    out_NC = teacher_NC.copy()
+    out_NC[rows] = kernels.aggregate_logits(teachers, method=method, mask_KN=mask_KN)
+    return out_NC
 
 
 class Rectifier:

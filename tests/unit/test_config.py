@@ -110,6 +110,25 @@ def test_constant_hyperparameters_are_the_same_object_every_round():
             with_changes("training", "edge", "learning_rate_schedule", "cosine"),
             "training.edge.decay_rounds: got 0, expected 1 or more with learning_rate_schedule 'cosine'",
         ),
+        (
+            with_changes("training", "device", {"distillation": "decoupled", "kl": "student||teacher"}),
+            "training.device.distillation: got 'decoupled' with kl 'student||teacher'",
+        ),
+        (
+            with_changes("training", {"distillation": "decoupled", "device": {"engine": "tflite"}}),
+            "training.device.distillation: got 'decoupled' with engine 'tflite'",
+        ),
+        (
+            {**with_changes("training", {"edge": {"teacher_ensemble": "mean"}}), "bridge_views": "shift"},
+            "training.edge.teacher_ensemble: got 'mean' with bridge_views 'shift'",
+        ),
+        (
+            with_changes("training", {"teacher_ensemble": "x"}),
+            "teacher_ensemble: got 'x', expected one of 'entropy', 'mean', 'none'",
+        ),
+        (with_changes("training", {"parent_temperature": 0}), "training.parent_temperature: got 0"),
+        (with_changes("training", {"non_target_weight": -1}), "training.non_target_weight: got -1"),
+        (with_changes("models", {"a": {"builder": "cnn3", "batch_norm": "x"}}), "models.a.batch_norm: got 'x'"),
         (with_changes("preset", "papr"), "preset: got 'papr', expected one of 'paper'"),
         (with_changes("preset", ["paper"]), "preset: got ['paper'], expected one of 'paper'"),
         (with_changes("rouns", 3), "rouns: unknown key 'rouns' (did you mean 'rounds'?)"),

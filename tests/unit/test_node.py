@@ -10,7 +10,7 @@ from fedagg_edge.errors import LocalProtocolError, RemoteProtocolError
 from fedagg_edge.passes import bridge_logits, pass_batches
 from fedagg_edge.records import Knowledge, Link, LogitsFormat, PackedLogits
 from fedagg_edge.samples import PrivateSamples
-from fedagg_edge.teachers import Rectifier, trust_weights
+from fedagg_edge.teachers import Rectifier, ensemble, trust_weights
 from fedagg_edge.views import look
 
 
@@ -187,3 +187,42 @@ def test_knowledge_on_a_view_that_a_node_cannot_see_is_refused(nodes):
     knowledge = nodes["edge-0"].perform(distill.Predict(LINK, 0), 0)
     with pytest.raises(RemoteProtocolError, match=r"got logits on view \d+ of the bridge samples, this node sees them"):
         nodes["device-000"].perform(distill.Train((distill.Received(knowledge),), "x"), 0)
+
+
+@pytest.mark.parametrize("rule", ["mean", "entropy"])
+def test_an_edge_learns_from_its_parent_and_its_children_at_once(nodes, rule):
+    edge, cloud = nodes["edge-0"], nodes["cloud"]
+    edge.hyperparameters = hyperparameters(teacher_ensemble=rule)
+    up = Link("edge-0", "cloud")
+    by_parent = cloud.perform(distill.Predict(up, 1), 1)
+    links = [Link(child, "edge-0") for child in ("device-000", "device-001")]
+    by_children = [nodes[link.child].perform(distill.Predict(link, 1), 1) for link in links]
+    lesson, _ = edge.study(tuple(map(distill.Received, by_children)), "children", 1)
+    np.testing.assert_array_equal(lesson.teacher_NC, np.concatenate([k.logits.value_NC for k in by_children]))
+    lesson, _ = edge.study((distill.Received(by_parent),), "x", 1)
+    held, parent_NC = edge.embeddings(up).samples, by_parent.logits.value_NC
+    others = [
+        (edge.embeddings(link).samples.contains(held), k.logits.value_NC)
+        for link, k in zip(links, by_children, strict=True)
+    ]
+    np.testing.assert_array_equal(lesson.teacher_NC, ensemble(parent_NC, others, rule))
+    assert np.abs(lesson.teacher_NC - parent_NC).max() > 0.01
+    # what was taught in another round says nothing
+    edge.study(tuple(map(distill.Received, by_children)), "children", 1)
+    lesson, _ = edge.study((distill.Received(by_parent),), "x", 2)
+    np.testing.assert_array_equal(lesson.teacher_NC, parent_NC)
+
+
+def test_each_link_has_its_temperature(nodes):
+    edge = nodes["edge-0"]
+    edge.hyperparameters = hyperparameters(temperature=3.0, children_temperature=1.5, parent_temperature=4.0)
+    up = distill.Received(nodes["cloud"].perform(distill.Predict(Link("edge-0", "cloud"), 0), 0))
+    down = distill.Received(nodes["device-000"].perform(distill.Predict(LINK, 0), 0))
+    assert edge.settings((up,), 0).temperature == 4.0
+    assert edge.settings((down,), 0).temperature == 1.5
+    start, reports = edge.learner.state(), []
+    for changes in ({"children_temperature": 1.5, "temperature": 3.0}, {"temperature": 1.5}, {"temperature": 3.0}):
+        edge.learner.load_state(start)
+        edge.hyperparameters = hyperparameters(**changes)
+        reports.append(edge.perform(distill.Train((down,), "x"), 0))
+    assert reports[0] == reports[1] != reports[2]

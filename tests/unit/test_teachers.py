@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedagg_edge.errors import CheckpointError
-from fedagg_edge.teachers import Rectifier, trust_weights
+from fedagg_edge.teachers import Rectifier, ensemble, trust_weights
 
 
 def softmax(z_NC):
@@ -110,3 +110,35 @@ def test_certain_teachers_count_no_more_than_fully():
     z_NC, label_N = drawn(200, scale=200.0)
     weight_N = trust_weights(z_NC, label_N, "confidence")
     assert weight_N.max() == 1
+
+
+@pytest.mark.parametrize("rule", ["mean", "entropy"])
+def test_an_ensemble_is_the_mean_of_those_that_speak_of_a_row(rule):
+    parent_NC, _ = drawn(6, seed=1)
+    one_NC, two_NC = drawn(3, seed=2)[0], drawn(2, seed=3)[0]
+    one_N = np.array([1, 1, 0, 0, 1, 0], bool)
+    two_N = np.array([0, 0, 0, 1, 1, 0], bool)
+    got_NC = ensemble(parent_NC, [(one_N, one_NC), (two_N, two_NC)], rule)
+    assert got_NC.dtype == np.float32
+    for i in range(6):
+        said = [parent_NC[i]]
+        said += [one_NC[one_N[:i].sum()]] if one_N[i] else []
+        said += [two_NC[two_N[:i].sum()]] if two_N[i] else []
+        if len(said) == 1:
+            np.testing.assert_array_equal(got_NC[i], parent_NC[i])
+            continue
+        z = np.stack(said).astype(np.float64)
+        p = softmax(z)
+        if rule == "mean":
+            want = p.mean(axis=0)
+        else:
+            weight = np.exp((p * np.log(p)).sum(axis=1))
+            want = softmax(((weight / weight.sum())[:, None] * z).sum(axis=0)[None])[0]
+        np.testing.assert_allclose(softmax(got_NC[i : i + 1])[0], want, atol=1e-6)
+
+
+def test_an_ensemble_of_one_is_its_teacher():
+    parent_NC, _ = drawn(4)
+    nobody = (np.zeros(4, bool), np.zeros((0, 4), np.float32))
+    for others in ([], [nobody]):
+        np.testing.assert_array_equal(ensemble(parent_NC, others, "mean"), parent_NC)

@@ -99,7 +99,7 @@ class FedGkt(Trained):
     def hyperparameters(self, tier: Tier) -> Hyperparameters:
         """A tier's hyperparameters under this method's beta and temperature, its KL in Hinton's form."""
         own = self.world.config.training.of(tier)
-        form = {"kl": "teacher||student", "temperature_on": "both"}
+        form = {"kl": "teacher||student", "temperature_on": "both", "distillation": "classical"}
         return msgspec.structs.replace(own, beta=self.beta, temperature=self.temperature, **form)
 
     def teacher(self, logits_NC: Array) -> Array:

@@ -23,6 +23,7 @@ from fedagg_edge.config import (
     NonNegative,
     Positive,
     Table,
+    check_distillation,
     check_schedule,
     convert,
     read_toml,
@@ -262,6 +263,8 @@ def parse_fleet_config(
         if not there and tier in tiers and table not in _OPTIONAL:
             raise ConfigError(f"{where}: {table}: this key is missing; {a_tier} needs it")
     check_schedule(config.training, where, "training")
+    check_distillation(config.training, where, "training")
+    check_norms(config.models, where)
     check_supported(config.training, where, "training")
     try:
         config.limits.wire()
@@ -274,10 +277,25 @@ def parse_fleet_config(
     return config
 
 
+def check_norms(models: Mapping[str, ModelConfig], where: str) -> None:
+    """Raise ConfigError for a model whose batch norm only the simulator can split yet, saying why."""
+    for name, model in models.items():
+        if model.batch_norm != "shared":
+            raise ConfigError(
+                f"{where}: models.{name}.batch_norm: got {model.batch_norm!r}, expected 'shared': a model that a fleet "
+                "publishes has one set of running figures yet; leave it to `fedagg simulate`"
+            )
+
+
 def check_supported(training: Hyperparameters, where: str, key: str) -> None:
     """Raise ConfigError for hyperparameters that only the simulator knows yet, saying why."""
     if training.rectification:
         raise ConfigError(
             f"{where}: {key}.rectification: got {training.rectification}, expected 0: a fleet node's checkpoint does "
             "not hold rectification's queues yet, so a restart would lose them; leave it to `fedagg simulate`"
+        )
+    if training.teacher_ensemble != "none":
+        raise ConfigError(
+            f"{where}: {key}.teacher_ensemble: got {training.teacher_ensemble!r}, expected 'none': a fleet's node does "
+            "not keep what its children taught until it meets its parent; leave it to `fedagg simulate`"
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fedagg_edge.config import SimulationConfig
 from fedagg_edge.datasets import Dataset
 from fedagg_edge.errors import ConfigError
-from fedagg_edge.fleet.config import check_supported
+from fedagg_edge.fleet.config import check_norms, check_supported
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.simulation.build import deal_rows
 from fedagg_edge.tree import Place, plant
@@ -65,6 +65,7 @@ def plan(
             f"evaluation.views: got {list(config.evaluation.views)}, expected ['raw']: a fleet's nodes measure "
             "themselves on raw samples only, yet; leave the other views to `fedagg simulate`"
         )
+    check_norms(config.models, config.name)
     for tier in Tier:
         check_supported(config.training.of(tier), config.name, f"training.{tier.value}")
     tree = plant(config.tree, config.seed)
@@ -87,6 +88,7 @@ def _common(config: SimulationConfig, place: Place, rounds: Mapping[str, Any]) -
     own = {k: v for k, v in rounds.items() if place.parent is None or k != "target"}
     if place.children:
         own["children"] = len(place.children)
+    training = msgspec.to_builtins(config.training.of(place.tier))
     return {
         "federation": config.name,
         "knowledge": config.knowledge.value,
@@ -99,7 +101,7 @@ def _common(config: SimulationConfig, place: Place, rounds: Mapping[str, Any]) -
             "threads": config.threads,
         },
         "models": {place.model: msgspec.to_builtins(config.model(place.model))},
-        "training": msgspec.to_builtins(config.training.of(place.tier)),
+        "training": {k: v for k, v in training.items() if v is not None},  # TOML has no null
         "rounds": own,
     }
 

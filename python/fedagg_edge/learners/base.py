@@ -7,15 +7,15 @@ function that builds it (``engine = "module:function"``). Shape letters: N sampl
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedagg_edge.config import Hyperparameters, ModelConfig
-from fedagg_edge.errors import LearnerError
+from fedagg_edge.errors import ConfigError, LearnerError
 
-__all__ = ["Batch", "Entry", "Learner", "LearnerFactory", "LearnerSpec", "LearnerState", "StepReport"]
+__all__ = ["Batch", "Entry", "Learner", "LearnerFactory", "LearnerSpec", "LearnerState", "StepReport", "TellsBridge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,14 @@ class Learner(Protocol):
         """Set the random state of whatever is random in a training pass (dropout)."""
 
 
+@runtime_checkable
+class TellsBridge(Protocol):
+    """What a learner may offer beside `Learner`, where its model sees bridge samples otherwise than others."""
+
+    def bridge_logits(self, x_N: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits [N, C] float32 on bridge samples in evaluation mode; must not change any state."""
+
+
 @dataclass(frozen=True, slots=True)
 class LearnerSpec:
     """What one node's learner is built from.
@@ -131,6 +139,14 @@ class LearnerSpec:
     hyperparameters: Hyperparameters
     seed: int
     base_dir: str = "."
+
+    def refuse_split_norm(self, engine: str) -> None:
+        """Raise ConfigError if the model asks for a split batch norm, which `engine` does not have."""
+        if self.model.batch_norm != "shared":
+            raise ConfigError(
+                f"model {self.model.builder!r}: batch_norm: got {self.model.batch_norm!r} with engine {engine!r}, "
+                'expected "shared": only engine = "torch" splits a batch norm'
+            )
 
 
 class LearnerFactory(Protocol):

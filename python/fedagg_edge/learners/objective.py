@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fedagg_edge import kernels
 from fedagg_edge.config import Hyperparameters
 from fedagg_edge.learners.base import Batch, StepReport
+from fedagg_edge.learners.decoupled import decoupled_loss
 
 __all__ = ["bridge_loss", "private_loss", "report"]
 
@@ -22,6 +23,8 @@ def bridge_loss(student_NC: NDArray[np.float32], batch: Batch, hyperparameters: 
     """
     weight = 1.0 if batch.private_x_N is None else hyperparameters.gamma
     distils = batch.teacher_NC is not None and hyperparameters.beta > 0
+    if distils and hyperparameters.distillation == "decoupled":
+        return _decoupled_bridge_loss(student_NC, batch, hyperparameters, weight)
     if batch.teacher_weight_N is not None or batch.bridge_y_N.min(initial=0) < 0:
         return _uneven_bridge_loss(student_NC, batch, hyperparameters, weight=weight, distils=distils)
     return kernels.distill_loss(
@@ -44,18 +47,9 @@ def _uneven_bridge_loss(
     The terms are sums over their rows divided by all rows of the batch, so a batch of old knowledge alone is a small
     step, not a full one: the kernel's weighted mean is scaled back by the mean weight.
     """
-    labelled_N = batch.bridge_y_N >= 0
-    share = float(labelled_N.mean())
-    ce = kernels.distill_loss(
-        student_NC,
-        None,
-        np.where(labelled_N, batch.bridge_y_N, 0),
-        ce_weight=weight * share,
-        kl_weight=0.0,
-        mask_N=labelled_N,
-    )
+    ce = _cross_entropy(student_NC, batch, weight)
     if not distils:
-        return kernels.DistillLoss((ce.loss, ce.ce * share, 0.0, ce.gradient_NC))
+        return ce
     weight_N = batch.teacher_weight_N
     trust = 1.0 if weight_N is None else float(weight_N.mean(dtype=np.float64))
     kl = kernels.distill_loss(
@@ -70,7 +64,45 @@ def _uneven_bridge_loss(
         row_weights_N=weight_N,
     )
     gradient_NC = np.add(ce.gradient_NC, kl.gradient_NC, out=ce.gradient_NC)
-    return kernels.DistillLoss((ce.loss + kl.loss, ce.ce * share, kl.kl * trust, gradient_NC))
+    return kernels.DistillLoss((ce.loss + kl.loss, ce.ce, kl.kl * trust, gradient_NC))
+
+
+def _cross_entropy(student_NC: NDArray[np.float32], batch: Batch, weight: float) -> kernels.DistillLoss:
+    """The cross-entropy of rows whose label is known, as a sum divided by all rows."""
+    labelled_N = batch.bridge_y_N >= 0
+    share = float(labelled_N.mean())
+    ce = kernels.distill_loss(
+        student_NC,
+        None,
+        np.where(labelled_N, batch.bridge_y_N, 0),
+        ce_weight=weight * share,
+        kl_weight=0.0,
+        mask_N=labelled_N,
+    )
+    return kernels.DistillLoss((ce.loss, ce.ce * share, 0.0, ce.gradient_NC))
+
+
+def _decoupled_bridge_loss(
+    student_NC: NDArray[np.float32], batch: Batch, hyperparameters: Hyperparameters, weight: float
+) -> kernels.DistillLoss:
+    """L_nl with decoupled distillation in the KL term's place; rows differ as in `_uneven_bridge_loss`."""
+    ce = _cross_entropy(student_NC, batch, weight)
+    assert batch.teacher_NC is not None
+    term_N, gradient_NC = decoupled_loss(
+        student_NC / hyperparameters.student_temperature,
+        batch.teacher_NC / hyperparameters.temperature,
+        batch.bridge_y_N,
+        target_weight=hyperparameters.target_weight,
+        non_target_weight=hyperparameters.non_target_weight,
+    )
+    if batch.teacher_weight_N is not None:
+        term_N *= batch.teacher_weight_N
+        gradient_NC *= batch.teacher_weight_N[:, None]
+    kl_weight = weight * hyperparameters.kl_weight
+    gradient_NC *= kl_weight / (hyperparameters.student_temperature * len(term_N))
+    term = float(term_N.mean())
+    total_NC = (ce.gradient_NC + gradient_NC).astype(np.float32)
+    return kernels.DistillLoss((ce.loss + kl_weight * term, ce.ce, term, total_NC))
 
 
 def private_loss(student_NC: NDArray[np.float32], batch: Batch) -> kernels.DistillLoss:

@@ -17,6 +17,7 @@ from fedagg_edge.learners import objective
 from fedagg_edge.learners.base import Batch, LearnerFactory, LearnerSpec, LearnerState, StepReport
 from fedagg_edge.learners.flat import FlatModule
 from fedagg_edge.learners.optimizers import make_optimizer
+from fedagg_edge.learners.split_norm import norms_of, on_bridge, split_norms
 from fedagg_edge.learners.zoo import build_model, check_model
 
 __all__ = ["TorchLearner", "make_learner", "module_factory", "seeded_model", "set_threads"]
@@ -38,6 +39,7 @@ class TorchLearner:
         self._trained_P = self._flat.values[: self._flat.trained].numpy()
         self._gradient_P = self._flat.gradient.numpy()
         self._module = module.train()
+        self._norms = norms_of(module)
 
     @property
     def module(self) -> torch.nn.Module:
@@ -65,6 +67,11 @@ class TorchLearner:
             self._module.train()
         return np.ascontiguousarray(np.concatenate(parts))
 
+    def bridge_logits(self, x_N: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `TellsBridge.bridge_logits`; as `logits` but where the model's batch norm is split."""
+        with on_bridge(self._norms):
+            return self.logits(x_N)
+
     def step(self, batch: Batch, hyperparameters: Hyperparameters) -> StepReport:
         """See `Learner.step`."""
         with self._flat.untrained_kept_on_error():
@@ -85,7 +92,8 @@ class TorchLearner:
             outputs.append(logits_NC)
             losses.append(private)
         if len(batch.bridge_x_N):
-            logits_NC = self._forward(batch.bridge_x_N)
+            with on_bridge(self._norms):
+                logits_NC = self._forward(batch.bridge_x_N)
             bridge = objective.bridge_loss(_numpy(logits_NC), batch, hyperparameters)
             outputs.append(logits_NC)
             losses.append(bridge)
@@ -172,7 +180,8 @@ def seeded_model(spec: LearnerSpec) -> torch.nn.Module:
     """`build_model` with the weights drawn from the seed."""
     model = spec.model
     with _weights_from(spec.seed):
-        return build_model(model.builder, spec.sample_shape, spec.classes, base_dir=spec.base_dir, **model.options)
+        module = build_model(model.builder, spec.sample_shape, spec.classes, base_dir=spec.base_dir, **model.options)
+    return split_norms(module) if model.batch_norm == "split" else module
 
 
 def module_factory(build: Callable[..., torch.nn.Module]) -> LearnerFactory:
@@ -183,6 +192,8 @@ def module_factory(build: Callable[..., torch.nn.Module]) -> LearnerFactory:
             module = build(sample_shape=spec.sample_shape, classes=spec.classes, **spec.model.options)
             name = getattr(build, "__name__", "function")
             check_model(module, name, spec.sample_shape, spec.classes)  # makes lazy layers
+            if spec.model.batch_norm == "split":
+                module = split_norms(module)
         return TorchLearner(module, spec.hyperparameters.optimizer)
 
     return factory

@@ -33,6 +33,8 @@ _KNOWN = {
     *("learning_rate", "optimizer", "momentum", "weight_decay", "batch_size", "epochs", "temperature", "beta"),
     *("learning_rate_schedule", "decay_rounds", "decay_factor"),
     *("gamma", "kl", "temperature_on", "staleness", "engine", "teacher_trust", "rectification"),
+    *("parent_temperature", "children_temperature", "distillation", "target_weight", "non_target_weight"),
+    "teacher_ensemble",  # of nodes with children
 }
 
 
@@ -136,7 +138,7 @@ def _step(
     from fedagg_edge.learners.stacked import stacked_step  # noqa: PLC0415  # torch loads when it is wanted
 
     nodes = [jobs[name][0] for name in group]
-    hyperparameters = nodes[0].hyperparameters.at(version)
+    hyperparameters = nodes[0].settings(next(jobs[name][1].received for name in group), version)
     if len(nodes) == 1:
         return {name: nodes[0].learner.step(batch, hyperparameters) for name, batch in group.items()}
     learners: list[TorchLearner] = [node.learner for node in nodes]  # type: ignore[misc]  # `reason` saw to it

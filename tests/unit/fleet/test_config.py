@@ -63,6 +63,21 @@ def test_a_training_file_lies_in_the_configurations_folder(tmp_path):
             DEVICE | {"training": {"rectification": 3}},
             "training.rectification: got 3, expected 0: a fleet node's checkpoint does not hold",
         ),
+        (
+            Tier.DEVICE,
+            DEVICE | {"training": {"teacher_ensemble": "mean"}},
+            "training.teacher_ensemble: got 'mean', expected 'none': a fleet's node does not keep",
+        ),
+        (
+            Tier.DEVICE,
+            DEVICE | {"models": {"small": {"builder": "cnn3", "batch_norm": "split"}}},
+            "models.small.batch_norm: got 'split', expected 'shared': a model that a fleet publishes",
+        ),
+        (
+            Tier.DEVICE,
+            DEVICE | {"training": {"distillation": "decoupled", "engine": "tflite"}},
+            "training.distillation: got 'decoupled' with engine 'tflite'",
+        ),
         (Tier.DEVICE, DEVICE | {"preset": "paper"}, "preset: a fleet's node has no such key, because"),
         (Tier.DEVICE, DEVICE | {"bridge_views": "shift"}, "bridge_views: a fleet's node sees bridge samples plainly"),
         (Tier.DEVICE, DEVICE | {"base_dir": "/"}, "unknown key 'base_dir'"),

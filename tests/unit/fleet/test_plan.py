@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fedagg_edge.config import EvaluationConfig, Hyperparameters, TierTraining, load_config
+from fedagg_edge.config import EvaluationConfig, Hyperparameters, ModelConfig, TierTraining, load_config
 from fedagg_edge.datasets import load_dataset
 from fedagg_edge.errors import ConfigError
 from fedagg_edge.fleet.config import parse_fleet_config
@@ -59,6 +59,9 @@ def test_what_a_fleet_cannot_do_is_refused_before_anything_is_written(planned):
     asks = msgspec.structs.replace(config, training=TierTraining(edge=Hyperparameters(rectification=2)))
     with pytest.raises(ConfigError, match=r"training\.edge\.rectification: got 2, expected 0"):
         plan(asks, dataset, {}, rounds={})
+    norms = msgspec.structs.replace(config, models={"a": ModelConfig(builder="cnn3", batch_norm="split")})
+    with pytest.raises(ConfigError, match=r"models\.a\.batch_norm: got 'split', expected 'shared'"):
+        plan(norms, dataset, {}, rounds={})
     views = msgspec.structs.replace(config, evaluation=EvaluationConfig(views=("raw", "both")))
     with pytest.raises(ConfigError, match=r"evaluation\.views: got .'raw', 'both'., expected"):
         plan(views, dataset, {}, rounds={})

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -8,6 +9,7 @@ from toys import hyperparameters
 
 from fedagg_edge.learners import objective
 from fedagg_edge.learners.base import Batch, StepReport
+from fedagg_edge.learners.decoupled import decoupled_loss
 
 N, C = 6, 4
 FORMS = [
@@ -109,3 +111,34 @@ def test_no_label_at_all_leaves_distillation():
     got = objective.bridge_loss(logits(0), held_back, hp)
     assert got.ce == 0.0
     assert got.kl > 0.0
+
+
+@pytest.mark.parametrize("leaf", [False, True])
+@pytest.mark.parametrize("on", ["both", "teacher"])
+@pytest.mark.parametrize("uneven", [False, True])
+def test_decoupled_distillation_takes_the_place_of_the_kl_term(leaf, on, uneven):
+    form = {"temperature_on": on, "temperature": 2.5, "beta": 0.7, "gamma": 2.0}
+    hp = hyperparameters(**form, distillation="decoupled", target_weight=1.5, non_target_weight=4.0)
+    plain, given = hyperparameters(**form), batch(leaf=leaf)
+    if uneven:
+        weight_N = np.linspace(0, 1, N, dtype=np.float32)
+        y_N = np.array([0, -1, 2, -1, 1, 3])
+        given = dataclasses.replace(given, teacher_weight_N=weight_N, bridge_y_N=y_N)
+    own = hp.student_temperature
+    term_N, slope_NC = decoupled_loss(
+        logits(0) / own, given.teacher_NC / 2.5, given.bridge_y_N, target_weight=1.5, non_target_weight=4.0
+    )
+    if uneven:
+        term_N, slope_NC = term_N * weight_N, slope_NC * weight_N[:, None]
+    scale = (2.0 if leaf else 1.0) * plain.kl_weight
+    labels = objective.bridge_loss(logits(0), dataclasses.replace(given, teacher_NC=None), plain)
+    got = objective.bridge_loss(logits(0), given, hp)
+    assert got.kl == pytest.approx(term_N.mean(), rel=1e-6)
+    assert got.loss == pytest.approx(labels.loss + scale * term_N.mean(), rel=1e-6)
+    np.testing.assert_allclose(got.gradient_NC, labels.gradient_NC + scale / own * slope_NC / N, atol=1e-5)
+
+
+def test_decoupled_distillation_without_a_teacher_or_beta_is_cross_entropy():
+    hp, given = hyperparameters(distillation="decoupled", beta=0.0), batch(leaf=False)
+    want = objective.bridge_loss(logits(0), given, hyperparameters(beta=0.0))
+    assert objective.bridge_loss(logits(0), given, hp).loss == want.loss

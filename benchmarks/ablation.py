@@ -32,6 +32,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from fedagg_edge import simulate
@@ -187,7 +188,11 @@ class Cell:
     def key(self) -> str:
         """What names its result in the file of kept ones."""
         source = "digits" if self.data is None else self.data.stem
-        return f"{source}, {self.scale}, {digest(self.autoencoder)}, {self.option}, seed {self.seed}"
+        # the whole configuration counts, so that a changed base or option is another cell; a path does not
+        config = experiment(self.option, self.seed, self.scale, Path("autoencoder"))
+        told = [self.scale, msgspec.to_builtins(config.training), msgspec.to_builtins(config.models), config.method]
+        told += [config.schedule, config.bridge_views, digest(self.autoencoder)]
+        return f"{source}, {self.option}, seed {self.seed}, {hashlib.sha256(repr(told).encode()).hexdigest()[:12]}"
 
 
 @lru_cache(maxsize=4)

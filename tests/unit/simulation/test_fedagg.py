@@ -52,3 +52,30 @@ def test_a_snapshot_holds_the_queues_of_rectification_where_there_are_any(world_
         assert array.tobytes() == tensors[key].tobytes()
     with pytest.raises(CheckpointError, match="rectification: got nothing as values"):
         again.restore(*plain.snapshot())
+
+
+@pytest.mark.parametrize("schedule", ["sequential", "snapshot"])
+def test_a_run_with_every_option_of_distillation_goes_on_from_a_snapshot_to_the_bit(world_of, schedule):
+    """What ensembles and split norms remember is in the learners' states, or does not outlive a round."""
+    training = {
+        **{"teacher_ensemble": "mean", "distillation": "decoupled", "non_target_weight": 2.0},
+        **{"parent_temperature": 2.0, "children_temperature": 4.0},
+    }
+    models = {"split": {"builder": "cnn3", "options": {"widths": [4, 4]}, "batch_norm": "split"}}
+    device = {"model": "split", "count": 2}
+    tree = {"model": "mlp", "children": [{"model": "mlp", "children": [device]}]}
+    changes = {"schedule": schedule, "training": training, "models": models, "tree": tree}
+    whole, first, second = (FedAgg(world_of(**changes), {}) for _ in range(3))
+    for method in (whole, first, second):
+        method.init(Traffic())
+    for number in range(2):
+        whole.round(number, Traffic(), lambda node, loss: None)
+    first.round(0, Traffic(), lambda node, loss: None)
+    second.restore(*first.snapshot())
+    second.round(1, Traffic(), lambda node, loss: None)
+    assert bits(second.world.nodes) == bits(whole.world.nodes)
+    plain = FedAgg(world_of(**{**changes, "training": {**training, "teacher_ensemble": "none"}}), {})
+    plain.init(Traffic())
+    for number in range(2):
+        plain.round(number, Traffic(), lambda node, loss: None)
+    assert bits(plain.world.nodes) != bits(whole.world.nodes)

@@ -96,6 +96,17 @@ def test_a_stack_follows_the_learning_rates_schedule(artefact_path, counted):
     assert distance(one, other) < 1e-4 < distance(one, unscheduled)
 
 
+def test_a_stack_distils_as_its_options_say(artefact_path, counted):
+    plain = {"batch_size": 4, "learning_rate": 0.02}
+    asks = {**plain, "distillation": "decoupled", "non_target_weight": 3.0, "parent_temperature": 1.5}
+    one, other, unlike = (
+        run(artefact_path, training={"device": device}, tree=cnn_tree("mlp"), stacked=stack)[0]
+        for device, stack in ((asks, False), (asks, True), (plain, True))
+    )
+    assert counted
+    assert distance(one, other) < 1e-4 < distance(one, unlike)
+
+
 def test_a_whole_run_measures_the_same(artefact_path, tmp_path, counted):
     results = {}
     for setting in (False, "auto"):

@@ -89,7 +89,9 @@ def test_too_many_and_a_ledger_that_cannot_be_opened(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_it_waits_longer_for_company_after_a_group_that_had_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_waits_longer_for_company_after_a_group_that_had_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waits: list[float] = []
     monkeypatch.setattr("fedagg_edge.fleet.writer.time.sleep", waits.append)
 

@@ -39,7 +39,7 @@ run_tests() { # folder, java and its options up to --, then JUnit's
     shift
   done
   "${java[@]}" -Xcheck:jni -Dfile.encoding=UTF-8 -Dfedagg.jni="$PWD/$folder/native/android_bridge/jni/libfedagg_jni.so" \
-    -Dfedagg.root="$PWD" -Djava.io.tmpdir="${TMPDIR:-/tmp}" \
+    -Dfedagg.root="$PWD" ${FLEET:+-Dfedagg.fleet="$FLEET"} -Djava.io.tmpdir="${TMPDIR:-/tmp}" \
     -cp "$folder/classes:$folder/tests:$(junit)" org.junit.platform.console.ConsoleLauncher \
     --scan-classpath "$folder/tests" --disable-banner --details=summary --fail-if-no-tests "$@" >"$log" 2>&1 || status=$?
   cat "$log"
@@ -48,4 +48,29 @@ run_tests() { # folder, java and its options up to --, then JUnit's
     return 1
   fi
   return "$status"
+}
+
+# Runs a command while tests/jvm/fleet.py is up; FLEET is then where it says what it is. Both must succeed.
+with_fleet() { # folder, command
+  local folder=$1/fleet status=0 fleet
+  shift
+  PYTHON=${PYTHON:-.venv/bin/python}
+  if ! "$PYTHON" -c 'import fedagg_edge, torch, aiohttp, sklearn' 2>/dev/null; then
+    echo "no fleet: $PYTHON has not the package with [sim,fleet]; FleetTest is skipped"
+    "$@"
+    return
+  fi
+  rm -rf "$folder"
+  "$PYTHON" tests/jvm/fleet.py "$folder" >"$folder.log" 2>&1 &
+  fleet=$!
+  trap "kill $fleet 2>/dev/null || :" EXIT
+  until [ -e "$folder/fleet.properties" ]; do
+    kill -0 $fleet 2>/dev/null || { cat "$folder.log"; return 1; }
+    sleep 0.2
+  done
+  FLEET=$PWD/$folder/fleet.properties "$@" || { status=$?; kill $fleet 2>/dev/null || :; }
+  wait $fleet || { [ $status -ne 0 ] || status=1; }
+  trap - EXIT
+  cat "$folder.log"
+  return $status
 }

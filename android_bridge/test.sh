@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the JNI library, the Java core and its tests with what Debian has (a JDK, junit5, CMake, a C++ compiler), and
-# runs the tests. No Gradle, no network.
+# runs the tests. No Gradle, no network. With the package installed for Python (PYTHON, .venv's by default) a real fleet
+# is started beside them; without, that test is skipped and said so.
 # usage: android_bridge/test.sh [BUILD_FOLDER] [JUnit console options, as --include-classname='.*Distill.*']
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,4 +12,4 @@ source android_bridge/jvm.sh
 
 build_native "$out/native" -DJAVA_HOME="$JAVA_HOME"
 build_java "$out"
-run_tests "$out" java "$@"
+with_fleet "$out" run_tests "$out" java "$@"

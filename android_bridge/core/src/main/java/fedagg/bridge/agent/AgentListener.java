@@ -1,0 +1,16 @@
+package fedagg.bridge.agent;
+
+/** What an application may want to know; called in the agent's thread. Nothing in it holds a sample, a label or a key. */
+public interface AgentListener {
+  /** The parent has answered hello. */
+  default void connected(String parent) {}
+
+  /** The agent has trained on its parent's knowledge of a version, and answers with its own. */
+  default void round(long version, int rows, StepReport means) {}
+
+  /** The training is over. */
+  default void finished() {}
+
+  /** Something was refused, by the parent or here; the agent goes on as far as it can. */
+  default void refused(String why) {}
+}

@@ -1,0 +1,205 @@
+package fedagg.bridge.agent;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import fedagg.bridge.identity.Enrolment;
+import fedagg.bridge.identity.FileKey;
+import fedagg.bridge.identity.Identity;
+import fedagg.bridge.identity.IdentityException;
+import fedagg.bridge.identity.Token;
+import fedagg.bridge.kernels.Buffers;
+import fedagg.bridge.kernels.DistillationCore;
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.Paths;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.List;
+import java.util.Properties;
+import java.util.concurrent.atomic.AtomicReference;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.EnabledIfSystemProperty;
+import org.junit.jupiter.api.io.TempDir;
+
+/**
+ * Two devices of this library in a real fleet (tests/jvm/fleet.py): a cloud, an edge and a Python device over TLS. One of
+ * the two is stopped in the middle and starts again; the other's connections break.
+ */
+@EnabledIfSystemProperty(named = "fedagg.fleet", matches = ".+")
+class FleetTest {
+  private static final double PATIENCE = 450; // seconds
+
+  @TempDir Path home;
+  private final Properties fleet = new Properties();
+  private final Path file = Paths.get(System.getProperty("fedagg.fleet", "."));
+
+  private final class Phone implements AgentListener {
+    final String name;
+    final Path folder;
+    final List<Long> rounds = new ArrayList<>();
+    final List<String> refusals = Collections.synchronizedList(new ArrayList<>());
+    final List<Double> losses = new ArrayList<>();
+    final TableNetworks networks;
+    final LatentBridge bridge;
+    final DistillationCore core = DistillationCore.open();
+    final String url;
+
+    Phone(int number) throws Exception {
+      String prefix = "phone." + number + ".";
+      name = fleet.getProperty(prefix + "node");
+      url = fleet.getProperty(prefix + "url");
+      folder = home.resolve(name);
+      networks = new TableNetworks(file.resolveSibling(fleet.getProperty(prefix + "table")), core);
+      byte[] digest = new byte[32];
+      String hex = fleet.getProperty("autoencoder");
+      for (int i = 0; i < 32; i++) {
+        digest[i] = (byte) Integer.parseInt(hex.substring(2 * i, 2 * i + 2), 16);
+      }
+      bridge = new LatentBridge(networks, CodeLayout.affine(networks.low, networks.step), core, digest);
+      Token token = Token.parse(fleet.getProperty(prefix + "token"));
+      FileKey key = FileKey.open(folder.resolve("identity/key.pem"));
+      Identity identity = null;
+      for (int tries = 0; identity == null; tries++) { // a connection may break
+        try {
+          identity = Enrolment.enrol(url, token, name, folder.resolve("identity"), key);
+        } catch (IOException error) {
+          assertTrue(tries < 20, String.valueOf(error));
+          Thread.sleep(200);
+        }
+      }
+      assertEquals(name, identity.facts().node);
+      assertEquals("phones", identity.facts().federation);
+    }
+
+    DeviceAgent open() throws Exception {
+      AgentConfig config =
+          new AgentConfig(url).hyperparameters(Hyperparameters.builder().learningRate(0.05).build()).pollSeconds(5);
+      Identity identity =
+          Identity.open(folder.resolve("identity"), FileKey.open(folder.resolve("identity/key.pem")));
+      KernelTrainer trainer = new KernelTrainer(new SoftmaxEngine(bridge.sampleFloats(), 10), core);
+      return new DeviceAgent(folder.resolve("state"), config, identity, bridge, trainer, core, this);
+    }
+
+    void add(DeviceAgent agent, int from, int to) throws Exception {
+      List<float[]> chosen = Arrays.asList(networks.samples).subList(from, to);
+      agent.add(chosen, Arrays.copyOfRange(networks.labels, from, to));
+    }
+
+    @Override
+    public void round(long version, int rows, StepReport means) {
+      rounds.add(version);
+      losses.add(means.loss);
+    }
+
+    @Override
+    public void refused(String why) {
+      refusals.add(why);
+    }
+  }
+
+  @Test
+  void twoPhonesTakePartInEveryRoundOfARealFleet() throws Exception {
+    try (BufferedReader in = Files.newBufferedReader(file)) {
+      fleet.load(in);
+    }
+    int rounds = Integer.parseInt(fleet.getProperty("rounds"));
+    Phone steady = new Phone(0);
+    Phone shaky = new Phone(1);
+    codesAreThoseOfPython(steady);
+    strangersAreRefused(steady);
+
+    AtomicReference<Throwable> wrong = new AtomicReference<>();
+    Thread other =
+        new Thread(
+            () -> {
+              try (DeviceAgent agent = shaky.open()) {
+                shaky.add(agent, 0, shaky.networks.count);
+                assertTrue(agent.run(PATIENCE), "the training did not end; " + shaky.refusals);
+              } catch (Throwable error) {
+                wrong.set(error);
+              }
+            });
+    other.start();
+    try (DeviceAgent agent = steady.open()) { // stopped after its first round, and opened again
+      steady.add(agent, 0, steady.networks.count / 2);
+      Thread stopper = new Thread(() -> stopAfterARound(agent));
+      stopper.start();
+      agent.run(PATIENCE);
+      stopper.join();
+    }
+    assertEquals(Collections.singletonList(0L), steady.rounds);
+    try (DeviceAgent agent = steady.open()) {
+      assertEquals(0, agent.round());
+      steady.add(agent, steady.networks.count / 2, steady.networks.count); // more data, in the middle
+      assertTrue(agent.run(PATIENCE), "the training did not end; " + steady.refusals);
+      int right = 0;
+      for (int i = 0; i < steady.networks.count; i++) {
+        right += agent.predict(steady.networks.samples[i]) == steady.networks.labels[i] ? 1 : 0;
+      }
+      assertTrue(right > steady.networks.count / 2, right + " of " + steady.networks.count + " own samples right");
+    }
+    other.join();
+    assertNull(wrong.get(), () -> String.valueOf(wrong.get()));
+    for (Phone phone : new Phone[] {steady, shaky}) {
+      List<Long> all = new ArrayList<>();
+      for (long version = 0; version < rounds; version++) {
+        all.add(version);
+      }
+      assertEquals(all, phone.rounds);
+      assertEquals(Collections.emptyList(), phone.refusals);
+      assertTrue(phone.losses.get(rounds - 1) < phone.losses.get(0), phone.losses.toString());
+      phone.core.close();
+    }
+  }
+
+  private static void stopAfterARound(DeviceAgent agent) {
+    while (agent.round() < 0) {
+      try {
+        Thread.sleep(20);
+      } catch (InterruptedException error) {
+        return;
+      }
+    }
+    agent.stop();
+  }
+
+  private static void codesAreThoseOfPython(Phone phone) {
+    int floats = phone.bridge.sampleFloats();
+    ByteBuffer codes = Buffers.bytes(phone.bridge.embeddingBytes());
+    ByteBuffer x = Buffers.floats(floats);
+    for (int i = 0; i < phone.networks.count; i++) {
+      x.asFloatBuffer().put(phone.networks.samples[i]);
+      phone.bridge.encode(x, 1, codes);
+      assertArrayEquals(phone.networks.codes[i], Buffers.toBytes(codes, codes.capacity()), "sample " + i);
+    }
+  }
+
+  /** A token that was spent with another key, one of another federation, and a server that another name leads to. */
+  private void strangersAreRefused(Phone phone) throws Exception {
+    Path elsewhere = home.resolve("stranger");
+    FileKey key = FileKey.open(elsewhere.resolve("key.pem"));
+    String text = fleet.getProperty("phone.0.token");
+    IdentityException spent =
+        assertThrows(
+            IdentityException.class,
+            () -> Enrolment.enrol(phone.url, Token.parse(text), phone.name, elsewhere, key));
+    assertTrue(spent.getMessage().contains("status 4"), spent.getMessage());
+    String other = text.substring(0, text.length() - 43) + "A" + text.substring(text.length() - 42);
+    assertThrows(
+        IdentityException.class, () -> Enrolment.enrol(phone.url, Token.parse(other), phone.name, elsewhere, key));
+    String wrongName = phone.url.replace("127.0.0.1", "localhost"); // the certificate names the address alone
+    IOException name =
+        assertThrows(
+            IOException.class, () -> Enrolment.enrol(wrongName, Token.parse(text), phone.name, elsewhere, key));
+    assertTrue(String.valueOf(name.getMessage()).contains("localhost"), name.getMessage());
+    assertTrue(!Identity.exists(elsewhere));
+  }
+}

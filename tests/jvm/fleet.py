@@ -115,7 +115,8 @@ def main() -> int:
     fine = [r["version"] for r in rounds] == list(range(args.rounds)) and not any(
         r["late"] or r["silent"] or r["refused"] for r in rounds
     )
-    print(json.dumps({"cloud": rows[-1]["accuracy"], "edge": rounds, "proxy": dict(proxy.happened), "fine": fine}))
+    found = {"cloud": rows[-1]["accuracy"], "edge": rounds, "proxy": dict(proxy.happened), "fine": fine}
+    sys.stdout.write(json.dumps(found) + "\n")
     return 0 if fine else 1
 
 

@@ -10,10 +10,10 @@ JOBS   ?= 2
 NATIVE := CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo fleet test test-full test-cpp test-tflite test-executorch test-install wheel-aarch64 test-arm64 fuzz-wire soak lint bench clean
+.PHONY: help demo fleet test test-full test-cpp test-tflite test-executorch test-install wheel-aarch64 test-arm64 test-jvm test-jvm-arm64 fuzz-wire soak lint bench clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.tools: constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -70,6 +70,9 @@ test-executorch: $(NATIVE) ## the executorch engine, in an environment of its ow
 # needs a JDK, Debian's junit5, CMake and g++ (.ci/run has the packages)
 test-jvm: $(VENV)/.dev ## the JVM bridge of android_bridge/: JNI, wire and a device beside a real edge, in JUnit
 	PATH="$(abspath $(BIN)):$$PATH" android_bridge/test.sh build/jvm
+
+test-jvm-arm64: $(VENV)/.dev ## the same on a 64-bit ARM Java under qemu, with the NEON library
+	PATH="$(abspath $(BIN)):$$PATH" android_bridge/test-arm64.sh build/jvm-arm64
 
 fuzz-wire: $(VENV)/.dev ## what reads a neighbour's bytes, fuzzed with atheris for SECONDS
 	$(PIP) install -q -c constraints.txt atheris

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.nio.ByteBuffer;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.EnabledIfSystemProperty;
 
 /** The library's own checks, for a caller that goes past those of Java. */
 class NativeTest {
@@ -66,6 +67,12 @@ class NativeTest {
   private static void aggregate(long handle, ByteBuffer[] teachers, ByteBuffer[] scales, int[] places, int method) {
     Native.aggregate(
         handle, 1, 2, teachers, scales, places, null, 0, null, 0, null, 0, method, 0, Buffers.floats(2), 0);
+  }
+
+  @Test
+  @EnabledIfSystemProperty(named = "fedagg.isa", matches = ".+")
+  void theLibraryHasTheInstructionSetThatTheRunIsFor() {
+    assertEquals(System.getProperty("fedagg.isa"), Native.activeIsa());
   }
 
   @Test

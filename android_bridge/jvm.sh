@@ -29,6 +29,11 @@ build_java() { # folder: classes/ and tests/ below it
     $(find android_bridge/core/src/test/java -name '*.java')
 }
 
+keystore() { # folder: the key of a TLS server on loopback, for tests of the transport
+  [ -e "$1/server.p12" ] || "$JAVA_HOME/bin/keytool" -genkeypair -alias server -keyalg EC -groupname secp256r1 -validity 3650 \
+    -dname CN=127.0.0.1 -ext san=ip:127.0.0.1 -storetype PKCS12 -keystore "$1/server.p12" -storepass fedagg
+}
+
 # -Xcheck:jni only tells of misuse: one word of it fails the run
 run_tests() { # folder, java and its options up to --, then JUnit's
   local folder=$1 log=$1/junit.log status=0
@@ -38,8 +43,9 @@ run_tests() { # folder, java and its options up to --, then JUnit's
     java+=("$1")
     shift
   done
+  keystore "$folder"
   "${java[@]}" -Xcheck:jni -Dfile.encoding=UTF-8 -Dfedagg.jni="$PWD/$folder/native/android_bridge/jni/libfedagg_jni.so" \
-    -Dfedagg.root="$PWD" ${FLEET:+-Dfedagg.fleet="$FLEET"} -Djava.io.tmpdir="${TMPDIR:-/tmp}" \
+    -Dfedagg.root="$PWD" -Dfedagg.keystore="$PWD/$folder/server.p12" ${FLEET:+-Dfedagg.fleet="$FLEET"} -Djava.io.tmpdir="${TMPDIR:-/tmp}" \
     -cp "$folder/classes:$folder/tests:$(junit)" org.junit.platform.console.ConsoleLauncher \
     --scan-classpath "$folder/tests" --disable-banner --details=summary --fail-if-no-tests "$@" >"$log" 2>&1 || status=$?
   cat "$log"

@@ -106,10 +106,14 @@ public final class Identity {
 
   /** When to renew, Unix time: after two thirds of the lifetime, later by up to a twelfth, drawn from the serial. */
   public double renewalDue() {
-    String serial = chain[0].getSerialNumber().toString(16);
+    return renewalDue(chain[0]);
+  }
+
+  static double renewalDue(X509Certificate leaf) {
+    String serial = leaf.getSerialNumber().toString(16);
     long drawn = ByteBuffer.wrap(Digests.of(serial.getBytes(StandardCharsets.US_ASCII))).getLong() >>> 16;
-    double from = chain[0].getNotBefore().getTime() / 1000.0;
-    double lifetime = chain[0].getNotAfter().getTime() / 1000.0 - from;
+    double from = leaf.getNotBefore().getTime() / 1000.0;
+    double lifetime = leaf.getNotAfter().getTime() / 1000.0 - from;
     return from + lifetime * (PART + SPREAD * drawn / Math.pow(2, 48));
   }
 

@@ -68,6 +68,7 @@ public final class ChildEnd {
   private long given = -1; // version of the own knowledge that the parent has
   private long unfit = -1; // version of the own knowledge that the parent refused
   private List<byte[]> needed; // chunks to send before the next message; null: not asked
+  private byte[] neededFor; // digest of the payload that they are of
   private Download download;
   private boolean knownFinished;
   private boolean greet;
@@ -195,6 +196,10 @@ public final class ChildEnd {
     if (payload.chunks.isEmpty()) {
       return null;
     }
+    if (!Arrays.equals(payload.digest, neededFor)) { // they were another payload's
+      needed = null;
+      neededFor = payload.digest;
+    }
     if (needed != null && needed.isEmpty()) {
       return null;
     }
@@ -205,7 +210,7 @@ public final class ChildEnd {
           return send("PUT", "/v1/chunks/" + Digests.hex(wanted), Payloads.chunk(data, i, limits));
         }
       }
-      needed = null; // they were another payload's
+      needed = null; // the parent's answer named none of them
     }
     return post("missing", new Missing(payload.chunks));
   }

@@ -1,0 +1,397 @@
+package fedagg.bridge.wire;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import fedagg.bridge.state.DeviceState;
+import fedagg.bridge.wire.Messages.Notice;
+import fedagg.bridge.wire.Messages.Problem;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import java.util.Random;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class ChildEndTest {
+  @TempDir Path folder;
+  private DeviceState state;
+  private ChildEnd end;
+  private SmallParent parent;
+  private double now;
+  private final List<Event> events = new ArrayList<>();
+
+  @BeforeEach
+  void open() throws Exception {
+    state = DeviceState.open(folder, "d1");
+    parent = new SmallParent("edge-a", "d1");
+    end = end(1);
+  }
+
+  private ChildEnd end(long seed) {
+    return new ChildEnd(state, "d1", "f", "test", "all", 25, new Random(seed));
+  }
+
+  @AfterEach
+  void close() throws Exception {
+    state.close();
+  }
+
+  private void take(int count, int codeBytes) throws Exception {
+    List<float[]> xs = new ArrayList<>();
+    for (int i = 0; i < count; i++) {
+      xs.add(new float[] {i});
+    }
+    byte[] codes = new byte[count * codeBytes];
+    new Random(count).nextBytes(codes);
+    state.take(xs, new int[count], codes, codeBytes, 1 << 20);
+  }
+
+  /** One request and its answer; the request, or null if none was due. */
+  private Request step() throws Exception {
+    Request request = end.next(now);
+    if (request != null) {
+      events.addAll(end.receive(request, parent.any(request), now));
+    }
+    return request;
+  }
+
+  private List<String> paths(int most) throws Exception {
+    List<String> found = new ArrayList<>();
+    for (int i = 0; i < most; i++) {
+      Request request = step();
+      if (request == null) {
+        break;
+      }
+      found.add(request.method + " " + request.path.replaceAll("[0-9a-f]{64}", "X"));
+    }
+    return found;
+  }
+
+  @Test
+  void helloThenTheOutboxThenExchange() throws Exception {
+    take(1, 2);
+    take(2, 2);
+    List<String> wanted = new ArrayList<>();
+    wanted.add("POST /v1/hello");
+    wanted.add("POST /v1/append");
+    wanted.add("POST /v1/append");
+    wanted.add("POST /v1/exchange");
+    assertEquals(wanted, paths(4));
+    assertEquals(2, state.head());
+    assertEquals(2, parent.appended);
+    assertEquals(Collections.emptyList(), parent.refusals);
+    assertEquals("edge-a", end.parent());
+  }
+
+  @Test
+  void aLongBatchGoesInChunksAndOnlyThoseThatLack() throws Exception {
+    take(3, 200); // 600 bytes of codes in chunks of 256
+    assertEquals("[POST /v1/hello, POST /v1/missing, PUT /v1/chunks/X]", paths(3).toString());
+    Request second = end.next(now);
+    end.failed(second, now); // the connection breaks; the first chunk is there
+    now = end.wake() + 1;
+    assertEquals(
+        "[POST /v1/hello, PUT /v1/chunks/X, PUT /v1/chunks/X, POST /v1/append]", paths(4).toString());
+    assertEquals(1, state.head());
+    assertArrayEquals(state.find(parent.log.get(0).payload.digest), parent.payloads.get(0));
+  }
+
+  @Test
+  void anAgentThatStartsAgainAsksWhichChunksLack() throws Exception {
+    take(3, 200);
+    paths(3);
+    end = end(2);
+    assertEquals(
+        "[POST /v1/hello, POST /v1/missing, PUT /v1/chunks/X, PUT /v1/chunks/X, POST /v1/append]",
+        paths(5).toString());
+  }
+
+  @Test
+  void chunksThatWereSweptAreAskedForAgain() throws Exception {
+    take(3, 200);
+    paths(5);
+    parent.staged.clear();
+    assertEquals("[POST /v1/append]", paths(1).toString()); // 409 missing
+    now = end.wake() + 1;
+    assertEquals("POST /v1/missing", paths(6).get(0));
+    assertEquals(1, state.head());
+  }
+
+  @Test
+  void anAppendWhoseAnswerWasLostIsAnsweredWithTheSameEntry() throws Exception {
+    take(1, 2);
+    step();
+    Request append = end.next(now);
+    parent.any(append);
+    end.failed(append, now);
+    assertEquals(0, state.head());
+    now = end.wake() + 1;
+    paths(2);
+    assertEquals(1, state.head());
+    assertEquals(1, parent.appended);
+  }
+
+  @Test
+  void anAnswerToARequestThatWasGivenUpChangesNothing() throws Exception {
+    take(1, 2);
+    step();
+    Request append = end.next(now);
+    Response late = parent.any(append);
+    end.failed(append, now);
+    assertTrue(end.receive(append, late, now).isEmpty());
+    assertEquals(0, state.head());
+  }
+
+  @Test
+  void whatTheParentWroteIsFollowedBeforeOwnBatches() throws Exception {
+    take(2, 2);
+    paths(2);
+    parent.write(Messages.FORGET, 0);
+    take(1, 2);
+    assertEquals("[POST /v1/append, POST /v1/append]", paths(2).toString()); // Behind, then again
+    assertEquals(3, state.head());
+    assertArrayEquals(new long[] {1, 2}, state.counters());
+    assertArrayEquals(parent.digest(), state.headDigest());
+  }
+
+  @Test
+  void aLongEntryAndLongKnowledgeComeByChunks() throws Exception {
+    long[] many = new long[100];
+    for (int i = 0; i < many.length; i++) {
+      many[i] = i;
+    }
+    parent.write(Messages.APPEND, many);
+    parent.publish(4, 3);
+    List<String> found = paths(20);
+    assertTrue(found.contains("GET /v1/entries/1/0") && found.contains("GET /v1/knowledge/4/4"), found.toString());
+    assertEquals(1, state.head());
+    assertEquals(4, state.heard("edge-a").version);
+    assertEquals(1200, state.heard("edge-a").data.length);
+  }
+
+  @Test
+  void knowledgeIsGivenOnceAndOwedAnswersHoldNoPoll() throws Exception {
+    take(1, 2);
+    paths(2);
+    parent.publish(0, 3);
+    step();
+    assertEquals(0, state.heard("edge-a").version);
+    assertNull(end.next(now)); // it owes an answer: that comes first
+    now = end.wake();
+    Request look = end.next(now); // and if that takes long, a look at the news, no poll
+    assertEquals(0, Messages.Exchange.decode(look.body).wait);
+    end.receive(look, parent.any(look), now);
+    assertNull(end.next(now));
+    assertTrue(end.wake() > now);
+    state.tell("edge-a", new Knowledge(0, 0, state.headDigest(), 0, "f32", 1, 3, new byte[12]));
+    step();
+    assertEquals(0, parent.taken.version);
+    Request poll = end.next(now);
+    assertEquals(25, Messages.Exchange.decode(poll.body).wait);
+    assertNull(Messages.Exchange.decode(poll.body).knowledge);
+  }
+
+  @Test
+  void aRefusedVersionIsNotSentAgain() throws Exception {
+    take(1, 2);
+    paths(2);
+    state.tell("edge-a", new Knowledge(0, -1, state.headDigest(), 0, "f32", 1, 3, new byte[12]));
+    Request request = end.next(now);
+    Response unfit = new Response(422, new Problem("unfit", "no", -1).encode(), -1);
+    assertEquals(Event.Kind.REFUSED, end.receive(request, unfit, now).get(0).kind);
+    assertNull(Messages.Exchange.decode(end.next(now).body).knowledge);
+  }
+
+  @Test
+  void waitsAreThoseThatWereSaidPlusARandomPart() throws Exception {
+    step();
+    Request request = end.next(now);
+    end.receive(request, new Response(503, new Problem("draining", "", 7).encode(), 7), now);
+    assertTrue(end.wake() >= 7 && end.wake() <= 7.5, "wake " + end.wake());
+    assertNull(end.next(now));
+    now = end.wake();
+    request = end.next(now);
+    end.receive(request, new Response(429, new byte[] {1, 2}, 3), now); // a proxy's page with the header alone
+    assertTrue(end.wake() - now >= 3 && end.wake() - now <= 4, "wake " + (end.wake() - now));
+  }
+
+  @Test
+  void failuresDoubleTheWindowUpToAMinute() {
+    double longest = 0;
+    for (int i = 0; i < 12; i++) {
+      Request request = end.next(now);
+      end.failed(request, now);
+      double window = Math.min(60, 0.5 * Math.pow(2, i));
+      assertTrue(end.wake() - now <= window, "window " + i);
+      longest = Math.max(longest, end.wake() - now);
+      now = end.wake();
+    }
+    assertTrue(longest > 10);
+  }
+
+  @Test
+  void refusalsAreToldAndTriedAgainMuchLater() throws Exception {
+    Request request = end.next(now);
+    List<Event> told =
+        end.receive(request, new Response(426, new Problem("versions", "upgrade the child", -1).encode(), -1), now);
+    assertEquals("versions", told.get(0).problem.code);
+    assertEquals(ChildEnd.Step.REFUSED, end.step());
+    assertTrue(end.wake() >= 300);
+    now = end.wake();
+    assertEquals("/v1/hello", end.next(now).path);
+  }
+
+  @Test
+  void anAnswerThatCannotBeReadCountsAsNone() throws Exception {
+    Request request = end.next(now);
+    List<Event> told = end.receive(request, new Response(200, new byte[] {(byte) 0xc1}, -1), now);
+    assertEquals(0, told.get(0).number);
+    assertEquals("malformed", told.get(0).problem.code);
+    now = end.wake();
+    assertEquals("/v1/hello", end.next(now).path);
+    for (int status : new int[] {200, 204, 302}) {
+      Request again = end.next(now);
+      end.receive(again, new Response(status, new byte[0], -1), now);
+      now = end.wake();
+    }
+    assertEquals(0, state.head());
+  }
+
+  @Test
+  void noticesComeAgainUntilTheyAreNoted() throws Exception {
+    paths(1);
+    parent.notices.add(new Notice(1, "renew", new byte[] {(byte) 0xc0}));
+    step();
+    step();
+    long told = events.stream().filter(e -> e.kind == Event.Kind.NOTICE).count();
+    assertEquals(2, told);
+    state.putNumber("noticed", 1);
+    step();
+    assertEquals(2, events.stream().filter(e -> e.kind == Event.Kind.NOTICE).count());
+  }
+
+  @Test
+  void theEndIsToldOnce() throws Exception {
+    paths(1);
+    parent.finished = true;
+    step();
+    now = end.wake() + 1;
+    step();
+    assertEquals(1, events.stream().filter(e -> e.kind == Event.Kind.FINISHED).count());
+  }
+
+  @Test
+  void aMoveAsksTheNewParentFirstAndTakesItsLog() throws Exception {
+    take(2, 2);
+    take(1, 2);
+    paths(4);
+    SmallParent other = new SmallParent("edge-b", "d1");
+    for (Messages.Entry entry : parent.log.subList(0, 1)) { // as far as the root had given them
+      other.log.add(new Messages.Entry(1, entry.kind, -1, entry.rows, entry.digest, entry.payload));
+      other.payloads.add(parent.payloads.get(0));
+      other.set.add(0L);
+      other.set.add(1L);
+    }
+    state.beginMove("https://b.example:1");
+    end.restart(0);
+    parent = other;
+    assertEquals(
+        "[POST /v1/adopt, POST /v1/hello, POST /v1/exchange, POST /v1/append, POST /v1/exchange]",
+        paths(5).toString());
+    assertEquals(0, state.moving());
+    assertEquals(1, state.fence());
+    assertEquals(1, other.fence);
+    assertArrayEquals(new long[] {0, 1, 2}, state.shared());
+    assertArrayEquals(other.digest(), state.headDigest());
+    assertTrue(events.stream().anyMatch(e -> e.kind == Event.Kind.MOVED));
+  }
+
+  @Test
+  void aNodeThatLostItsStateTakesItsLogAndItsFenceOver() throws Exception {
+    parent.write(Messages.APPEND, 3, 4);
+    parent.fence = 5;
+    paths(2);
+    assertEquals(5, state.fence());
+    assertArrayEquals(new long[] {3, 4}, state.counters());
+    take(1, 2);
+    assertArrayEquals(new long[] {3, 4, 5}, state.counters());
+    paths(1);
+    assertArrayEquals(new long[] {3, 4, 5}, state.shared());
+  }
+
+  /** Requests and answers are dropped, doubled and late, agents start again: the logs are the same, each batch once. */
+  @ParameterizedTest
+  @ValueSource(longs = {1, 2, 3, 4, 5, 6, 7, 8})
+  void whateverGetsLostEachBatchIsThereOnce(long seed) throws Exception {
+    Random chance = new Random(seed);
+    int batches = 0;
+    long told = -1;
+    for (int turn = 0; turn < 400; turn++) {
+      if (batches < 12 && chance.nextInt(10) == 0) {
+        take(1 + chance.nextInt(3), chance.nextBoolean() ? 2 : 300);
+        batches++;
+      }
+      if (chance.nextInt(40) == 0 && state.head() > 0) {
+        parent.publish(parent.own == null ? 0 : parent.own.version + 1, 3);
+      }
+      if (chance.nextInt(60) == 0) {
+        end = end(chance.nextLong()); // a restart
+      }
+      Knowledge heard = end.parent() == null ? null : state.heard("edge-a");
+      if (heard != null && heard.version > told && state.shared().length > 0) {
+        told = heard.version;
+        int rows = state.shared().length;
+        state.tell("edge-a", new Knowledge(told, told, state.headDigest(), 0, "f32", rows, 3, new byte[12 * rows]));
+      }
+      now = Math.max(now, end.wake());
+      Request request = end.next(now);
+      if (request == null) {
+        continue;
+      }
+      int fate = chance.nextInt(5);
+      if (fate == 0) {
+        end.failed(request, now); // it never arrived
+      } else if (fate == 1) {
+        parent.any(request); // its answer got lost
+        end.failed(request, now);
+      } else {
+        if (fate == 2) {
+          parent.any(request); // it arrived twice
+        }
+        end.receive(request, parent.any(request), now);
+      }
+    }
+    for (int turn = 0; turn < 200 && (state.pendingKey() >= 0 || state.head() < parent.log.size()); turn++) {
+      now = Math.max(now, end.wake());
+      step();
+    }
+    assertEquals(batches, parent.appended);
+    assertEquals(-1, state.pendingKey());
+    assertEquals(parent.log.size(), state.head());
+    assertArrayEquals(parent.digest(), state.headDigest());
+    assertEquals(Collections.emptyList(), parent.refusals, "what a child of this protocol never asks");
+    if (told >= 0 && parent.taken != null) {
+      assertNotNull(parent.takenData);
+      assertTrue(parent.taken.version <= told);
+    }
+  }
+
+  @Test
+  void aDeviceWithoutSamplesIsNotReadyToExchange() throws Exception {
+    end.setReady(false);
+    step();
+    assertNull(end.next(now));
+    take(1, 2); // there is something to send: no wait that was said stands in its way
+    assertEquals("/v1/append", end.next(now).path);
+    assertEquals(Collections.emptyList(), parent.notices);
+  }
+}

@@ -42,7 +42,9 @@ def _leaf(signer: Signer, node: str, role: Tier, now: float = MADE) -> x509.Cert
     return authority.certify(signer, node=node, role=role, public_key=_key().public_key(), now=now, hosts=hosts)
 
 
-def _odd(signer: Signer, names: list[tuple[x509.ObjectIdentifier, str]], uri: str, *, ca: bool = False) -> x509.Certificate:
+def _odd(
+    signer: Signer, names: list[tuple[x509.ObjectIdentifier, str]], uri: str, *, ca: bool = False
+) -> x509.Certificate:
     """A leaf as nobody of this package would make it."""
     good = _leaf(_root("f"), "d1", Tier.DEVICE)
     subject = x509.Name([x509.NameAttribute(oid, value) for oid, value in names])

@@ -98,7 +98,7 @@ def main() -> None:
         old.unlink()
     for name, chain in chains.items():
         (FOLDER / f"{name}.pem").write_bytes(b"".join(authority.to_pem(each) for each in chain))
-    from fedagg_edge.fleet.renewal import _jitter  # noqa: PLC0415, PLC2701  the very number of the reference
+    from fedagg_edge.fleet.renewal import _jitter
 
     serial = f"{device.serial_number:x}"
     known = Validity(serial, device.not_valid_before_utc.timestamp(), device.not_valid_after_utc.timestamp())

@@ -54,6 +54,7 @@ public final class DeviceAgent implements AutoCloseable {
   private long trained = -1;
   private String taughtBy = "";
   private long unusable = -1; // version of the parent's knowledge that this node could not use
+  private String unusableBy = ""; // that parent
 
   /**
    * Opens the agent's state in {@code folder}. What it is given stays the caller's to close, after the agent.
@@ -327,7 +328,7 @@ public final class DeviceAgent implements AutoCloseable {
     Knowledge told = state.told(parent);
     boolean due = fresh || (mode.equals("sync") ? heard.version > done : heard.version > trained);
     boolean over = isFinished() || (mode.equals("sync") && target > 0 && heard.version >= target);
-    if (due && !over && heard.version != unusable) {
+    if (due && !over && !(heard.version == unusable && parent.equals(unusableBy))) {
       return round(parent, heard, mode.equals("sync") ? heard.version : done + 1);
     }
     if (!fresh && done >= 0 && !isFinished() && (told == null || told.version < done)) {
@@ -347,7 +348,7 @@ public final class DeviceAgent implements AutoCloseable {
         try {
           Random random = new Random(new SplittableRandom(config.seed * 31 + version).nextLong());
           report = rows == 0 ? new StepReport(0, 0, 0, 0) : lesson.teach(trainer, config.hyperparameters, random);
-        } catch (TrainerException | KernelException error) {
+        } catch (TrainerException | RuntimeException error) { // the latter also of the runtime that trains
           trainer.load(before);
           throw error;
         }
@@ -363,6 +364,7 @@ public final class DeviceAgent implements AutoCloseable {
       }
     } catch (TrainerException | KernelException error) {
       unusable = heard.version;
+      unusableBy = parent;
       listener.refused(error.getMessage());
       return false;
     }

@@ -78,20 +78,47 @@ final class Lesson {
       for (int at = 0; at < rows.size(); ) {
         int left = rows.size() - at;
         int count = left == h.batchSize + 1 ? left : Math.min(left, h.batchSize); // batch norm cannot train on one row
-        StepReport report = trainer.step(batch(rows.subList(at, at + count)), h);
+        List<long[]> chosen = rows.subList(at, at + count);
+        at += count;
+        Batch batch = batch(chosen);
+        if (batch == null) {
+          continue;
+        }
+        StepReport report = trainer.step(batch, h);
         double[] terms = {report.loss, report.privateCrossEntropy, report.bridgeCrossEntropy, report.divergence};
         for (int i = 0; i < 4; i++) {
-          sums[i] += count * terms[i];
+          sums[i] += batch.rows * terms[i];
         }
-        seen += count;
-        at += count;
+        seen += batch.rows;
       }
+    }
+    if (seen == 0) {
+      return new StepReport(0, 0, 0, 0);
     }
     return new StepReport(sums[0] / seen, sums[1] / seen, sums[2] / seen, sums[3] / seen);
   }
 
+  /** Of those rows that are still here, as the application may forget some meanwhile; null if none is. */
   private Batch batch(List<long[]> chosen) {
-    int count = chosen.size();
+    List<long[]> kept = new ArrayList<>();
+    List<float[]> samples = new ArrayList<>();
+    List<byte[]> embeddings = new ArrayList<>();
+    List<Integer> targets = new ArrayList<>();
+    for (long[] each : chosen) {
+      float[] sample = state.sample(each[0]);
+      byte[] code = state.code(each[0]);
+      int label = state.label(each[0]);
+      if (sample != null && code != null && label >= 0) {
+        kept.add(each);
+        samples.add(sample);
+        embeddings.add(code);
+        targets.add(label);
+      }
+    }
+    int count = kept.size();
+    if (count == 0) {
+      return null;
+    }
     int floats = bridge.sampleFloats();
     int codeBytes = bridge.embeddingBytes();
     ByteBuffer own = Buffers.floats(count * floats);
@@ -100,13 +127,12 @@ final class Lesson {
     ByteBuffer labels = Buffers.longs(count);
     ByteBuffer logits = Buffers.floats(count * classes);
     for (int i = 0; i < count; i++) {
-      long counter = chosen.get(i)[0];
-      int row = (int) chosen.get(i)[1];
+      int row = (int) kept.get(i)[1];
       own.position(4 * i * floats);
-      own.asFloatBuffer().put(state.sample(counter));
+      own.asFloatBuffer().put(samples.get(i));
       codes.position(i * codeBytes);
-      codes.put(state.code(counter));
-      labels.putLong(8 * i, state.label(counter));
+      codes.put(embeddings.get(i));
+      labels.putLong(8 * i, targets.get(i));
       for (int c = 0; c < classes; c++) {
         logits.putFloat(4 * (i * classes + c), teacher.getFloat(4 * (row * classes + c)));
       }

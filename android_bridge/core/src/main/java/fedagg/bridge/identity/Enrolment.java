@@ -8,6 +8,7 @@ import fedagg.bridge.wire.ProtocolException;
 import fedagg.bridge.wire.Request;
 import fedagg.bridge.wire.Response;
 import java.io.IOException;
+import java.net.InetSocketAddress;
 import java.net.URI;
 import java.nio.file.Path;
 import java.security.cert.X509Certificate;
@@ -33,6 +34,9 @@ public final class Enrolment {
   public static Identity enrol(String url, Token token, String node, Path folder, NodeKey key)
       throws IOException, IdentityException {
     URI parent = URI.create(url);
+    if (!"https".equals(parent.getScheme()) || parent.getHost() == null) { // a null host would be this machine
+      throw new IdentityException("url: got " + url + ", expected the parent's address, https://host:port");
+    }
     Trust trust = firstContact(parent.getHost(), parent.getPort() < 0 ? 443 : parent.getPort(), token);
     List<String> name = DistinguishedName.read(trust.root().getSubjectX500Principal().getEncoded());
     if (name.isEmpty() || !name.get(0).startsWith("O=")) {
@@ -81,7 +85,7 @@ public final class Enrolment {
   private static Trust firstContact(String host, int port, Token token) throws IOException, IdentityException {
     Chain seen = new Chain();
     try (SSLSocket socket = (SSLSocket) Identity.sockets(new KeyManager[0], seen).createSocket()) {
-      socket.connect(new java.net.InetSocketAddress(host, port), CONNECT_MS);
+      socket.connect(new InetSocketAddress(host, port), CONNECT_MS);
       socket.setSoTimeout(CONNECT_MS);
       socket.startHandshake();
     }

@@ -40,6 +40,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
   private boolean changed;
   private boolean erases; // something was forgotten: the journal must not keep it
   private boolean broken; // memory is not what the journal says
+  private boolean closed;
   private boolean doomed; // a part of the transaction was rolled back, so all of it will be
   private long rewritten;
 
@@ -111,7 +112,12 @@ public final class DeviceState implements ChildState, AutoCloseable {
 
   @Override
   public void close() throws StorageException {
+    lock.lock();
     try {
+      if (closed) {
+        return;
+      }
+      closed = true;
       if (journal != null) {
         journal.close();
       }
@@ -119,6 +125,8 @@ public final class DeviceState implements ChildState, AutoCloseable {
       lockFile.close();
     } catch (IOException error) {
       throw new StorageException(folder + ": " + error.getMessage(), error);
+    } finally {
+      lock.unlock();
     }
   }
 
@@ -200,6 +208,9 @@ public final class DeviceState implements ChildState, AutoCloseable {
   private void recover() {
     broken = true;
     changed = false;
+    if (closed) {
+      return; // the folder may be another agent's by now
+    }
     try {
       load();
     } catch (IOException error) {
@@ -208,6 +219,9 @@ public final class DeviceState implements ChildState, AutoCloseable {
   }
 
   private void requireWhole() throws StorageException {
+    if (closed) {
+      throw new StorageException(folder + ": this state was closed; open it again", null);
+    }
     if (broken) {
       throw new StorageException(folder + ": could not be read back after a failed write", null);
     }

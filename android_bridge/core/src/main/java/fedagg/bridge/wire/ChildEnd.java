@@ -306,6 +306,10 @@ public final class ChildEnd {
     } catch (ChildState.StorageException error) {
       giveUp(request, now);
       throw error;
+    } catch (RuntimeException error) { // or the transaction would stay open, and lock everybody out
+      state.rollback();
+      giveUp(request, now);
+      throw error;
     }
     if (response.status < 400) {
       failures = 0;

@@ -70,6 +70,21 @@ class DeviceStateTest {
   }
 
   @Test
+  void aClosedStateWritesNothingThatTheNextOwnerWouldFind() throws Exception {
+    take(1);
+    state.close();
+    state.close();
+    try (DeviceState next = DeviceState.open(folder, "d1")) {
+      for (int i = 0; i < 2; i++) { // the second time it must not have opened the journal again
+        assertTrue(assertThrows(StorageException.class, () -> take(2)).getMessage().contains("open it again"));
+      }
+      assertArrayEquals(new long[] {0}, next.counters());
+    }
+    state = DeviceState.open(folder, "d1");
+    assertArrayEquals(new long[] {0}, state.counters());
+  }
+
+  @Test
   void samplesAndTheirBatchAreThereAfterARestart() throws Exception {
     assertEquals(0, take(3, 4));
     assertEquals(2, take(5));

@@ -43,7 +43,7 @@ fleet: $(VENV)/.fleet ## a cloud, 2 edges and 6 devices as processes on this mac
 test: $(VENV)/.dev test-cpp ## build, install, run the tests of C++ and Python
 	$(BIN)/python -m pytest -m "not slow"
 
-test-full: $(VENV)/.dev test-cpp test-tflite test-executorch test-install test-arm64 ## all of it; tests marked data want FEDAGG_DATA
+test-full: $(VENV)/.dev test-cpp test-tflite test-executorch test-install test-arm64 test-jvm test-jvm-arm64 ## all of it; tests marked data want FEDAGG_DATA
 	$(BIN)/python -m pytest
 
 # Debug, so that a wider instruction set's weak symbols would show (tests/cpp/no_weak_symbols.cmake)

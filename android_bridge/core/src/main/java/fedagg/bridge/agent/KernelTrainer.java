@@ -7,7 +7,6 @@ import fedagg.bridge.kernels.DistillOptions;
 import fedagg.bridge.kernels.DistillationCore;
 import fedagg.bridge.kernels.Logits;
 import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
 
 /** Trains an {@link Engine}: its forward and backward pass around the C++ loss kernel, and the C++ SGD update. */
 public final class KernelTrainer implements OnDeviceTrainer {
@@ -84,25 +83,12 @@ public final class KernelTrainer implements OnDeviceTrainer {
 
   @Override
   public byte[] save() {
-    ByteBuffer out = ByteBuffer.allocate(8 * parameters).order(ByteOrder.LITTLE_ENDIAN);
-    for (int i = 0; i < parameters; i++) {
-      out.putFloat(4 * i, weights.getFloat(4 * i));
-      out.putFloat(4 * (parameters + i), velocity.getFloat(4 * i));
-    }
-    return out.array();
+    return FlatState.save(weights, velocity);
   }
 
   @Override
   public void load(byte[] state) throws TrainerException {
-    if (state.length != 8 * parameters) {
-      throw new TrainerException(
-          "state: got " + state.length + " bytes, expected " + 8 * parameters + ": it is another model's");
-    }
-    ByteBuffer in = ByteBuffer.wrap(state).order(ByteOrder.LITTLE_ENDIAN);
-    for (int i = 0; i < parameters; i++) {
-      weights.putFloat(4 * i, in.getFloat(4 * i));
-      velocity.putFloat(4 * i, in.getFloat(4 * (parameters + i)));
-    }
+    FlatState.load(state, weights, velocity);
   }
 
   @Override

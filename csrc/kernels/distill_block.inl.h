@@ -220,8 +220,7 @@ private:
         RowSums<V, T> parts;
         std::size_t c = 0;
         for (; c + 4 <= classes_; c += 4) {
-            const auto e0 = column(c), e1 = column(c + 1), e2 = column(c + 2), e3 = column(c + 3);
-            parts.add(e0, e1, e2, e3);
+            parts.add_four([&](std::size_t i) FEDAGG_INLINE_LAMBDA { return column(c + i); });
         }
         for (; c < classes_; ++c) parts.add(column(c));
         Sums sums;
@@ -229,8 +228,8 @@ private:
         if constexpr (T::has_kl) {
             sums.student = parts.student.wide();
             sums.teacher = parts.teacher.wide();
-            sums.student_f = parts.student.sum + parts.student.rest;
-            sums.teacher_f = parts.teacher.sum + parts.teacher.rest;
+            sums.student_f = parts.student.narrow();
+            sums.teacher_f = parts.teacher.narrow();
             const F divergence = parts.divergence.sum + finite_rest(parts.divergence.sum, parts.divergence.rest);
             sums.mean = divergence / (T::is_reverse ? sums.student_f : sums.teacher_f);
             if constexpr (T::is_reverse) centre_divergence(sums);
@@ -244,14 +243,14 @@ private:
     // As in RowKernel: the mean's remainder is averaged again.
     void centre_divergence(Sums& sums) const {
         const F high = V::round(sums.mean);
-        Compensated<V> rest;
+        Compensated<V> rest(0);
         for (std::size_t c = 0; c < classes_; ++c) {
             const F e = V::load(e_student_ + c * w);
             const F log_ratio = (V::load(e_teacher_ + c * w) - high) + V::load(rest_ + c * w);
             rest.add(V::zero_where_zero(e, e * log_ratio));
         }
         sums.mean = high;
-        sums.mean_rest = (rest.sum + rest.rest) / sums.student_f;
+        sums.mean_rest = rest.narrow() / sums.student_f;
     }
 
     // Loss and gradient of a block. `simple`: all lanes are rows and all rows weigh 1.

@@ -31,6 +31,7 @@ struct Exponentials {
     typename V::F ce, student, teacher, divergence;
 };
 
+// all but cross-entropy's
 template <class T, class V>
 FEDAGG_INLINE Exponentials<V> plus(Exponentials<V> a, Exponentials<V> b) {  // by value: no temporaries to unwind
     Exponentials<V> sum{};
@@ -38,17 +39,15 @@ FEDAGG_INLINE Exponentials<V> plus(Exponentials<V> a, Exponentials<V> b) {  // b
         sum.student = a.student + b.student;
         sum.teacher = a.teacher + b.teacher;
         sum.divergence = a.divergence + b.divergence;
-        sum.ce = sum.student;
     }
-    if constexpr (T::has_own_ce_softmax) sum.ce = a.ce + b.ce;
     return sum;
 }
 
 template <class V, class T>
 struct LogitScales {
     explicit LogitScales(const DistillBatch<typename V::Real>& batch)
-        : ce(1), student(batch.student_temperature), teacher(batch.teacher_temperature) {}
-    LogitScale<V> ce, student, teacher;
+        : student(batch.student_temperature), teacher(batch.teacher_temperature) {}
+    LogitScale<V> student, teacher;
 };
 
 // Where one vector's exponentials go. The reverse divergence keeps the difference of the logarithms, whole numbers in the
@@ -65,9 +64,9 @@ FEDAGG_INLINE Exponentials<V> exponentials_of(const Difference<V>& s, const Diff
     using F = typename V::F;
     Exponentials<V> e{};
     if constexpr (T::has_kl) {
-        const Exponent<F> log_q = scales.student(s), log_p = scales.teacher(t);
-        e.student = V::template exp2<T::student_digits>(log_q);
-        e.teacher = V::template exp2<Digits::softened>(log_p);
+        const Exponent<V> log_q = scales.student(s), log_p = scales.teacher(t);
+        e.student = V::template exp2<T::student_digits>(log_q.whole, log_q.rest);
+        e.teacher = V::template exp2<Digits::softened>(log_p.whole, log_p.rest);
         V::store(to.student, e.student);
         if constexpr (T::is_reverse) {
             const F whole = log_q.whole - log_p.whole, rest = log_q.rest - log_p.rest;
@@ -82,7 +81,7 @@ FEDAGG_INLINE Exponentials<V> exponentials_of(const Difference<V>& s, const Diff
         e.ce = e.student;
     }
     if constexpr (T::has_own_ce_softmax) {
-        e.ce = V::template exp2<Digits::all>(scales.ce(s));
+        e.ce = exponential<V>(s);
         V::store(to.ce, e.ce);
     }
     return e;
@@ -90,23 +89,29 @@ FEDAGG_INLINE Exponentials<V> exponentials_of(const Difference<V>& s, const Diff
 
 template <class V, class T>
 struct RowSums {
-    Compensated<V> ce, student, teacher, divergence;
+    Compensated<V> ce{1}, student{4}, teacher{4}, divergence{0};  // exponentials are at most 1
     FEDAGG_INLINE void add(const Exponentials<V>& e) {
         if constexpr (T::has_ce) ce.add(e.ce);
         add_kl(e);
     }
-    // Of four: cross-entropy's are added in pairs, for the bound leaves it room for one rounding, not for two.
-    FEDAGG_INLINE void add(const Exponentials<V>& e0, const Exponentials<V>& e1, const Exponentials<V>& e2,
-                           const Exponentials<V>& e3) {
-        const auto e01 = plus<T>(e0, e1), e23 = plus<T>(e2, e3);
-        if constexpr (T::has_ce) {
-            ce.add(e01.ce);
-            ce.add(e23.ce);
-        }
+    // element(0) to element(3), pair by pair, which keeps them in registers. Cross-entropy's meet the sum one by one, for its
+    // bound leaves no room for a rounding between them.
+    template <class Element>
+    FEDAGG_INLINE void add_four(const Element& element) {
+        const Exponentials<V> e01 = pair(element, 0), e23 = pair(element, 2);
         add_kl(plus<T>(e01, e23));
     }
 
 private:
+    template <class Element>
+    FEDAGG_INLINE Exponentials<V> pair(const Element& element, std::size_t first) {
+        const Exponentials<V> a = element(first), b = element(first + 1);
+        if constexpr (T::has_ce) {
+            ce.add(a.ce);
+            ce.add(b.ce);
+        }
+        return plus<T>(a, b);
+    }
     FEDAGG_INLINE void add_kl(const Exponentials<V>& e) {
         if constexpr (T::has_kl) {
             student.add(e.student);
@@ -387,8 +392,7 @@ private:
                     if constexpr (T::has_kl) V::prefetch(reinterpret_cast<const char*>(z + c + classes_) + i);
                 }
             }
-            const auto e0 = full(c), e1 = full(c + w), e2 = full(c + 2 * w), e3 = full(c + 3 * w);
-            sums.add(e0, e1, e2, e3);
+            sums.add_four([&](std::size_t i) FEDAGG_INLINE_LAMBDA { return full(c + i * w); });
         }
         for (; c + w <= classes_; c += w) sums.add(full(c));
         if (c < classes_) {

@@ -2,6 +2,7 @@
 // alike share their exponent's error, and a sum over thousands of them keeps it; docs/decisions/kernel-errors.md.
 #pragma once
 
+#include "exp2.h"
 #include "inline.h"
 
 namespace {
@@ -9,9 +10,9 @@ namespace {
 constexpr double log2_of_e = 1.4426950408889634;
 constexpr double ln_of_2 = 0.6931471805599453;
 
-template <class F>
+template <class V>
 struct Exponent {
-    F whole, rest;  // -inf and anything below -2^22 has the rest 0
+    typename V::F whole, rest;  // -inf and anything below -2^22 has the rest 0
 };
 
 // a - b and what its rounding left over (Knuth's TwoSum); the wrapper without fma has double instead.
@@ -40,7 +41,7 @@ struct LogitScale {
         high = V::set1(static_cast<Real>(factor));
         low = V::set1(static_cast<Real>(factor - static_cast<double>(static_cast<Real>(factor))));
     }
-    FEDAGG_INLINE Exponent<F> operator()(const Difference<V>& below_max) const {
+    FEDAGG_INLINE Exponent<V> operator()(const Difference<V>& below_max) const {
         if constexpr (sizeof(Real) == sizeof(double)) {
             return {below_max.high * high, 0};
         } else if constexpr (!V::has_fma) {
@@ -59,17 +60,37 @@ struct LogitScale {
     static constexpr Real least = -4194304;  // below it, floats hold no fraction
 };
 
-// A sum of numbers that are not negative, in two floats. An infinite sum's rest is NaN.
+// e^(x - max). log(2) in one float is nearer than floats need be: 2e-9 for every factor of 2.
+template <class V>
+FEDAGG_INLINE typename V::F exponential(const Difference<V>& below_max) {
+    using F = typename V::F;
+    if constexpr (V::has_fma) {
+        const F n = V::round(below_max.high * V::set1(static_cast<float>(log2_of_e)));
+        const F r = V::fma(n, V::set1(static_cast<float>(-ln_of_2)), below_max.high) + below_max.low;
+        return V::template exp2<Digits::natural>(n, V::zero_below(n, V::set1(LogitScale<V>::least), r));
+    } else {
+        const Exponent<V> t = LogitScale<V>(1)(below_max);
+        return V::template exp2<Digits::all>(t.whole, t.rest);
+    }
+}
+
+// A sum in two floats. It counts from `start`: as long as no term exceeds that, what an addition's rounding leaves over is
+// kept (Dekker's FastTwoSum); a larger term costs one ordinary rounding. An infinite sum's rest is NaN.
 template <class V>
 struct Compensated {
     using F = typename V::F;
+    explicit Compensated(typename V::Real from) : start(from), sum(V::set1(from)) {}
     FEDAGG_INLINE void add(F x) {
         const F next = sum + x;
         rest = rest + (x - (next - sum));
         sum = next;
     }
-    typename V::Wide wide() const { return V::add(V::wide(sum), V::wide(rest)); }
-    F sum = V::set1(0), rest = V::set1(0);
+    typename V::Wide wide() const {
+        return V::add(V::add(V::wide(sum), V::set1_wide(-static_cast<double>(start))), V::wide(rest));
+    }
+    F narrow() const { return (sum - V::set1(start)) + rest; }
+    typename V::Real start;
+    F sum, rest = V::set1(0);
 };
 
 }  // namespace

@@ -106,10 +106,10 @@ struct Avx2 {
         return _mm256_castsi256_ps(_mm256_add_epi32(p, exponent));
     }
     template <Digits digits = Digits::all>
-    static F exp2(Exponent<F> t) {
-        const __m256i p = _mm256_castps_si256(exp2_polynomial<Avx2, Exp2Nearest, digits>(t.rest));
-        const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(t.whole), 23);  // 0 for a NaN, which p then is
-        return zero_below(t.whole, set1(-126.F), _mm256_castsi256_ps(_mm256_add_epi32(p, exponent)));
+    static F exp2(F whole, F rest) {  // 2^(whole + rest)
+        const __m256i p = _mm256_castps_si256(exp2_polynomial<Avx2, Exp2Nearest, digits>(rest));
+        const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(whole), 23);  // 0 for a NaN, which p then is
+        return zero_below(whole, set1(-126.F), _mm256_castsi256_ps(_mm256_add_epi32(p, exponent)));
     }
     static F split(F x, F& e) {
         const __m256i offset = _mm256_sub_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(0x3f400000));

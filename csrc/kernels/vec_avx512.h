@@ -94,8 +94,8 @@ struct Avx512 {
         return _mm512_scalef_ps(exp2_polynomial<Avx512, Exp2Floor, digits>(_mm512_reduce_ps(t, 0x09)), t);
     }
     template <Digits digits = Digits::all>
-    static F exp2(Exponent<F> t) {
-        return _mm512_scalef_ps(exp2_polynomial<Avx512, Exp2Nearest, digits>(t.rest), t.whole);
+    static F exp2(F whole, F rest) {  // 2^(whole + rest)
+        return _mm512_scalef_ps(exp2_polynomial<Avx512, Exp2Nearest, digits>(rest), whole);
     }
     static F split(F x, F& e) {
         const __m512i offset = _mm512_sub_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x3f400000));

@@ -98,10 +98,10 @@ struct Neon {
         return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), exponent));
     }
     template <Digits digits = Digits::all>
-    static F exp2(Exponent<F> t) {
-        const F p = exp2_polynomial<Neon, Exp2Nearest, digits>(t.rest);
-        const int32x4_t exponent = vshlq_n_s32(vcvtq_s32_f32(t.whole), 23);  // 0 for a NaN, which p then is
-        return zero_below(t.whole, set1(-126.F), vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), exponent)));
+    static F exp2(F whole, F rest) {  // 2^(whole + rest)
+        const F p = exp2_polynomial<Neon, Exp2Nearest, digits>(rest);
+        const int32x4_t exponent = vshlq_n_s32(vcvtq_s32_f32(whole), 23);  // 0 for a NaN, which p then is
+        return zero_below(whole, set1(-126.F), vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), exponent)));
     }
     static F split(F x, F& e) {
         const int32x4_t offset = vsubq_s32(vreinterpretq_s32_f32(x), vdupq_n_s32(0x3f400000));

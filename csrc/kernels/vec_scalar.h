@@ -63,14 +63,14 @@ struct Scalar {
         }
     }
     template <Digits digits = Digits::all>
-    static F exp2(Exponent<F> t) {
+    static F exp2(F whole, F rest) {  // 2^(whole + rest)
         if constexpr (sizeof(Real) == sizeof(double)) {
-            return __builtin_exp2(t.whole);
+            return __builtin_exp2(whole);
         } else {
             // below 2^-126: 0; a NaN fails the comparison and stays
-            const float whole = t.whole < -126.F ? -127.F : t.whole;
-            const float p = exp2_polynomial<Scalar, Exp2Nearest, digits>(t.rest);
-            return p * float_from_bits((bits_from_float(whole + 12582912.F) << 23) + 0x3f800000U);
+            const float n = whole < -126.F ? -127.F : whole;
+            const float p = exp2_polynomial<Scalar, Exp2Nearest, digits>(rest);
+            return p * float_from_bits((bits_from_float(n + 12582912.F) << 23) + 0x3f800000U);
         }
     }
     // x = m * 2^e with m in [0.75, 1.5), for positive normal x

@@ -410,8 +410,8 @@ private:
         if constexpr (T::has_kl) {
             sums.student = V::sum_wide(parts.student.wide());
             sums.teacher = V::sum_wide(parts.teacher.wide());
-            sums.divergence = V::sum_wide(V::wide(parts.divergence.sum));
-            if (sums.divergence < __builtin_inf()) sums.divergence += V::sum_wide(V::wide(parts.divergence.rest));
+            sums.divergence = V::sum_wide(V::has_fma ? V::wide(parts.divergence.sum) : parts.divergence.wide());
+            if (V::has_fma && sums.divergence < __builtin_inf()) sums.divergence += V::sum_wide(V::wide(parts.divergence.rest));
         }
         if constexpr (T::is_reverse) centre_divergence(sums);
         return sums;

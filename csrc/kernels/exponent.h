@@ -75,22 +75,28 @@ FEDAGG_INLINE typename V::F exponential(const Difference<V>& below_max) {
 }
 
 // A sum in two floats. It counts from `start`: as long as no term exceeds that, what an addition's rounding leaves over is
-// kept (Dekker's FastTwoSum); a larger term costs one ordinary rounding. An infinite sum's rest is NaN.
+// kept (Dekker's FastTwoSum); a larger term costs one ordinary rounding. An infinite sum's rest is NaN. Without fma: in double.
 template <class V>
 struct Compensated {
     using F = typename V::F;
     explicit Compensated(typename V::Real from) : start(from), sum(V::set1(from)) {}
     FEDAGG_INLINE void add(F x) {
+        if constexpr (!V::has_fma) {
+            exact += static_cast<double>(x);  // one lane sums all classes: too many for the rest's own digits
+            return;
+        }
         const F next = sum + x;
         rest = rest + (x - (next - sum));
         sum = next;
     }
     typename V::Wide wide() const {
+        if constexpr (!V::has_fma) return exact;
         return V::add(V::add(V::wide(sum), V::set1_wide(-static_cast<double>(start))), V::wide(rest));
     }
     F narrow() const { return (sum - V::set1(start)) + rest; }
     typename V::Real start;
     F sum, rest = V::set1(0);
+    double exact = 0;
 };
 
 }  // namespace

@@ -6,14 +6,13 @@
 
 namespace {
 
-constexpr std::size_t most_float_terms = 48;  // of a sum that must keep its digits
 constexpr std::size_t most_aggregate_block_classes = 128;  // aggregation keeps fewer arrays in the cache
 
-// Scratch of a block kernel: three arrays of exponentials and, for the block at hand and the next one, student and
-// teacher, each [C][width], and a stage [width][C].
+// Scratch of a block kernel: three arrays of exponentials, one of rests and, for the block at hand and the next one, student
+// and teacher, each [C][width], and a stage [width][C].
 template <class V>
 std::size_t block_scratch(std::size_t classes) {
-    return 9 * V::width * classes;
+    return 10 * V::width * classes;
 }
 
 // Rows first .. first + count of a matrix; lanes past the last row repeat it and are not live.
@@ -113,14 +112,13 @@ public:
     BlockKernel(const DistillBatch<float>& batch, float* scratch)
         : batch_(batch),
           classes_(batch.classes),
-          k_ce_(V::set1(static_cast<float>(log2_of_e))),
-          scale_student_(batch.student_temperature),
-          scale_teacher_(batch.teacher_temperature),
+          scales_(batch),
           e_ce_(scratch),
           e_student_(scratch + w * classes_),
           e_teacher_(scratch + 2 * w * classes_),
-          buffers_(scratch + 3 * w * classes_),
-          stage_(scratch + 7 * w * classes_) {}
+          rest_(scratch + 3 * w * classes_),
+          buffers_(scratch + 4 * w * classes_),
+          stage_(scratch + 8 * w * classes_) {}
 
     void run(std::size_t begin, std::size_t end, DistillSums& sums) {
         if constexpr (V::has_streams) {
@@ -142,9 +140,9 @@ private:
         float labelled[w];  // the label's logit
     };
     struct Sums {
-        F student = V::set1(0), teacher = V::set1(0), divergence = V::set1(0);
-        Wide ce = V::set1_wide(0);
-        F divergence_high = V::set1(0), divergence_low = V::set1(0);
+        Wide ce = V::set1_wide(1), student = V::set1_wide(1), teacher = V::set1_wide(1);
+        F student_f = V::set1(1), teacher_f = V::set1(1);
+        F mean = V::set1(0), mean_rest = V::set1(0);  // of the differences of logarithms
     };
 
     // The next block is loaded and transposed before this one is finished: it fills the time that sums and quotients take.
@@ -207,87 +205,52 @@ private:
         }
     }
 
-    struct Point {
-        F max_student, max_teacher;
-        LogitScale<V, T> scale_student, scale_teacher;
-        F k_ce;
-        std::size_t ahead;
-    };
-
     // Prefetches, a column at a time, the w * C logits from `ahead` on, unless that is 0; past the end it does no harm.
     FEDAGG_INLINE Sums exponentials(const Block& block, std::size_t ahead) const {
-        const Point point{block.max_student, block.max_teacher, scale_student_, scale_teacher_, k_ce_, ahead};
-        Sums sums;
-        Wide student = V::set1_wide(0), teacher = student, divergence = student;  // of earlier columns
-        const auto widen = [&] {
-            student = V::add(student, V::wide(sums.student));
-            teacher = V::add(teacher, V::wide(sums.teacher));
-            divergence = V::add(divergence, V::wide(sums.divergence));
+        const LogitScales<V, T> scales = scales_;  // a local of the loop
+        const auto column = [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
+            if (ahead != 0) {
+                V::prefetch(batch_.student + ahead + c * w);
+                if constexpr (T::has_kl) V::prefetch(static_cast<const float*>(batch_.teacher.data) + ahead + c * w);
+            }
+            const F t = T::has_kl ? V::load(block.teacher + c * w) : V::set1(0);
+            return exponentials_of<V, T>({V::load(block.student + c * w), block.max_student}, {t, block.max_teacher}, scales,
+                                         {e_ce_ + c * w, e_student_ + c * w, e_teacher_ + c * w, rest_ + c * w});
         };
-        for (std::size_t c = 0;; c += most_float_terms) {
-            const std::size_t end = classes_ - c <= most_float_terms ? classes_ : c + most_float_terms;
-            columns(c, end, block, point, sums);
-            if (c == 0 && end == classes_) return sums;
-            if constexpr (T::has_kl) widen();
-            if (end == classes_) break;
-            sums.student = sums.teacher = sums.divergence = V::set1(0);
+        RowSums<V, T> parts;
+        std::size_t c = 0;
+        for (; c + 4 <= classes_; c += 4) {
+            parts.add_four([&](std::size_t i) FEDAGG_INLINE_LAMBDA { return column(c + i); });
         }
-        sums.student = V::narrow(student);
-        sums.teacher = V::narrow(teacher);
-        sums.divergence = V::narrow(divergence);
+        for (; c < classes_; ++c) parts.add(column(c));
+        Sums sums;
+        if constexpr (T::has_ce) sums.ce = parts.ce.wide();
+        if constexpr (T::has_kl) {
+            sums.student = parts.student.wide();
+            sums.teacher = parts.teacher.wide();
+            sums.student_f = parts.student.narrow();
+            sums.teacher_f = parts.teacher.narrow();
+            const F divergence = parts.divergence.sum + finite_rest(parts.divergence.sum, parts.divergence.rest);
+            sums.mean = divergence / (T::is_reverse ? sums.student_f : sums.teacher_f);
+            if constexpr (T::is_reverse) centre_divergence(sums);
+        }
         return sums;
     }
 
-    // Four exponentials are added up before they meet the sum, which the largest class alone makes 1: an addition to it
-    // may lose half a unit in its last place.
-    FEDAGG_INLINE void columns(std::size_t c, std::size_t end, const Block& block, const Point& point, Sums& result) const {
-        Sums sums = result;  // a local, so that it stays in registers
-        F d0 = V::set1(0), d1 = d0, d2 = d0, d3 = d0;
-        for (; c + 4 <= end; c += 4) {
-            const auto e01 = plus<T>(column(c, block, point, d0), column(c + 1, block, point, d1));
-            const auto e = plus<T>(e01, plus<T>(column(c + 2, block, point, d2), column(c + 3, block, point, d3)));
-            if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide(e.ce));
-            if constexpr (T::has_kl) {
-                sums.student = sums.student + e.student;
-                sums.teacher = sums.teacher + e.teacher;
-            }
-        }
-        for (; c < end; ++c) {
-            const Exponentials<V> e = column(c, block, point, d0);
-            if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide(e.ce));
-            if constexpr (T::has_kl) {
-                sums.student = sums.student + e.student;
-                sums.teacher = sums.teacher + e.teacher;
-            }
-        }
-        if constexpr (T::has_kl) sums.divergence = sums.divergence + ((d0 + d1) + (d2 + d3));
-        result = sums;
-    }
+    // 0 where the sum is infinite and its rest therefore NaN
+    static FEDAGG_INLINE F finite_rest(F sum, F rest) { return V::zero_below(-sum, V::set1(-3.4e38F), rest); }
 
-    // One class of all rows.
-    FEDAGG_INLINE Exponentials<V> column(std::size_t c, const Block& block, const Point& point, F& divergence) const {
-        if (point.ahead != 0) {
-            V::prefetch(batch_.student + point.ahead + c * w);
-            if constexpr (T::has_kl) V::prefetch(static_cast<const float*>(batch_.teacher.data) + point.ahead + c * w);
+    // As in RowKernel: the mean's remainder is averaged again.
+    void centre_divergence(Sums& sums) const {
+        const F high = V::round(sums.mean);
+        Compensated<V> rest(0);
+        for (std::size_t c = 0; c < classes_; ++c) {
+            const F e = V::load(e_student_ + c * w);
+            const F log_ratio = (V::load(e_teacher_ + c * w) - high) + V::load(rest_ + c * w);
+            rest.add(V::zero_where_zero(e, e * log_ratio));
         }
-        const F below_max = V::load(block.student + c * w) - point.max_student;
-        Exponentials<V> e{};
-        if constexpr (T::has_kl) {
-            const F s = point.scale_student(below_max);
-            const F t = point.scale_teacher(V::load(block.teacher + c * w) - point.max_teacher);
-            e.student = V::template exp2<T::student_digits>(s);
-            e.teacher = V::template exp2<Digits::softened>(t);
-            const F difference = T::is_reverse ? s - t : t - s;
-            divergence = V::add_product_unless_zero(T::is_reverse ? e.student : e.teacher, difference, divergence);
-            V::store(e_student_ + c * w, e.student);
-            V::store(e_teacher_ + c * w, T::is_reverse ? difference : e.teacher);
-            e.ce = e.student;
-        }
-        if constexpr (T::has_own_ce_softmax) {
-            e.ce = V::exp2(below_max * point.k_ce);
-            V::store(e_ce_ + c * w, e.ce);
-        }
-        return e;
+        sums.mean = high;
+        sums.mean_rest = rest.narrow() / sums.student_f;
     }
 
     // Loss and gradient of a block. `simple`: all lanes are rows and all rows weigh 1.
@@ -333,37 +296,27 @@ private:
     template <bool simple>
     void add_kl(const LaneRows<V>& rows, Sums& sums, const float* weight) {
         if constexpr (T::has_kl) {
-            const F linear = sums.divergence / (T::is_reverse ? sums.student : sums.teacher);
-            if constexpr (T::is_reverse) centre_divergence(linear, sums);
             if (!simple && batch_.row_weight) {
-                float part[w], student[w], teacher[w];
-                V::store(part, linear);
+                float part[w], part_rest[w] = {};
+                if constexpr (T::is_reverse) V::store(part_rest, finite_rest(sums.mean, sums.mean_rest));
+                double student[w], teacher[w];
+                V::store(part, sums.mean);
                 V::store(student, sums.student);
                 V::store(teacher, sums.teacher);
                 for (std::size_t i = 0; i < rows.count; ++i) {
                     if (weight[i] == 0) continue;
-                    const double log_ratio = __builtin_log(static_cast<double>(student[i]) / static_cast<double>(teacher[i]));
+                    const double log_ratio = __builtin_log(student[i] / teacher[i]);
                     totals_.kl += static_cast<double>(weight[i]) *
-                                  (ln_of_2 * static_cast<double>(part[i]) + (T::is_reverse ? -log_ratio : log_ratio));
+                                  (ln_of_2 * (static_cast<double>(part[i]) + static_cast<double>(part_rest[i])) +
+                                   (T::is_reverse ? -log_ratio : log_ratio));
                 }
                 return;
             }
-            kl_ = V::add(kl_, V::wide(live<simple>(rows, linear)));
-            const auto one_where_dead_f = [&](F x) { return simple ? x : live<simple>(rows, x - V::set1(1)) + V::set1(1); };
-            student_product_ = V::multiply(student_product_, V::wide(one_where_dead_f(sums.student)));
-            teacher_product_ = V::multiply(teacher_product_, V::wide(one_where_dead_f(sums.teacher)));
+            kl_ = V::add(kl_, V::wide(live<simple>(rows, sums.mean)));
+            if constexpr (T::is_reverse) kl_ = V::add(kl_, V::wide(live<simple>(rows, finite_rest(sums.mean, sums.mean_rest))));
+            student_product_ = V::multiply(student_product_, simple ? sums.student : one_where_dead(rows, sums.student));
+            teacher_product_ = V::multiply(teacher_product_, simple ? sums.teacher : one_where_dead(rows, sums.teacher));
         }
-    }
-
-    // As in RowKernel: the mean's remainder is averaged again.
-    void centre_divergence(F high, Sums& sums) const {
-        F rest = V::set1(0);
-        for (std::size_t c = 0; c < classes_; ++c) {
-            const F e = V::load(e_student_ + c * w);
-            rest = rest + V::zero_where_zero(e, e * (V::load(e_teacher_ + c * w) - high));
-        }
-        sums.divergence_high = high;
-        sums.divergence_low = rest / sums.student;
     }
 
     template <bool simple>
@@ -378,17 +331,18 @@ private:
             ce_scale = row_weight * ce_scale;
         }
         const F a = T::has_ce ? ce_scale / V::narrow(sums.ce) : ce_scale;
-        const F b = kl_scale / sums.student, z = kl_scale / sums.teacher;
+        const F b = kl_scale / sums.student_f, z = kl_scale / sums.teacher_f;
         const F b_ln2 = b * V::set1(static_cast<float>(ln_of_2));
         const bool may_skip = !simple && batch_.row_weight != nullptr;
         const float *const e_ce = T::has_own_ce_softmax ? e_ce_ : e_student_, *const e_student = e_student_,
-                    *const e_teacher = e_teacher_;
+                    *const e_teacher = e_teacher_, *const rest = rest_;
         store_block<V>(out, rows.offset, classes_, [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
             F g = V::set1(0);
             if constexpr (T::has_kl) {
                 const F student = V::load(e_student + c * w), other = V::load(e_teacher + c * w);
                 if constexpr (T::is_reverse) {
-                    g = V::zero_where_zero(student, student * (b_ln2 * (other - sums.divergence_high - sums.divergence_low)));
+                    const F log_ratio = (other - sums.mean) + (V::load(rest + c * w) - sums.mean_rest);
+                    g = V::zero_where_zero(student, student * (b_ln2 * log_ratio));
                 } else {
                     g = V::fma(b, student, -(z * other));
                 }
@@ -433,9 +387,8 @@ private:
 
     const DistillBatch<float>& batch_;
     const std::size_t classes_;
-    const F k_ce_;
-    const LogitScale<V, T> scale_student_, scale_teacher_;
-    float *const e_ce_, *const e_student_, *const e_teacher_, *const buffers_, *const stage_;
+    const LogitScales<V, T> scales_;
+    float *const e_ce_, *const e_student_, *const e_teacher_, *const rest_, *const buffers_, *const stage_;
 
     Wide ce_ = V::set1_wide(0), kl_ = V::set1_wide(0);  // over all blocks
     Wide ce_product_ = V::set1_wide(1), student_product_ = V::set1_wide(1), teacher_product_ = V::set1_wide(1);

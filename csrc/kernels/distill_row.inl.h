@@ -4,6 +4,7 @@
 
 #include "../fedagg/kernels.h"
 #include "exp2.h"
+#include "exponent.h"
 #include "inline.h"
 #include "log_sum.h"
 #include "output.h"
@@ -11,9 +12,6 @@
 namespace {
 
 using namespace fedagg;  // the contract's names; this file is only ever included by a kernel file
-
-constexpr double log2_of_e = 1.4426950408889634;
-constexpr double ln_of_2 = 0.6931471805599453;
 
 // Which terms a kernel computes; known when it is compiled.
 // shared_softmax: the student's temperature is 1, so cross-entropy and divergence need the same exponentials.
@@ -26,43 +24,102 @@ struct Terms {
     static constexpr Digits student_digits = ce && !has_own_ce_softmax ? Digits::all : Digits::softened;
 };
 
-// log2(e) / temperature as a factor for logits. The reverse divergence multiplies differences of logarithms by
-// probabilities of another distribution, which forgives nothing, so there the factor has twice the digits.
-template <class V, class T>
-struct LogitScale {
-    using Real = typename V::Real;
-    using F = typename V::F;
-    explicit LogitScale(double temperature) {
-        const double factor = log2_of_e / temperature;
-        high = V::set1(static_cast<Real>(factor));
-        low = V::set1(static_cast<Real>(factor - static_cast<double>(static_cast<Real>(factor))));
-    }
-    FEDAGG_INLINE F operator()(F below_max) const {
-        if constexpr (!T::is_reverse) return below_max * high;
-        // the correction of -inf would be NaN; max keeps a NaN in its second argument
-        const F finite = V::max(V::set1(static_cast<Real>(-3e38)), below_max);
-        return V::fma(below_max, high, finite * low);
-    }
-    F high, low;
-};
-
-// Exponentials of the student for cross-entropy, of the softened student and of the softened teacher.
+// Exponentials of the student for cross-entropy, of the softened student and of the softened teacher; and the divergence's
+// probability times difference of logarithms.
 template <class V>
 struct Exponentials {
-    typename V::F ce, student, teacher;
+    typename V::F ce, student, teacher, divergence;
 };
 
+// all but cross-entropy's
 template <class T, class V>
 FEDAGG_INLINE Exponentials<V> plus(Exponentials<V> a, Exponentials<V> b) {  // by value: no temporaries to unwind
     Exponentials<V> sum{};
     if constexpr (T::has_kl) {
         sum.student = a.student + b.student;
         sum.teacher = a.teacher + b.teacher;
-        sum.ce = sum.student;
+        sum.divergence = a.divergence + b.divergence;
     }
-    if constexpr (T::has_own_ce_softmax) sum.ce = a.ce + b.ce;
     return sum;
 }
+
+template <class V, class T>
+struct LogitScales {
+    explicit LogitScales(const DistillBatch<typename V::Real>& batch)
+        : student(batch.student_temperature), teacher(batch.teacher_temperature) {}
+    LogitScale<V> student, teacher;
+};
+
+// Where one vector's exponentials go. The reverse divergence keeps the difference of the logarithms, whole numbers in the
+// teacher's place and rests in `rest`.
+template <class V>
+struct ExponentialsAt {
+    typename V::Real *ce, *student, *teacher, *rest;
+};
+
+// One vector of pass 2: s and t below the maxima of their rows.
+template <class V, class T>
+FEDAGG_INLINE Exponentials<V> exponentials_of(const Difference<V>& s, const Difference<V>& t,
+                                              const LogitScales<V, T>& scales, ExponentialsAt<V> to) {
+    using F = typename V::F;
+    Exponentials<V> e{};
+    if constexpr (T::has_kl) {
+        const Exponent<V> log_q = scales.student(s), log_p = scales.teacher(t);
+        e.student = V::template exp2<T::student_digits>(log_q.whole, log_q.rest);
+        e.teacher = V::template exp2<Digits::softened>(log_p.whole, log_p.rest);
+        V::store(to.student, e.student);
+        if constexpr (T::is_reverse) {
+            const F whole = log_q.whole - log_p.whole, rest = log_q.rest - log_p.rest;
+            e.divergence = V::add_product_unless_zero(e.student, whole + rest, V::set1(0));
+            V::store(to.teacher, whole);
+            V::store(to.rest, rest);
+        } else {
+            const F difference = (log_p.whole - log_q.whole) + (log_p.rest - log_q.rest);
+            e.divergence = V::add_product_unless_zero(e.teacher, difference, V::set1(0));
+            V::store(to.teacher, e.teacher);
+        }
+        e.ce = e.student;
+    }
+    if constexpr (T::has_own_ce_softmax) {
+        e.ce = exponential<V>(s);
+        V::store(to.ce, e.ce);
+    }
+    return e;
+}
+
+template <class V, class T>
+struct RowSums {
+    Compensated<V> ce{1}, student{4}, teacher{4}, divergence{0};  // exponentials are at most 1
+    FEDAGG_INLINE void add(const Exponentials<V>& e) {
+        if constexpr (T::has_ce) ce.add(e.ce);
+        add_kl(e);
+    }
+    // element(0) to element(3), pair by pair, which keeps them in registers. Cross-entropy's meet the sum one by one, for its
+    // bound leaves no room for a rounding between them.
+    template <class Element>
+    FEDAGG_INLINE void add_four(const Element& element) {
+        const Exponentials<V> e01 = pair(element, 0), e23 = pair(element, 2);
+        add_kl(plus<T>(e01, e23));
+    }
+
+private:
+    template <class Element>
+    FEDAGG_INLINE Exponentials<V> pair(const Element& element, std::size_t first) {
+        const Exponentials<V> a = element(first), b = element(first + 1);
+        if constexpr (T::has_ce) {
+            ce.add(a.ce);
+            ce.add(b.ce);
+        }
+        return plus<T>(a, b);
+    }
+    FEDAGG_INLINE void add_kl(const Exponentials<V>& e) {
+        if constexpr (T::has_kl) {
+            student.add(e.student);
+            teacher.add(e.teacher);
+            divergence.add(e.divergence);
+        }
+    }
+};
 
 struct LossTotals {
     double ce = 0, kl = 0;              // sums of the parts that are linear in the row
@@ -120,9 +177,9 @@ const typename V::Real* teacher_row(const Logits& teacher, std::size_t row, std:
     }
 }
 
-// Scratch of a row kernel: three arrays of exponentials and the converted teacher.
+// Scratch of a row kernel: three arrays of exponentials, one of rests, and the converted teacher.
 inline std::size_t padded(std::size_t classes) { return (classes + 31) / 32 * 32; }
-inline std::size_t row_scratch(std::size_t classes) { return 4 * padded(classes) + 64; }
+inline std::size_t row_scratch(std::size_t classes) { return 5 * padded(classes) + 64; }
 
 // Where the gradient of a batch goes, row by row: `begin`, then `end`. They ask source(c) for a vector of the row starting at class c.
 template <class V>
@@ -196,13 +253,12 @@ public:
     RowKernel(const DistillBatch<Real>& batch, Real* scratch)
         : batch_(batch),
           classes_(batch.classes),
-          k_ce_(V::set1(static_cast<Real>(log2_of_e))),
-          scale_student_(batch.student_temperature),
-          scale_teacher_(batch.teacher_temperature),
+          scales_(batch),
           e_ce_(scratch),
           e_student_(scratch + padded(classes_)),
           e_teacher_(scratch + 2 * padded(classes_)),
-          teacher_(scratch + 3 * padded(classes_)) {}
+          rest_(scratch + 3 * padded(classes_)),
+          teacher_(scratch + 4 * padded(classes_)) {}
 
     void run(std::size_t begin, std::size_t end, DistillSums& sums) {
         LossTotals totals;
@@ -286,7 +342,8 @@ private:
         if constexpr (T::has_kl) {
             const F student = V::load(e_student_ + c), other = V::load(e_teacher_ + c);
             if constexpr (T::is_reverse) {
-                g = V::zero_where_zero(student, student * (f.b_ln2 * (other - f.kl_high - f.kl_low)));
+                const F log_ratio = (other - f.kl_high) + (V::load(rest_ + c) - f.kl_low);
+                g = V::zero_where_zero(student, student * (f.b_ln2 * log_ratio));
             } else {
                 g = V::fma(f.b, student, -(f.z * other));
             }
@@ -312,116 +369,72 @@ private:
         if constexpr (T::has_ce && !Out::takes_label) to[factors.label] -= factors.ce_scale;
     }
 
-    // Float sums are cut into short runs, cross-entropy's most of all: see docs/kernels.md.
-    struct Run {
-        F student = V::set1(0), teacher = V::set1(0), divergence = V::set1(0);
-    };
-    struct WideSums {
-        Wide ce = V::set1_wide(0), student = ce, teacher = ce, divergence = ce;
-        FEDAGG_INLINE void add(const Run& run) {
-            student = V::add(student, V::wide(run.student));
-            teacher = V::add(teacher, V::wide(run.teacher));
-            divergence = V::add(divergence, V::wide(run.divergence));
-        }
-        Sums total() const {
-            Sums sums;
-            sums.ce = V::sum_wide(ce);
-            if constexpr (T::has_kl) {
-                sums.student = V::sum_wide(student);
-                sums.teacher = V::sum_wide(teacher);
-                sums.divergence = V::sum_wide(divergence);
-            }
-            return sums;
-        }
-    };
-
-    // Pass 2. e_teacher_ receives the teacher's exponentials, or, for the reverse divergence, the difference of the
-    // logarithms.
+    // Pass 2.
     Sums exponentials(const Row& row) const {
         const Real *const s = row.student, *const z = row.teacher;
-        const Point point{V::set1(row.max_student), V::set1(row.max_teacher), scale_student_, scale_teacher_,
-                          k_ce_, e_ce_, e_student_, e_teacher_};
+        const F max_student = V::set1(row.max_student), max_teacher = V::set1(row.max_teacher);
+        const LogitScales<V, T> scales = scales_;  // a local of the loop
+        const ExponentialsAt<V> at{e_ce_, e_student_, e_teacher_, rest_};
         const bool prefetches = batch_.larger_than_cache;
-        WideSums sums;
-        Run run;
-        const auto full = [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
-            return element(c, V::load(s + c), T::has_kl ? V::load(z + c) : V::set1(0), point, run);
+        RowSums<V, T> sums;
+        const auto element = [&](std::size_t c, F x, F t) FEDAGG_INLINE_LAMBDA {
+            return exponentials_of<V, T>({x, max_student}, {t, max_teacher}, scales,
+                                         {at.ce + c, at.student + c, at.teacher + c, at.rest + c});
         };
-        const auto add = [&](Exponentials<V> e) FEDAGG_INLINE_LAMBDA {
-            if constexpr (T::has_ce) sums.ce = V::add(sums.ce, V::wide(e.ce));
-            if constexpr (T::has_kl) {
-                run.student = run.student + e.student;
-                run.teacher = run.teacher + e.teacher;
-            }
+        const auto full = [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
+            return element(c, V::load(s + c), T::has_kl ? V::load(z + c) : V::set1(0));
         };
         std::size_t c = 0;
-        for (std::size_t group = 1; c + 4 * w <= classes_; c += 4 * w, ++group) {
+        for (; c + 4 * w <= classes_; c += 4 * w) {
             if (prefetches) {  // the next row's; past the last one it does no harm
                 for (std::size_t i = 0; i < 4 * w * sizeof(Real); i += 64) {
                     V::prefetch(reinterpret_cast<const char*>(s + c + classes_) + i);
                     if constexpr (T::has_kl) V::prefetch(reinterpret_cast<const char*>(z + c + classes_) + i);
                 }
             }
-            const auto e01 = plus<T>(full(c), full(c + w));
-            add(plus<T>(e01, plus<T>(full(c + 2 * w), full(c + 3 * w))));
-            if (T::has_kl && group % 8 == 0) {
-                sums.add(run);
-                run = Run{};
-            }
+            sums.add_four([&](std::size_t i) FEDAGG_INLINE_LAMBDA { return full(c + i * w); });
         }
-        for (; c + w <= classes_; c += w) add(full(c));
+        for (; c + w <= classes_; c += w) sums.add(full(c));
         if (c < classes_) {
             const F lowest = V::set1(-__builtin_inff());
             const std::size_t rest = classes_ - c;
             const F zs = T::has_kl ? V::load_first(z + c, rest, lowest) : lowest;
-            add(element(c, V::load_first(s + c, rest, lowest), zs, point, run));
+            sums.add(element(c, V::load_first(s + c, rest, lowest), zs));
         }
-        sums.add(run);
-        Sums total = sums.total();
-        if constexpr (T::is_reverse) centre_divergence(total);
-        return total;
+        return total(sums);
+    }
+
+    Sums total(const RowSums<V, T>& parts) const {
+        Sums sums;
+        if constexpr (T::has_ce) sums.ce = V::sum_wide(parts.ce.wide());
+        if constexpr (T::has_kl) {
+            sums.student = V::sum_wide(parts.student.wide());
+            sums.teacher = V::sum_wide(parts.teacher.wide());
+            sums.divergence = V::sum_wide(V::has_fma ? V::wide(parts.divergence.sum) : parts.divergence.wide());
+            if (V::has_fma && sums.divergence < __builtin_inf()) sums.divergence += V::sum_wide(V::wide(parts.divergence.rest));
+        }
+        if constexpr (T::is_reverse) centre_divergence(sums);
+        return sums;
     }
 
     // The reverse gradient is q (d - mean of d under q), small differences of what may be thousands: a mean to float
-    // digits is not enough, so its remainder is averaged again.
+    // digits is not enough, so its remainder is averaged again. The first mean is cut to a whole number, so that the whole
+    // part of d less the mean is exact.
     void centre_divergence(Sums& sums) const {
-        sums.divergence_high = static_cast<double>(static_cast<Real>(sums.divergence / sums.student));
-        const F high = V::set1(static_cast<Real>(sums.divergence_high));
+        const F high = V::round(V::set1(static_cast<Real>(sums.divergence / sums.student)));
         Wide rest = V::set1_wide(0);
         for (std::size_t c = 0; c < classes_; c += w) {
             const F e = V::load(e_student_ + c);  // 0 in the padding, where the difference is NaN
-            rest = V::add(rest, V::wide(V::zero_where_zero(e, e * (V::load(e_teacher_ + c) - high))));
+            const F log_ratio = (V::load(e_teacher_ + c) - high) + V::load(rest_ + c);
+            rest = V::add(rest, V::wide(V::zero_where_zero(e, e * log_ratio)));
         }
+        sums.divergence_high = static_cast<double>(V::largest(high));
         sums.divergence_low = V::sum_wide(rest) / sums.student;
     }
 
-    // A row's maxima and the scales, as locals of the loop.
-    struct Point {
-        F max_student, max_teacher;
-        LogitScale<V, T> scale_student, scale_teacher;
-        F k_ce;
-        Real *e_ce, *e_student, *e_teacher;
-    };
-
-    // One vector of pass 2.
-    static FEDAGG_INLINE Exponentials<V> element(std::size_t c, F x, F z, const Point& point, Run& run) {
-        const F below_max = x - point.max_student;
-        Exponentials<V> e{};
-        if constexpr (T::has_kl) {
-            const F s = point.scale_student(below_max), t = point.scale_teacher(z - point.max_teacher);
-            e.student = V::template exp2<T::student_digits>(s);
-            e.teacher = V::template exp2<Digits::softened>(t);
-            const F difference = T::is_reverse ? s - t : t - s;
-            run.divergence = V::add_product_unless_zero(T::is_reverse ? e.student : e.teacher, difference, run.divergence);
-            V::store(point.e_student + c, e.student);
-            V::store(point.e_teacher + c, T::is_reverse ? difference : e.teacher);
-            e.ce = e.student;
-        }
-        if constexpr (T::has_own_ce_softmax) {
-            e.ce = V::exp2(below_max * point.k_ce);
-            V::store(point.e_ce + c, e.ce);
-        }
-        return e;
+    // infinite where the mean is, for the remainder then is NaN
+    static double mean_of_reverse(const Sums& sums) {
+        return sums.divergence_high < __builtin_inf() ? sums.divergence_high + sums.divergence_low : sums.divergence_high;
     }
 
     void add_loss(const Row& row, std::size_t n, double weight, const Sums& sums, LossTotals& totals) const {
@@ -437,7 +450,7 @@ private:
             }
         }
         if constexpr (T::has_kl) {
-            const double linear = ln_of_2 * sums.divergence / (T::is_reverse ? sums.student : sums.teacher);
+            const double linear = ln_of_2 * (T::is_reverse ? mean_of_reverse(sums) : sums.divergence / sums.teacher);
             if (weighted) {
                 const double log_ratio = __builtin_log(sums.student / sums.teacher);
                 totals.kl += weight * (linear + (T::is_reverse ? -log_ratio : log_ratio));
@@ -451,9 +464,8 @@ private:
 
     const DistillBatch<Real>& batch_;
     const std::size_t classes_;
-    const F k_ce_;
-    const LogitScale<V, T> scale_student_, scale_teacher_;
-    Real *const e_ce_, *const e_student_, *const e_teacher_, *const teacher_;
+    const LogitScales<V, T> scales_;
+    Real *const e_ce_, *const e_student_, *const e_teacher_, *const rest_, *const teacher_;
 };
 
 }  // namespace

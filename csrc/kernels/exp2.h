@@ -5,7 +5,7 @@
 
 namespace {
 
-enum class Digits { all, softened };
+enum class Digits { all, softened, natural };  // natural: e^r, all digits
 
 struct Exp2Floor {  // r = t - floor(t), in [0, 1)
     static constexpr float degree6[] = {1.F,           6.931470633e-01F, 2.402290851e-01F, 5.548618361e-02F,
@@ -19,13 +19,23 @@ struct Exp2Nearest {  // r = t - round(t), in [-0.5, 0.5]
                                         9.618505836e-03F, 1.339080743e-03F, 1.532647002e-04F};
     static constexpr float degree5[] = {1.F,           6.931470037e-01F, 2.402224690e-01F,
                                         5.550711229e-02F, 9.671294130e-03F, 1.326940604e-03F};
+    // degree6 for |r| <= log(2) / 2 and base e: coefficient i times log2(e)^i
+    static constexpr float natural6[] = {1.F,           1.F,             4.999999385e-01F, 1.666651373e-01F,
+                                         4.166829869e-02F, 8.369113532e-03F, 1.381940592e-03F};
 };
+
+template <class Coefficients, Digits digits>
+constexpr const float* coefficients() {
+    if constexpr (digits == Digits::softened) return Coefficients::degree5;
+    if constexpr (digits == Digits::all) return Coefficients::degree6;
+    if constexpr (digits == Digits::natural) return Coefficients::natural6;
+}
 
 template <class V, class Coefficients, Digits digits>
 inline typename V::F exp2_polynomial(typename V::F r) {
-    constexpr const float* c = digits == Digits::all ? Coefficients::degree6 : Coefficients::degree5;
+    constexpr const float* c = coefficients<Coefficients, digits>();
     typename V::F p = V::set1(c[5]);
-    if constexpr (digits == Digits::all) p = V::fma(V::set1(Coefficients::degree6[6]), r, p);
+    if constexpr (digits != Digits::softened) p = V::fma(V::set1(c[6]), r, p);
     p = V::fma(p, r, V::set1(c[4]));
     p = V::fma(p, r, V::set1(c[3]));
     p = V::fma(p, r, V::set1(c[2]));

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "exp2.h"
+#include "exponent.h"
 
 namespace {
 
@@ -21,6 +22,7 @@ struct Avx2 {
     static constexpr std::size_t most_block_classes = 48;
     static constexpr bool has_streams = true;
     static constexpr bool has_half = false;
+    static constexpr bool has_fma = true;
 
     static F set1(float x) { return _mm256_set1_ps(x); }
     static F load(const float* p) { return _mm256_loadu_ps(p); }
@@ -59,6 +61,7 @@ struct Avx2 {
     static F zero_where_zero(F w, F x) {
         return _mm256_and_ps(_mm256_cmp_ps(w, _mm256_setzero_ps(), _CMP_NEQ_UQ), x);
     }
+    static F zero_below(F y, F least, F x) { return _mm256_and_ps(_mm256_cmp_ps(y, least, _CMP_NLT_UQ), x); }
     static float sum(F x) {
         __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
         s = _mm_add_ps(s, _mm_movehl_ps(s, s));
@@ -101,6 +104,12 @@ struct Avx2 {
         const __m256i p = _mm256_castps_si256(exp2_polynomial<Avx2, Exp2Nearest, digits>(t - n));
         const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);  // 0 for a NaN, which p then is
         return _mm256_castsi256_ps(_mm256_add_epi32(p, exponent));
+    }
+    template <Digits digits = Digits::all>
+    static F exp2(F whole, F rest) {  // 2^(whole + rest)
+        const __m256i p = _mm256_castps_si256(exp2_polynomial<Avx2, Exp2Nearest, digits>(rest));
+        const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(whole), 23);  // 0 for a NaN, which p then is
+        return zero_below(whole, set1(-126.F), _mm256_castsi256_ps(_mm256_add_epi32(p, exponent)));
     }
     static F split(F x, F& e) {
         const __m256i offset = _mm256_sub_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(0x3f400000));

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "exp2.h"
+#include "exponent.h"
 #include "vec_avx2.h"
 
 namespace {
@@ -22,6 +23,7 @@ struct Avx512 {
     static constexpr std::size_t most_block_classes = 112;
     static constexpr bool has_streams = true;
     static constexpr bool has_half = true;
+    static constexpr bool has_fma = true;
     using Half = Avx2;
 
     static __mmask16 first(std::size_t n) { return static_cast<__mmask16>((1U << n) - 1U); }
@@ -63,6 +65,9 @@ struct Avx512 {
     static F zero_where_zero(F w, F x) {
         return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(w, _mm512_setzero_ps(), _CMP_NEQ_UQ), x);
     }
+    static F zero_below(F y, F least, F x) {
+        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(y, least, _CMP_NLT_UQ), x);
+    }
     static float sum(F x) { return _mm512_reduce_add_ps(x); }
     static float largest(F x) { return _mm512_reduce_max_ps(x); }
 
@@ -87,6 +92,10 @@ struct Avx512 {
     template <Digits digits = Digits::all>
     static F exp2(F t) {
         return _mm512_scalef_ps(exp2_polynomial<Avx512, Exp2Floor, digits>(_mm512_reduce_ps(t, 0x09)), t);
+    }
+    template <Digits digits = Digits::all>
+    static F exp2(F whole, F rest) {  // 2^(whole + rest)
+        return _mm512_scalef_ps(exp2_polynomial<Avx512, Exp2Nearest, digits>(rest), whole);
     }
     static F split(F x, F& e) {
         const __m512i offset = _mm512_sub_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x3f400000));

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "exp2.h"
+#include "exponent.h"
 
 namespace {
 
@@ -22,6 +23,7 @@ struct Neon {
     static constexpr std::size_t most_block_classes = 48;
     static constexpr bool has_streams = false;
     static constexpr bool has_half = false;
+    static constexpr bool has_fma = true;
 
     static F set1(float x) { return vdupq_n_f32(x); }
     static F load(const float* p) { return vld1q_f32(p); }
@@ -65,6 +67,9 @@ struct Neon {
     static F zero_where_zero(F w, F x) {
         return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vceqzq_f32(w)));
     }
+    static F zero_below(F y, F least, F x) {
+        return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vcltq_f32(y, least)));
+    }
     static float sum(F x) { return vaddvq_f32(x); }
     static float largest(F x) { return vmaxvq_f32(x); }
 
@@ -91,6 +96,12 @@ struct Neon {
         const F p = exp2_polynomial<Neon, Exp2Nearest, digits>(vsubq_f32(t, n));
         const int32x4_t exponent = vshlq_n_s32(vcvtq_s32_f32(n), 23);  // 0 for a NaN, which p then is
         return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), exponent));
+    }
+    template <Digits digits = Digits::all>
+    static F exp2(F whole, F rest) {  // 2^(whole + rest)
+        const F p = exp2_polynomial<Neon, Exp2Nearest, digits>(rest);
+        const int32x4_t exponent = vshlq_n_s32(vcvtq_s32_f32(whole), 23);  // 0 for a NaN, which p then is
+        return zero_below(whole, set1(-126.F), vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), exponent)));
     }
     static F split(F x, F& e) {
         const int32x4_t offset = vsubq_s32(vreinterpretq_s32_f32(x), vdupq_n_s32(0x3f400000));

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "exp2.h"
+#include "exponent.h"
 #include "half.h"
 
 namespace {
@@ -18,6 +19,7 @@ struct Scalar {
     static constexpr std::size_t width = 1;
     static constexpr bool has_blocks = false;  // no column-wise path for small C: with one lane it is the row path
     static constexpr bool has_streams = false;
+    static constexpr bool has_fma = false;  // a * b + c in one rounding
     static constexpr bool has_half = false;  // no wrapper of half the width for batches that would leave most lanes idle
 
     static F set1(Real x) { return x; }
@@ -40,6 +42,7 @@ struct Scalar {
     static F nan_or_zero(F x) { return x != x ? x : 0; }
     static F add_product_unless_zero(F w, F d, F sum) { return w == 0 ? sum : sum + w * d; }
     static F zero_where_zero(F w, F x) { return w == 0 ? 0 : x; }
+    static F zero_below(F y, F least, F x) { return y < least ? 0 : x; }
     static Real sum(F x) { return x; }
     static Real largest(F x) { return x; }
 
@@ -57,6 +60,17 @@ struct Scalar {
             const float shifted = t + 12582912.F;  // 1.5 * 2^23: rounds to an integer, kept in the low bits
             const float p = exp2_polynomial<Scalar, Exp2Nearest, digits>(t - (shifted - 12582912.F));
             return p * float_from_bits((bits_from_float(shifted) << 23) + 0x3f800000U);
+        }
+    }
+    template <Digits digits = Digits::all>
+    static F exp2(F whole, F rest) {  // 2^(whole + rest)
+        if constexpr (sizeof(Real) == sizeof(double)) {
+            return __builtin_exp2(whole);
+        } else {
+            // below 2^-126: 0; a NaN fails the comparison and stays
+            const float n = whole < -126.F ? -127.F : whole;
+            const float p = exp2_polynomial<Scalar, Exp2Nearest, digits>(rest);
+            return p * float_from_bits((bits_from_float(n + 12582912.F) << 23) + 0x3f800000U);
         }
     }
     // x = m * 2^e with m in [0.75, 1.5), for positive normal x

@@ -97,6 +97,47 @@ CASE("every length around the vector widths") {
     }
 }
 
+// Classes that are alike have the same error, which a sum over them keeps: benchmarks/kernel_accuracy.py, family "apart".
+CASE("one class apart from many that are alike, row by row") {
+    for (const std::size_t c : std::initializer_list<std::size_t>{2, 3, 10, 48, 49, 100, 112, 160, 1000, 32000}) {
+        for (const double temperature : {0.05, 0.3, 1.0, 3.0, 8.792, 87.0}) {
+            const std::size_t rows = c < 1000 ? 16 : 4;
+            Batch batch(rows, c);
+            const std::vector<float> alike = check::normal(2 * rows, 4, 1.F), apart = check::normal(2 * rows, 5, 2.F);
+            for (std::size_t n = 0; n < rows; ++n) {
+                for (std::size_t i = 0; i < c; ++i) {
+                    batch.student[n * c + i] = alike[2 * n];
+                    batch.teacher[n * c + i] = alike[2 * n + 1];
+                }
+                const double step = std::log(static_cast<double>(c));
+                batch.student[n * c] += static_cast<float>(temperature * (step + static_cast<double>(apart[2 * n])));
+                batch.teacher[n * c] += static_cast<float>(temperature * (step + static_cast<double>(apart[2 * n + 1])));
+            }
+            for (const Divergence divergence : {Divergence::forward, Divergence::reverse}) {
+                DistillOptions options;
+                options.temperature = options.teacher_temperature = temperature;
+                options.divergence = divergence;
+                const bool forward = divergence == Divergence::forward;
+                options.ce_weight = forward ? 1 : 0;
+                options.kl_weight = forward ? temperature * temperature : 1;
+                const double most = 5e-7 * std::fmax(1.0, forward ? temperature : 1 / temperature);
+                for (std::size_t n = 0; n < rows; ++n) {
+                    std::vector<float> one(rows, 0.F), gradient(rows * c);
+                    one[n] = 1;
+                    batch.input.row_weights = one.data();
+                    const DistillLoss loss = distill_loss(batch.input, options, gradient.data());
+                    const Expected expected = reference(batch.input, options, std::vector<double>(one.begin(), one.end()));
+                    CHECK(check::close(loss.ce, expected.ce, 1e-7));
+                    CHECK(check::close(loss.kl, expected.kl, 1e-6));
+                    for (std::size_t i = n * c; i < (n + 1) * c; ++i) {
+                        CHECK(std::fabs(static_cast<double>(gradient[i]) - expected.gradient[i]) <= most);
+                    }
+                }
+            }
+        }
+    }
+}
+
 CASE("masks and weights") {
     for (const std::size_t c : std::initializer_list<std::size_t>{2, 10, 49}) {
         Batch batch(21, c);

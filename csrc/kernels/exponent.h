@@ -1,0 +1,102 @@
+// (x - max) / temperature as a base-2 exponent that has lost no digits: a whole number and a rest near 0. Classes that are
+// alike share their exponent's error, and a sum over thousands of them keeps it; docs/decisions/kernel-errors.md.
+#pragma once
+
+#include "exp2.h"
+#include "inline.h"
+
+namespace {
+
+constexpr double log2_of_e = 1.4426950408889634;
+constexpr double ln_of_2 = 0.6931471805599453;
+
+template <class V>
+struct Exponent {
+    typename V::F whole, rest;  // -inf and anything below -2^22 has the rest 0
+};
+
+// a - b and what its rounding left over (Knuth's TwoSum); the wrapper without fma has double instead.
+template <class V>
+struct Difference {
+    using F = typename V::F;
+    FEDAGG_INLINE Difference(F a, F b) {
+        high = a - b;
+        if constexpr (V::has_fma) {
+            const F part = a - high;
+            low = (a - (high + part)) + (part - b);
+        } else {
+            exact = static_cast<double>(a) - static_cast<double>(b);
+        }
+    }
+    F high, low = V::set1(0);
+    double exact = 0;
+};
+
+// log2(e) / temperature, a factor for differences of logits.
+template <class V>
+struct LogitScale {
+    using Real = typename V::Real;
+    using F = typename V::F;
+    explicit LogitScale(double temperature) : factor(log2_of_e / temperature) {
+        high = V::set1(static_cast<Real>(factor));
+        low = V::set1(static_cast<Real>(factor - static_cast<double>(static_cast<Real>(factor))));
+    }
+    FEDAGG_INLINE Exponent<V> operator()(const Difference<V>& below_max) const {
+        if constexpr (sizeof(Real) == sizeof(double)) {
+            return {below_max.high * high, 0};
+        } else if constexpr (!V::has_fma) {
+            const double y = below_max.exact * factor;
+            const double n = (y + 6755399441055744.0) - 6755399441055744.0;  // 1.5 * 2^52: to the nearest whole number
+            return {static_cast<F>(n), y < least ? 0 : static_cast<F>(y - n)};
+        } else {
+            const F y = below_max.high * high;
+            const F n = V::round(y);
+            const F r = V::fma(below_max.low, high, V::fma(below_max.high, high, -n));
+            return {n, V::zero_below(y, V::set1(least), V::fma(below_max.high, low, r))};
+        }
+    }
+    F high, low;
+    double factor;
+    static constexpr Real least = -4194304;  // below it, floats hold no fraction
+};
+
+// e^(x - max). log(2) in one float is nearer than floats need be: 2e-9 for every factor of 2.
+template <class V>
+FEDAGG_INLINE typename V::F exponential(const Difference<V>& below_max) {
+    using F = typename V::F;
+    if constexpr (V::has_fma) {
+        const F n = V::round(below_max.high * V::set1(static_cast<float>(log2_of_e)));
+        const F r = V::fma(n, V::set1(static_cast<float>(-ln_of_2)), below_max.high) + below_max.low;
+        return V::template exp2<Digits::natural>(n, V::zero_below(n, V::set1(LogitScale<V>::least), r));
+    } else {
+        const Exponent<V> t = LogitScale<V>(1)(below_max);
+        return V::template exp2<Digits::all>(t.whole, t.rest);
+    }
+}
+
+// A sum in two floats. It counts from `start`: as long as no term exceeds that, what an addition's rounding leaves over is
+// kept (Dekker's FastTwoSum); a larger term costs one ordinary rounding. An infinite sum's rest is NaN. Without fma: in double.
+template <class V>
+struct Compensated {
+    using F = typename V::F;
+    explicit Compensated(typename V::Real from) : start(from), sum(V::set1(from)) {}
+    FEDAGG_INLINE void add(F x) {
+        if constexpr (!V::has_fma) {
+            exact += static_cast<double>(x);  // one lane sums all classes: too many for the rest's own digits
+            return;
+        }
+        const F next = sum + x;
+        rest = rest + (x - (next - sum));
+        sum = next;
+    }
+    typename V::Wide wide() const {
+        if constexpr (!V::has_fma) return exact;
+        return V::add(V::add(V::wide(sum), V::set1_wide(-static_cast<double>(start))), V::wide(rest));
+    }
+    F narrow() const { return (sum - V::set1(start)) + rest; }
+    typename V::Real start;
+    F sum, rest = V::set1(0);
+    double exact = 0;
+};
+
+}  // namespace

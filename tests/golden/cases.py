@@ -1,4 +1,4 @@
-"""The golden cases: a layer of every kind that the compiler covers, and the zoo's device models. No test lives here."""
+"""The golden cases: a layer of every kind that the compiler covers, the zoo but ResNet-18. No test lives here."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ IMAGE, WINDOW, WORDS = (3, 12, 12), (4, 16), (6,)
 @dataclass(frozen=True)
 class Case:
     """A model and what it is trained with. `ties`: samples of few values, so that windows have several maxima.
+    `constant`: every value of a batch is the same, so that variances are 0.
+    `learning_rate`: less where rounding errors grow from step to step: a variance of 0 multiplies them by 316, a deep
+    network of few values a norm is near a kink somewhere at every step.
     `seed`: of samples whose first step keeps away from the kinks of ReLU (test_golden.py asserts it)."""
 
     build: Callable[[], nn.Module]
     shape: tuple[int, ...] = IMAGE
     optimizer: str = "sgd"
     ties: bool = False
+    constant: bool = False
     seed: int = 0
+    learning_rate: float = 0.01
 
 
 class Residual(nn.Module):
@@ -50,6 +55,33 @@ class Lookup(nn.Module):
         return out
 
 
+class Frozen(nn.BatchNorm2d):
+    """A batch norm that stays in evaluation mode, with running statistics that are not 0 and 1."""
+
+    def train(self, mode: bool = True) -> Frozen:
+        super().train(False)
+        return self
+
+    def reset_running_stats(self) -> None:
+        super().reset_running_stats()
+        self.running_mean.copy_(torch.linspace(-0.2, 0.3, self.num_features))
+        self.running_var.copy_(torch.linspace(0.5, 2.0, self.num_features))
+
+
+class Dropout(nn.Module):
+    """nn.Dropout, or one with `masks` to use, private and bridge batch in turn: torch's random numbers are not ours."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.keep = 1 - p
+        self.masks: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.masks:
+            return x * self.masks.pop(0) / self.keep
+        return nn.functional.dropout(x, 1 - self.keep, self.training)
+
+
 def net(*layers: nn.Module, shape: tuple[int, ...] = IMAGE) -> Callable[[], nn.Module]:
     """The layers, flattened, and a linear layer to the classes."""
 
@@ -73,9 +105,9 @@ def signal(*layers: nn.Module) -> Callable[[], nn.Module]:
     return net(nn.Conv1d(4, 6, 3, padding=1), *layers, shape=WINDOW)
 
 
-def zoo(name: str, shape: tuple[int, ...]) -> Callable[[], nn.Module]:
-    """A device model of the zoo."""
-    return lambda: build_model(name, shape, CLASSES)
+def zoo(name: str, shape: tuple[int, ...], **options: int) -> Callable[[], nn.Module]:
+    """A model of the zoo."""
+    return lambda: build_model(name, shape, CLASSES, **options)
 
 
 CASES = {
@@ -97,6 +129,22 @@ CASES = {
     "batchnorm2d": Case(conv(nn.BatchNorm2d(4), nn.ReLU())),
     "batchnorm1d": Case(signal(nn.BatchNorm1d(6), nn.ReLU()), WINDOW),
     "batchnorm of rows": Case(net(nn.Flatten(), nn.Linear(64, 6), nn.BatchNorm1d(6), shape=WINDOW), WINDOW),
+    "batchnorm in evaluation": Case(conv(Frozen(4), nn.ReLU())),
+    "batchnorm2d, zero variance": Case(
+        net(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Tanh()), constant=True, learning_rate=1e-3
+    ),
+    "batchnorm of rows, zero variance": Case(
+        net(nn.Flatten(), nn.Linear(64, 6), nn.BatchNorm1d(6), nn.Tanh(), shape=WINDOW),
+        WINDOW,
+        constant=True,
+        learning_rate=1e-3,
+    ),
+    "layernorm, zero variance": Case(
+        net(nn.Conv2d(3, 4, 1), nn.LayerNorm([12, 12]), nn.Tanh()), constant=True, learning_rate=1e-3
+    ),
+    "groupnorm, zero variance": Case(
+        net(nn.Conv2d(3, 4, 1), nn.GroupNorm(4, 4), nn.Tanh()), constant=True, learning_rate=1e-3
+    ),
     "layernorm": Case(conv(nn.LayerNorm([4, 12, 12]), nn.ReLU())),
     "groupnorm": Case(conv(nn.GroupNorm(2, 4), nn.ReLU())),
     "relu6": Case(conv(nn.ReLU6())),
@@ -114,10 +162,16 @@ CASES = {
     "adaptive avgpool to 3": Case(conv(nn.AdaptiveAvgPool2d(3))),
     "adaptive avgpool1d": Case(signal(nn.AdaptiveAvgPool1d(1)), WINDOW),
     "residual": Case(conv(Residual(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())))),
+    "dropout": Case(net(nn.Flatten(), nn.Linear(432, 8), nn.Tanh(), Dropout(0.3))),
+    "dropout beside batchnorm": Case(conv(nn.BatchNorm2d(4), Dropout(0.2), nn.Tanh())),
+    # no bias below the norm: its gradient is 0 but for rounding errors, which Adam scales to whole steps
+    "conv2d, adam": Case(net(nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), nn.Tanh()), optimizer="adam"),
+    "conv1d, groups": Case(signal(nn.Conv1d(6, 4, 3, padding=1, groups=2), nn.ReLU()), WINDOW),
     "embedding": Case(net(Lookup(), shape=WORDS), WORDS),
     "mlp": Case(zoo("mlp", (1, 8, 8)), (1, 8, 8)),
     "cnn3": Case(zoo("cnn3", (3, 16, 16)), (3, 16, 16)),
     "dwcnn": Case(zoo("dwcnn", (3, 16, 16)), (3, 16, 16)),
     "cnn1d": Case(zoo("cnn1d", (6, 32)), (6, 32)),
+    "resnet10": Case(zoo("resnet10", (3, 16, 16), width=4), (3, 16, 16), learning_rate=1e-5),
 }
 """Name -> case."""

@@ -250,10 +250,13 @@ def strided_slice(g: GraphWriter, x: Tensor, begin: Sequence[int], end: Sequence
             shape.append(-(-(e - b) // s))
     if tuple(shape) == x.shape:
         return x
+    # bounds that a mask leaves out are 0, ends count from the back: so slices of many layers share their constants
+    up_to_the_end = whole | sum(1 << axis for axis, (d, e) in enumerate(zip(x.shape, end, strict=True)) if d == e)
     options = schema.StridedSliceOptionsT()
-    options.beginMask = options.endMask = whole
-    ends = [1 if d < 0 else e for d, e in zip(x.shape, end, strict=True)]
-    return g.op(_B.STRIDED_SLICE, [x, _ints(g, begin), _ints(g, ends), _ints(g, step)], shape, options)
+    options.beginMask, options.endMask = whole, up_to_the_end
+    begins = [0 if whole >> axis & 1 else b for axis, b in enumerate(begin)]
+    ends = [0 if up_to_the_end >> axis & 1 else e - x.shape[axis] for axis, e in enumerate(end)]
+    return g.op(_B.STRIDED_SLICE, [x, _ints(g, begins), _ints(g, ends), _ints(g, step)], shape, options)
 
 
 def slices(g: GraphWriter, x: Tensor, axis: int, taken: tuple[int, int, int]) -> Tensor:
@@ -363,8 +366,11 @@ def depth_to_space(g: GraphWriter, x: Tensor, block: int) -> Tensor:
 
 
 def _no_bias(g: GraphWriter, count: int) -> Tensor:
-    """Zeros: a bias may be left out by the format, but the runtime then crashes."""
-    return g.constant(np.zeros(count, np.float32))
+    """Zeros: a bias may be left out by the format, but the runtime then crashes. Many of them are made by an operator,
+    which takes less of a file than they do."""
+    if count < _LONG:
+        return g.constant(np.zeros(count, np.float32))
+    return g.op(_B.FILL, [_ints(g, [count]), g.constant(np.zeros((), np.float32))], (count,), schema.FillOptionsT())
 
 
 def _extent(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -54,8 +53,8 @@ def compile_module(module: nn.Module, sample_shape: Sequence[int], classes: int)
 
 def _sealed(model: ModelWriter, about: dict[str, object], weights: bytes) -> bytes:
     """The file with `about` as its description."""
-    description = json.dumps(about, sort_keys=True, separators=(",", ":")).encode()
-    return tflite_file.seal(model.finish({tflite_file.DESCRIPTION: description, tflite_file.WEIGHTS: weights}))
+    metadata = {tflite_file.DESCRIPTION: tflite_file.packed(about), tflite_file.WEIGHTS: weights}
+    return tflite_file.seal(model.finish(metadata))
 
 
 def _description(trace: Trace, masks: Sequence[Mask], classes: int) -> dict[str, object]:

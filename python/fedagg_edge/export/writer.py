@@ -31,6 +31,7 @@ __all__ = ["GraphWriter", "ModelWriter", "Tensor", "schema"]
 
 FILE_IDENTIFIER = b"TFL3"
 _SCHEMA_VERSION = 3
+_ALIGNMENT, _SHORT = 4, 64  # bytes: of numbers in a vector, and of vectors that are looked for in others
 _HIGHEST_OLD_CODE = 127  # operator codes were bytes once; newer ones stand in another field
 
 _DTYPES = {
@@ -50,18 +51,25 @@ class Tensor:
 
 
 class _Builder(flatbuffers.Builder):  # type: ignore[misc]
-    """A builder that stores equal vectors of numbers and equal tables once: most shapes occur many times."""
+    """A builder that stores equal vectors of numbers, strings and tables once: most shapes occur many times."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
         self.tables: dict[tuple[Any, ...], int] = {}
         self._vectors: dict[bytes, int] = {}
+        self._strings: dict[Any, int] = {}
         self._before, self._holds_offsets = 0, False
 
     def StartVector(self, *args: Any) -> Any:
         """Start a vector."""
         self._before, self._holds_offsets = self.Offset(), False  # counted from the end: the front grows
         return super().StartVector(*args)
+
+    def CreateString(self, text: Any, *args: Any) -> int:
+        """Write a string; give an equal one's place back if there is one."""
+        if text not in self._strings:
+            self._strings[text] = super().CreateString(text, *args)
+        return self._strings[text]
 
     def PrependUOffsetTRelative(self, offset: int) -> None:
         """Put an offset, whose bytes depend on where it lies, into what is being built."""
@@ -75,9 +83,19 @@ class _Builder(flatbuffers.Builder):  # type: ignore[misc]
             return place
         start, end = (len(self.Bytes) - offset for offset in (self.Offset(), self._before))
         content = bytes(self.Bytes[start:end])
-        if content in self._vectors:
+        if content not in self._vectors:
+            found = self._aligned(content, end)
+            self._vectors[content] = place if found < 0 else len(self.Bytes) - found
+        if self._vectors[content] != place:
             self.head = end
-        return self._vectors.setdefault(content, place)
+        return self._vectors[content]
+
+    def _aligned(self, content: bytes, begin: int) -> int:
+        """Where in the bytes from `begin` on a short vector stands by chance, -1 if nowhere: none is written twice."""
+        found = self.Bytes.find(content, begin) if len(content) <= _SHORT else -1
+        while found >= 0 and (len(self.Bytes) - found) % _ALIGNMENT:
+            found = self.Bytes.find(content, found + 1)
+        return found
 
 
 class _Once:
@@ -85,13 +103,13 @@ class _Once:
 
     def __init__(self, table: Any) -> None:
         self._table = table
-        self._key = _frozen(table)
+        self.key = _frozen(table)
 
     def Pack(self, builder: _Builder) -> int:
         """The place of the table in the file."""
-        if self._key not in builder.tables:
-            builder.tables[self._key] = self._table.Pack(builder)
-        return builder.tables[self._key]
+        if self.key not in builder.tables:
+            builder.tables[self.key] = self._table.Pack(builder)
+        return builder.tables[self.key]
 
 
 class ModelWriter:
@@ -107,6 +125,7 @@ class ModelWriter:
         self._model.signatureDefs = []
         self._codes: dict[int, int] = {}
         self._buffers: dict[bytes, int] = {}
+        self._numbered = False
 
     def graph(self, name: str) -> GraphWriter:
         """Start a graph; it is part of the file once `GraphWriter.finish` is called."""
@@ -114,12 +133,20 @@ class ModelWriter:
 
     def finish(self, metadata: Mapping[str, bytes]) -> bytes:
         """The file's bytes, with `metadata` attached by name; may be called again with other metadata."""
+        if not self._numbered:
+            self._number_tensors()
+            self._numbered = True
         self._number_codes()
         kept = len(self._model.buffers)
         self._model.metadata = [self._attached(name, content) for name, content in metadata.items()]
+        entries = [graph.operators for graph in self._model.subgraphs]
+        for graph in self._model.subgraphs:
+            graph.operators = [_Once(entry) for entry in graph.operators]
         builder = _Builder(1 << 14)
         builder.Finish(self._model.Pack(builder), file_identifier=FILE_IDENTIFIER)
         del self._model.buffers[kept:]
+        for graph, kept_entries in zip(self._model.subgraphs, entries, strict=True):
+            graph.operators = kept_entries
         return bytes(builder.Output())
 
     def _number_codes(self) -> None:
@@ -131,6 +158,29 @@ class ModelWriter:
             entry.opcodeIndex = order.index(entry.opcodeIndex)
         self._model.operatorCodes = [self._model.operatorCodes[number] for number in order]
         self._codes = {operator: order.index(number) for operator, number in self._codes.items()}
+
+    def _number_tensors(self) -> None:
+        """Give alike operators of two graphs the same numbers, so that one table stands for both.
+
+        `infer` is mostly a part of `train` on other values. Pairs of tensors come first in both graphs.
+        """
+        if len(self._model.subgraphs) != 2:
+            return
+        large, small = sorted(self._model.subgraphs, key=lambda graph: -len(graph.tensors))
+        pairs = _alike(small, large)
+        for graph, first in ((small, list(pairs)), (large, list(pairs.values()))):
+            taken = set(first)
+            order = first + [t for t in range(len(graph.tensors)) if t not in taken]
+            self._renumber(graph, {old: new for new, old in enumerate(order)})
+
+    def _renumber(self, graph: Any, place_of: Mapping[int, int]) -> None:
+        graph.tensors = [graph.tensors[old] for old in place_of]
+        graph.inputs, graph.outputs = ([place_of[t] for t in side] for side in (graph.inputs, graph.outputs))
+        for entry in graph.operators:
+            entry.inputs, entry.outputs = ([place_of[t] for t in side] for side in (entry.inputs, entry.outputs))
+        signature = self._model.signatureDefs[next(i for i, g in enumerate(self._model.subgraphs) if g is graph)]
+        for named in (*signature.inputs, *signature.outputs):
+            named.tensorIndex = place_of[named.tensorIndex]
 
     def _attached(self, name: str, content: bytes) -> Any:
         entry, buffer = schema.MetadataT(), schema.BufferT()
@@ -307,9 +357,50 @@ class GraphWriter:
         return Tensor(len(self._graph.tensors) - 1, shape, dtype)
 
 
+def _alike(small: Any, large: Any) -> dict[int, int]:
+    """Tensors of `small` with their partners in `large`, one to one: for each operator in turn the first one of the
+    same kind, options and number of tensors whose tensors are partners already or have none yet."""
+    partners: dict[int, int] = {}
+    taken: set[int] = set()
+    candidates: dict[tuple[Any, ...], list[Any]] = {}
+    for entry in large.operators:
+        candidates.setdefault(_kind(entry), []).append(entry)
+    for entry in small.operators:
+        alike = candidates.get(_kind(entry), [])
+        for other in alike:
+            found = _paired([*entry.inputs, *entry.outputs], [*other.inputs, *other.outputs], partners, taken)
+            if found is not None:
+                partners |= found
+                taken.update(found.values())
+                alike.remove(other)
+                break
+    return partners
+
+
+def _paired(
+    ours: Sequence[int], theirs: Sequence[int], partners: Mapping[int, int], taken: set[int]
+) -> dict[int, int] | None:
+    """The new pairs that make `ours` and `theirs` the same; None where they cannot be."""
+    new: dict[int, int] = {}
+    for a, b in zip(ours, theirs, strict=True):
+        if partners.get(a, new.get(a, b)) != b or (
+            a not in partners and a not in new and b in taken | set(new.values())
+        ):
+            return None
+        if a not in partners:
+            new[a] = b
+    return new
+
+
+def _kind(entry: Any) -> tuple[Any, ...]:
+    options = entry.builtinOptions
+    return entry.opcodeIndex, options and options.key, len(entry.inputs), len(entry.outputs)
+
+
 def _frozen(table: Any) -> tuple[Any, ...]:
-    """The contents of a table of numbers, to compare it by."""
+    """The contents of a table of numbers, and of tables of numbers, to compare it by."""
     if table is None:
         return ()
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in vars(table).items()}
+    fields = {k: v.key if isinstance(v, _Once) else v for k, v in fields.items()}
     return (type(table).__name__, *sorted(fields.items()))

@@ -1,8 +1,9 @@
 """The training file of a device, read without a FlatBuffer library: its description, its first weights, its checksum.
 
-A file is a .tflite that any runtime opens, with two entries of metadata, `fedagg` (JSON) and `fedagg.weights`
-(float32), and, after the FlatBuffer's end, a mark and the SHA-256 of all before it: a runtime may crash on a damaged
-file, so the damage must show before one is made. Nothing in a file is executed but the runtime's own operators.
+A file is a .tflite that any runtime opens, with two entries of metadata, `fedagg` (JSON, packed by zlib or, in older
+files, plain) and `fedagg.weights` (float32), and, after the FlatBuffer's end, a mark and the SHA-256 of all before it:
+a runtime may crash on a damaged file, so the damage must show before one is made. Nothing in a file is executed but the
+runtime's own operators.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import os
 import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from fedagg_edge.errors import ArtefactError
 from fedagg_edge.learners.base import Entry
 
-__all__ = ["FORMAT", "SCHEMA", "Mask", "TrainingFile", "described", "load", "loads", "seal"]
+__all__ = ["FORMAT", "SCHEMA", "Mask", "TrainingFile", "described", "load", "loads", "packed", "seal"]
 
 FORMAT = "fedagg-tflite"
 SCHEMA = 2
@@ -32,6 +34,7 @@ DESCRIPTION, WEIGHTS = "fedagg", "fedagg.weights"
 
 _MARK = b"FAGGSHA2"
 _LARGEST = 1 << 28  # bytes of a file that anyone would train on a device
+_LONGEST = 1 << 22  # bytes of a description
 _AGAIN = "export the model again with `fedagg export`"
 
 # places of the fields that are read, by TFLite's schema: Model.buffers, Model.metadata, Metadata.name and .buffer,
@@ -79,6 +82,21 @@ def seal(flatbuffer: bytes) -> bytes:
     return body + hashlib.sha256(body).digest()
 
 
+def packed(about: Mapping[str, Any]) -> bytes:
+    """A description as a file holds it."""
+    return zlib.compress(json.dumps(about, sort_keys=True, separators=(",", ":")).encode(), 9)
+
+
+def _unpacked(description: bytes) -> Any:
+    """A description from what a file holds; raise zlib.error or ValueError if it is none."""
+    if not description.startswith(b"{"):
+        unpacking = zlib.decompressobj()
+        description = unpacking.decompress(description, _LONGEST)
+        if not unpacking.eof:
+            raise ValueError(f"a description of more than {_LONGEST} bytes, or cut off")
+    return json.loads(description)
+
+
 def load(path: str | os.PathLike[str]) -> TrainingFile:
     """Read the file at `path`, see `loads`; ArtefactError also if there is no such file or it is too large."""
     try:
@@ -112,9 +130,9 @@ def described(content: bytes, wanted: str, *, source: str) -> tuple[Mapping[str,
         raise ArtefactError(f"{source}: its checksum does not fit its content: damaged; copy it again, or {_AGAIN}")
     try:
         entries = _metadata(content)
-        about = json.loads(bytes(entries[DESCRIPTION]))
+        about = _unpacked(bytes(entries[DESCRIPTION]))
         found, schema = about["format"], about["schema"]
-    except (struct.error, IndexError, KeyError, TypeError, ValueError) as error:
+    except (struct.error, zlib.error, IndexError, KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{source}: a .tflite file without fedagg's description; {_AGAIN}") from error
     if (found, schema) != (wanted, SCHEMA):
         raise ArtefactError(

@@ -57,3 +57,30 @@ def test_metadata_can_be_replaced_and_leaves_nothing_behind() -> None:
     first = model.finish({"m": b"x" * 1000})
     assert len(model.finish({"m": b"y"})) < len(first) - 900
     assert model.finish({"m": b"x" * 1000}) == first
+
+
+def test_alike_operators_of_two_graphs_stand_once_and_both_graphs_keep_their_meaning() -> None:
+    """The second graph is the first but for an operator in front, so its tensors have other numbers until the end."""
+
+    def size(graphs: int) -> tuple[int, bytes]:
+        model = ModelWriter("a test")
+        for name in ("plain", "shifted")[:graphs]:
+            g = model.graph(name)
+            x = g.input("x", (-1, 3))
+            y = x if name == "plain" else ops.binary(g, "add", x, g.constant(7.0))
+            for _ in range(20):
+                y = ops.binary(g, "sub", ops.unary(g, "abs", y), g.constant(1.0))
+            g.finish(name, {"y": y})
+        content = model.finish({})
+        assert content == model.finish({})
+        return len(content), content
+
+    (one, _), (two, content) = size(1), size(2)
+    assert two - one < 0.4 * one  # offsets of operators and tensors; their tables again would be 0.6
+    x_N3 = np.array([[-40.0, 3.0, 30.0]], np.float32)
+    for name, start in (("plain", x_N3), ("shifted", x_N3 + 7)):
+        expected = start
+        for _ in range(20):
+            expected = np.abs(expected) - 1
+        runner = Interpreter(model_content=content).get_signature_runner(name)
+        np.testing.assert_array_equal(runner(x=x_N3)["y"], expected)

@@ -1,8 +1,11 @@
 import json
 import struct
+import zlib
 
+import flatbuffers
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from compiled import CLASSES, IMAGE, small_file
 
 from fedagg_edge.errors import ArtefactError
@@ -34,15 +37,38 @@ def test_every_flipped_byte_is_seen() -> None:
             tflite_file.loads(bytes(damaged))
 
 
+def described_by(description: bytes) -> bytes:
+    """The small file with these bytes as its description, and a checksum that fits it."""
+    model = schema.ModelT.InitFromPackedBuf(small_file(), 0)
+    entry = next(e for e in model.metadata if e.name == tflite_file.DESCRIPTION.encode())
+    model.buffers[entry.buffer].data = np.frombuffer(description, np.uint8)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return tflite_file.seal(bytes(builder.Output()))
+
+
+def description_of(content: bytes) -> dict[str, object]:
+    about, _ = tflite_file.described(content, tflite_file.FORMAT, source="")
+    return dict(about)
+
+
 def resealed(change: dict[str, object]) -> bytes:
-    """The small file with another description of the same length, and a checksum that fits it."""
-    body = small_file()[:-40]
-    start = body.index(b'{"classes"')
-    end = body.index(b"}", body.index(b'"torch"')) + 1
-    about = json.loads(body[start:end]) | change
-    text = json.dumps(about, sort_keys=True, separators=(",", ":")).encode()
-    assert len(text) <= end - start
-    return tflite_file.seal(body[:start] + text.ljust(end - start) + body[end:])
+    """The small file with something else in its description."""
+    return described_by(tflite_file.packed(description_of(small_file()) | change))
+
+
+def test_a_plain_description_of_an_older_file_is_read() -> None:
+    about = description_of(small_file())
+    assert description_of(described_by(json.dumps(about).encode())) == about
+
+
+@pytest.mark.parametrize(
+    "description",
+    [b"", b"{", b"nothing", zlib.compress(bytes(100)), zlib.compress(bytes(1 << 23)), zlib.compress(b"{}" * 99)[:9]],
+)
+def test_bytes_that_are_no_description(description: bytes) -> None:
+    with pytest.raises(ArtefactError, match="without fedagg's description"):
+        tflite_file.loads(described_by(description))
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@
 A cloud, an edge and a device as processes on loopback over TLS; the device trains on TFLite and cannot import torch.
 Its `write_bytes` of /proc/PID/io are what the kernel sent, or will send, to storage for it: whole pages, the file
 system's own journal left out. The processes it starts (enrolment) are not in it. A round's bytes are the slope over
-the rounds that the agent finished, held against `bound`. Needs a folder on a disk, --place, or else that for temporary
-files: on a tmpfs the kernel counts no writes, and the figures are refused.
+the rounds that the agent finished, held against `bound`. Needs a folder on a disk: --place, or else the checkout's
+build; on a tmpfs the kernel counts no writes, and the figures are refused.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from fedagg_edge.simulation.progress import Silent
 CASES = ((100, 24), (1000, 24), (100, 512))
 """Samples and hidden units of the MLP: a small one, one with more samples, one with more weights."""
 CLASSES = 10
+BUILD = Path(__file__).parents[1] / "build"
 Figure = tuple[str, float, str, float | None]  # name, value, unit, at most
 
 
@@ -141,10 +142,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="10 rounds instead of 60")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--place", type=Path, help="a folder on a disk")
+    parser.add_argument("--place", type=Path, default=BUILD, help="a folder on a disk (build)")
     args = parser.parse_args()
     about = {"machine": platform.processor() or platform.machine(), "date": datetime.date.today().isoformat()}
     rows = []
+    args.place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.place) as place:
         for name, value, unit, most in measure(Path(place), 10 if args.quick else 60):
             holds = None if most is None else value <= most

@@ -86,10 +86,15 @@ def equip(fleet: up.Fleet, home: Path) -> None:
 
 
 def start_board(home: Path) -> subprocess.Popen[bytes]:
+    """The agent on a file system that is read-only but for its state folder."""
+    (home / "state").mkdir(exist_ok=True)
     inner = Path("/") / home.resolve().relative_to(Path(ROOT or "").resolve())
     command = [INSIDE, str(ROOT), "fedagg", "device", "--config", str(inner / "device.toml")]
+    around = os.environ | {"WRITABLE": str(inner / "state")}
     with (home / "log.txt").open("ab") as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=around, start_new_session=True
+        )
 
 
 def stop_board(board: subprocess.Popen[bytes]) -> int:

@@ -10,7 +10,7 @@ JOBS   ?= 2
 NATIVE := CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo fleet test test-full test-cpp test-tflite test-executorch test-install wheel-aarch64 test-arm64 test-jvm test-jvm-arm64 fuzz-wire soak lint bench clean
+.PHONY: help demo fleet test test-full test-cpp test-tflite test-executorch test-install wheel-aarch64 test-arm64 test-arm64-full test-jvm test-jvm-arm64 fuzz-wire soak lint bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ fleet: $(VENV)/.fleet ## a cloud, 2 edges and 6 devices as processes on this mac
 test: $(VENV)/.dev test-cpp ## build, install, run the tests of C++ and Python
 	$(BIN)/python -m pytest -m "not slow"
 
-test-full: $(VENV)/.dev test-cpp test-tflite test-executorch test-install test-arm64 test-jvm test-jvm-arm64 ## all of it; tests marked data want FEDAGG_DATA
+test-full: $(VENV)/.dev test-cpp test-tflite test-executorch test-install test-arm64-full test-jvm test-jvm-arm64 ## all of it; tests marked data want FEDAGG_DATA
 	$(BIN)/python -m pytest
 
 # Debug, so that a wider instruction set's weak symbols would show (tests/cpp/no_weak_symbols.cmake)
@@ -88,9 +88,12 @@ WITH ?= gnu
 wheel-aarch64: ## the wheel for 64-bit ARM Linux, in dist/
 	tools/build-wheel-aarch64 --with $(WITH) --out dist
 
-# needs Linux 6.7, mmdebstrap and qemu-user-static beside the compiler; five minutes
-test-arm64: wheel-aarch64 ## the wheel in a Debian root of arm64 under qemu: pip, kernels on NEON, TFLite
+# needs Linux 6.7, mmdebstrap and qemu-user-static beside the compiler; under ten minutes
+test-arm64: $(VENV)/.dev wheel-aarch64 ## the wheel in a Debian root of arm64 under qemu: pip, kernels on NEON, an agent in a fleet
 	tests/arm64/userland.sh "$$(ls -t dist/fedagg_edge-*-cp311-cp311-*aarch64.whl | head -1)"
+
+test-arm64-full: $(VENV)/.dev wheel-aarch64 ## the same with more rounds, and the tests of all that an agent stands on
+	tests/arm64/userland.sh --full "$$(ls -t dist/fedagg_edge-*-cp311-cp311-*aarch64.whl | head -1)"
 
 # a board's environment: one TFLite runtime, no torch; the training file comes from the environment that has it
 test-install: $(VENV)/.dev ## fedagg-edge[litert] alone in a new environment: what it brings, how fast it imports, a step

@@ -9,13 +9,14 @@ from pathlib import Path
 import fedagg_edge
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("python", "csrc", "android_bridge", "tests", "docs", "benchmarks", "examples", "tools", ".ci")
+FOLDERS = ("python", "csrc", "android_bridge", "tests", "docs", "benchmarks", "examples", "tools", "deploy", ".ci")
 TEXT = {
     "",
     *[
         ".c",
         ".cc",
         ".cmake",
+        ".conf",
         ".cpp",
         ".h",
         ".hpp",
@@ -24,6 +25,7 @@ TEXT = {
         ".md",
         ".py",
         ".pyi",
+        ".service",
         ".sh",
         ".toml",
         ".txt",

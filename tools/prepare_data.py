@@ -3,6 +3,7 @@
     FEDAGG_DATA=<folder> python tools/prepare_data.py cifar10 --out cifar10.npz --public cifar100
     FEDAGG_DATA=<folder> python tools/prepare_data.py cifar100 --out cifar100.npz --public cifar10
     FEDAGG_DATA=<folder> python tools/prepare_data.py har --out har.npz --sensor watch
+    FEDAGG_DATA=<folder> python tools/prepare_data.py fsdd --out fsdd.npz
 
 Packed images are lossless: the xz stream holds, per image, three 32x32 planes (red, green, blue) of what was left of
 every pixel after its prediction from its left, upper and upper-left neighbours; green is predicted as it is, red and
@@ -123,6 +124,63 @@ def har(folder: Path, sensor: str, length: int, purity: float) -> dict[str, NDAr
     }
 
 
+RATE, FRAME, HOP, FFT = 8000, 200, 100, 256  # samples: windows of 25 ms every 12.5 ms
+FLOOR_DB = -60.0  # below a clip's loudest band: quieter is background
+
+
+def mel_filters(bands: int) -> NDArray[np.float64]:
+    """Triangles [bands, FFT / 2 + 1], evenly spaced in mel = 2595 log10(1 + f / 700) from 60 Hz to half the rate."""
+    mel = np.linspace(*(2595 * np.log10(1 + np.array([60.0, RATE / 2]) / 700)), bands + 2)
+    edge = 700 * (10 ** (mel / 2595) - 1)
+    bin_hz = np.arange(FFT // 2 + 1) * RATE / FFT
+    left, middle, right = edge[:-2, None], edge[1:-1, None], edge[2:, None]
+    return np.maximum(0, np.minimum((bin_hz - left) / (middle - left), (right - bin_hz) / (right - middle)))
+
+
+def log_mel(audio: NDArray[np.int16], bands: int, frames: int) -> NDArray[np.float32]:
+    """One clip as a window float32 [frames, bands]: dB below its loudest band, FLOOR_DB where it is quieter or over.
+
+    A clip of more frames keeps its middle, a shorter one is put there.
+    """
+    padded = np.pad(audio.astype(np.float64), (0, max(0, FRAME - len(audio))))
+    pieces = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP] * np.hanning(FRAME)
+    power = np.square(np.abs(np.fft.rfft(pieces, FFT))) @ mel_filters(bands).T
+    db = 10 * np.log10(np.maximum(power, 1e-9))
+    db = np.maximum(db - db.max(), FLOOR_DB)
+    first = max(0, (len(db) - frames) // 2)
+    db = db[first : first + frames]
+    window = np.full((frames, bands), FLOOR_DB, np.float32)
+    start = (frames - len(db)) // 2
+    window[start : start + len(db)] = db
+    return window
+
+
+def fsdd(folder: Path, bands: int, frames: int, public: str, test_takes: int) -> dict[str, NDArray[Any]]:
+    """Spoken digits as log-mel windows, float32 [N, frames, bands], with the speaker as group.
+
+    The speaker `public` is open data and on no device; the first `test_takes` takes of every digit of the others are
+    the test set, as is usual for this data set.
+    """
+    with np.load(folder / "fsdd.npz", allow_pickle=False) as archive:
+        packed = {name: archive[name] for name in archive.files}
+    speaker = packed["speaker_names"][packed["speaker"]]
+    if public not in speaker:
+        raise SystemExit(f"--public: got {public!r}, expected one of {', '.join(np.unique(speaker))}")
+    clips = zip(packed["offset"][:-1], packed["offset"][1:], strict=True)
+    x = np.stack([log_mel(packed["audio"][start:stop], bands, frames) for start, stop in clips])
+    is_open, is_test = speaker == public, packed["take"] < test_takes
+    train, test = ~is_open & ~is_test, ~is_open & is_test
+    y = packed["y"].astype(np.int64)
+    return {
+        "train_x": x[train],
+        "train_y": y[train],
+        "group": speaker[train],
+        "test_x": x[test],
+        "test_y": y[test],
+        "public_x": x[is_open],
+    }
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Prepare data files for the examples.")
     sets = parser.add_subparsers(dest="set", required=True)
@@ -136,7 +194,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--length", type=int, default=128, help="samples a window, divisible by 4 (about 100 a second)"
     )
     windows.add_argument("--purity", type=float, default=0.8, help="share of a window that its label must cover")
-    for command in (images, coarse, windows):
+    speech = sets.add_parser("fsdd", help="spoken digits as log-mel windows")
+    speech.add_argument("--bands", type=int, default=24, help="mel bands")
+    speech.add_argument("--frames", type=int, default=64, help="frames of 12.5 ms a window, divisible by 4")
+    speech.add_argument("--public", default="george", help="the speaker whose clips are open data")
+    speech.add_argument("--test-takes", type=int, default=5, help="takes of each digit that are test data")
+    for command in (images, coarse, windows, speech):
         command.add_argument("--data", type=Path, default=os.environ.get("FEDAGG_DATA"), help="default: $FEDAGG_DATA")
         command.add_argument("--out", type=Path, required=True, help="the .npz to write")
     options = parser.parse_args(argv)
@@ -144,6 +207,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("give --data, or set FEDAGG_DATA to the folder of the packed files")
     if options.set == "har" and (options.length < 4 or options.length % 4):
         parser.error(f"--length: got {options.length}, expected a positive multiple of 4, as the autoencoder needs")
+    if options.set == "fsdd" and (options.frames < 4 or options.frames % 4):
+        parser.error(f"--frames: got {options.frames}, expected a positive multiple of 4, as the autoencoder needs")
     if options.out.suffix != ".npz":
         parser.error(f"--out: got {options.out}, expected a name that ends in .npz")
     return options
@@ -156,6 +221,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arrays = cifar10(options.data, options.public)
     elif options.set == "cifar100":
         arrays = cifar100(options.data, options.public)
+    elif options.set == "fsdd":
+        arrays = fsdd(options.data, options.bands, options.frames, options.public, options.test_takes)
     else:
         arrays = har(options.data, options.sensor, options.length, options.purity)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ class Bridge(Protocol):
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """(C, H, W) or (C, L)."""
+        """(C, H, W), (C, L) or (F,)."""
         ...
 
     @property

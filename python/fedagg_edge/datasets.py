@@ -30,9 +30,10 @@ Samples = NDArray[np.uint8] | NDArray[np.float32]
 class Dataset:
     """Samples and labels, checked on construction; raises DataError.
 
-    A sample has shape (C, H, W), an image, or (C, L), a sensor window. `train_x`, `test_x` and `public_x` are
-    [N, *sample_shape], all uint8 or all float32. `train_y` and `test_y` are int64 [N], each in 0..classes-1.
-    `public_x` is open, unlabelled data that no device holds, for the autoencoder; by default there is none.
+    A sample has shape (C, H, W), an image, (C, L), a sensor window, or (F,), a vector whose features are its channels.
+    `train_x`, `test_x` and `public_x` are [N, *sample_shape], all uint8 or all float32. `train_y` and `test_y` are
+    int64 [N], each in 0..classes-1. `public_x` is open, unlabelled data that no device holds, for the autoencoder; by
+    default there is none.
     `group_N`, int64 or text, names the person or machine that each training row came from.
     `input_low` and `input_high` are each channel's natural range; uint8 without one means 0..255, float32 without one
     means that the range is to be measured.
@@ -65,7 +66,7 @@ class Dataset:
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """(C, H, W) or (C, L)."""
+        """(C, H, W), (C, L) or (F,)."""
         return self.train_x.shape[1:]
 
     def _check_samples(self, part: str, x: Any) -> None:
@@ -73,8 +74,10 @@ class Dataset:
         if not isinstance(x, np.ndarray) or x.dtype not in (np.uint8, np.float32):
             got = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
             raise DataError(f"{what}: got {got}, expected a uint8 or float32 array; convert it with .astype")
-        if x.ndim not in (3, 4) or 0 in x.shape[1:]:
-            raise DataError(f"{what}: got shape {x.shape}, expected (N, C, H, W) images or (N, C, L) windows")
+        if x.ndim not in (2, 3, 4) or 0 in x.shape[1:]:
+            raise DataError(
+                f"{what}: got shape {x.shape}, expected (N, C, H, W) images, (N, C, L) windows or (N, F) vectors"
+            )
         if x.shape[1:] != self.sample_shape or x.dtype != self.train_x.dtype:
             raise DataError(
                 f"{what}: got {x.dtype} samples of shape {x.shape[1:]}, expected {self.train_x.dtype} of shape "
@@ -247,7 +250,7 @@ def npz(
     without any there is none. With `group` whole groups are held out, so that nobody in the test set or the public
     data is in the training data.
 
-    `layout` is NHWC, NCHW, NHW, NLC, NCL or auto (see `fedagg_edge.npz.channel_first`); samples that are not uint8
+    `layout` is NHWC, NCHW, NHW, NLC, NCL, NF or auto (see `fedagg_edge.npz.channel_first`); samples that are not uint8
     become float32. `classes` defaults to the largest label plus one.
 
     Raises DataError if the file, its arrays or the split are not usable.

@@ -24,6 +24,7 @@ _AXES: Mapping[str, tuple[int, tuple[int, ...] | None]] = {
     "NHW": (3, None),
     "NCL": (3, (0, 1, 2)),
     "NLC": (3, (0, 2, 1)),
+    "NF": (2, (0, 1)),
 }
 LAYOUTS = ("auto", *_AXES)
 
@@ -77,7 +78,7 @@ def _member(file: Path, archive: Any, key: str) -> NDArray[Any]:
 
 
 def channel_first(x: NDArray[Any], layout: str, what: str) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Return `x` as contiguous (N, C, H, W) or (N, C, L), uint8 as it is and every other number as float32.
+    """Return `x` as contiguous (N, C, H, W), (N, C, L) or (N, F), uint8 as it is and every other number as float32.
 
     `layout` is one of `LAYOUTS`; ``auto`` takes images by an axis of 1 or 3 channels and windows by the longer axis
     being time, and raises DataError, as for a layout that does not fit, where that does not decide. `what` names the
@@ -107,10 +108,13 @@ def _guess(x: NDArray[Any], what: str) -> str:
         first, last = x.shape[1] in (1, 3), x.shape[3] in (1, 3)
         if first != last:
             return "NCHW" if first else "NHWC"
+    elif x.ndim == 2:
+        return "NF"
     elif x.ndim == 3 and x.shape[1] != x.shape[2]:
         return "NLC" if x.shape[1] > x.shape[2] else "NCL"
     elif x.ndim != 3:
         raise DataError(
-            f"{what}: got shape {x.shape}, expected images (N, H, W, C) or sensor windows (N, length, channels)"
+            f"{what}: got shape {x.shape}, expected images (N, H, W, C), sensor windows (N, length, channels) or "
+            "vectors (N, features)"
         )
     raise DataError(f"{what}: shape {x.shape} does not tell its layout; give layout = one of {', '.join(_AXES)}")

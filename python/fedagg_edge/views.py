@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedagg_edge.errors import DataError
+
 __all__ = ["Views", "draw_views", "look"]
 
 Views = Literal["plain", "mirror", "shift", "mirror+shift"]
@@ -23,9 +25,12 @@ def draw_views(kind: Views, seed: int, count: int, sample_shape: tuple[int, ...]
 
     Column 0 is 1 where the row is mirrored along its last axis (half of them), the others say by how many positions it
     is shifted along each axis. `seed` 0 is the plain view, whatever `kind` says.
+    Raises DataError for other views of vectors (F,).
     """
     if kind == "plain" or seed == 0:
         return None
+    if len(sample_shape) == 1:
+        raise DataError(f'bridge_views: got {kind!r} for vectors, which have no axis to mirror or shift; use "plain"')
     rng = np.random.Generator(np.random.PCG64(seed))
     view_NA = np.zeros((count, len(sample_shape)), np.int16)
     # both are drawn whatever is used of them: a kind's shifts are those of every kind

@@ -43,7 +43,7 @@ def test_uint8_has_its_natural_range() -> None:
         ({"classes": 1}, "got 1 classes, expected 2 or more"),
         ({"train_x": [[1.0]]}, "train_x: got list, expected a uint8 or float32 array"),
         ({"train_x": np.zeros((4, 1, 2, 2))}, "train_x: got float64, expected a uint8 or float32 array"),
-        ({"train_x": np.zeros((4, 9), np.float32)}, r"train_x: got shape (4, 9), expected (N, C, H, W)"),
+        ({"train_x": np.zeros(4, np.float32)}, r"train_x: got shape (4,), expected (N, C, H, W)"),
         ({"train_x": np.zeros((0, 1, 2, 2), np.float32)}, "train_x: got no samples, expected at least one"),
         ({"test_x": np.zeros((0, 1, 2, 2), np.float32)}, "test_x: got no samples, expected at least one"),
         ({"test_x": np.zeros((2, 1, 2, 3), np.float32)}, "test_x: got float32 samples of shape (1, 2, 3)"),

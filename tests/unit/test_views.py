@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedagg_edge.errors import DataError
 from fedagg_edge.views import draw_views, look
 
 
@@ -48,3 +49,9 @@ def test_kinds(kind, used):
 def test_the_plain_view_is_none():
     assert draw_views("plain", 5, 3, (1, 4, 4)) is None
     assert draw_views("shift", 0, 3, (1, 4, 4)) is None
+    assert draw_views("plain", 5, 3, (30,)) is None
+
+
+def test_vectors_have_no_other_view():
+    with pytest.raises(DataError, match="got 'mirror' for vectors"):
+        draw_views("mirror", 5, 3, (30,))

@@ -79,7 +79,7 @@ class Artefact:
 
     def __post_init__(self) -> None:
         _check_tensors(self.tensors)
-        _check_shape("sample shape", self.sample_shape, (2, 3))
+        _check_shape("sample shape", self.sample_shape, (1, 2, 3))
         _check_shape("embedding shape", self.layout.embedding_shape, (len(self.sample_shape),))
         channels = self.sample_shape[:1]
         for key, value_C in (("low", self.low_C), ("high", self.high_C)):

@@ -120,6 +120,11 @@ def audit(
             f"audit: got {len(open_x)} open samples and {len(data)} to measure on, expected at least {LEAST_SAMPLES} "
             "and 1"
         )
+    if len(artefact.sample_shape) == 1:
+        raise DataError(
+            f"audit: got an autoencoder of vectors {artefact.sample_shape}, the attack is built for images and "
+            "windows; compare bridge samples with the samples themselves"
+        )
     bridge = open_bridge(artefact)
     rng = np.random.default_rng(seed)
     open_N, data_N = (

@@ -18,7 +18,12 @@ _SHIFTED, _PASTED, _MIRRORED = 0.5, 0.4, 0.25  # shares of a batch
 
 
 def mirror(x_N: Tensor, rng: torch.Generator) -> Tensor:
-    """Return the batch [N, C, ...] with half of it mirrored along the last axis: left and right, or in time."""
+    """Return the batch [N, C, ...] with half of it mirrored along the last axis: left and right, or in time.
+
+    Vectors [N, F] stay as they are: the order of features means nothing.
+    """
+    if x_N.ndim == 2:
+        return x_N
     return _flip(x_N, x_N.ndim - 1, 0.5, rng)
 
 

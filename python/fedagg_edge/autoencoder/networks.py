@@ -1,10 +1,11 @@
-"""The autoencoder's networks, for images and for sensor windows. torch.
+"""The autoencoder's networks, for images, for sensor windows and for plain vectors. torch.
 
-Presets use `separable-postfilter` (`separable.py`). The other is `lapped-residual`: its encoder is a single convolution
-with stride 4 whose blocks overlap (8 wide), a learned lapped transform. It costs a device 49 thousand multiplications
-for a 3x32x32 image, and a second, nonlinear layer bought 0.03 dB on CIFAR (docs/autoencoder.md): what limits quality is
-the decoder. That spends the rest of the 50,000 parameters on residual blocks at the embedding's resolution and a
-shuffle of channels into pixels, beside a linear path. Operators: convolution, SiLU, ReLU, add, reshape and transpose.
+Vectors have their own, `linear-residual` (`vector.py`). Of images and windows, presets use `separable-postfilter`
+(`separable.py`). The other is `lapped-residual`: its encoder is a single convolution with stride 4 whose blocks overlap
+(8 wide), a learned lapped transform. It costs a device 49 thousand multiplications for a 3x32x32 image, and a second,
+nonlinear layer bought 0.03 dB on CIFAR (docs/autoencoder.md): what limits quality is the decoder. That spends the rest
+of the 50,000 parameters on residual blocks at the embedding's resolution and a shuffle of channels into pixels, beside
+a linear path. Operators: convolution, SiLU, ReLU, add, reshape and transpose.
 """
 
 from __future__ import annotations
@@ -19,14 +20,18 @@ from torch import Tensor, nn
 from fedagg_edge.autoencoder.artefact import MAX_PARAMETERS
 from fedagg_edge.autoencoder.separable import ARCHITECTURE as SEPARABLE
 from fedagg_edge.autoencoder.separable import SeparableAutoencoder
+from fedagg_edge.autoencoder.vector import ARCHITECTURE as VECTOR
+from fedagg_edge.autoencoder.vector import VectorAutoencoder, default_embedding
 from fedagg_edge.errors import ArtefactError, DataError, nearest
 
 __all__ = [
     "ARCHITECTURE",
     "SEPARABLE",
     "STRIDE",
+    "VECTOR",
     "Autoencoder",
     "Network",
+    "architecture_of",
     "build",
     "default_arguments",
     "embedding_shape",
@@ -40,6 +45,7 @@ STRIDE = 4
 
 _WIDTHS, _BLOCKS = (48, 32, 24, 16, 8), 2  # multiples of 8 run fastest
 _SEPARABLE_WIDTHS = (32, 24, 16, 8)
+_VECTOR_WIDTHS = (64, 32, 16, 8)
 
 _LARGEST = 1024  # of any argument: a file cannot ask for so many layers that counting them takes long
 
@@ -125,17 +131,22 @@ class Autoencoder(nn.Module):
         return out
 
 
+def architecture_of(sample_shape: tuple[int, ...]) -> str:
+    """Return the architecture that samples of `sample_shape` get without a preset."""
+    return VECTOR if len(sample_shape) == 1 else ARCHITECTURE
+
+
 def embedding_shape_of(sample_shape: tuple[int, ...], embedding_channels: int) -> tuple[int, ...]:
-    """Return (E, H/4, W/4) or (E, L/4) for a sample of (C, H, W) or (C, L).
+    """Return (E, H/4, W/4), (E, L/4) or (E,) for a sample of (C, H, W), (C, L) or (F,).
 
     Raises DataError for a shape that no autoencoder here can take.
     """
-    channels, *extent = sample_shape
+    channels, *extent = sample_shape or (0,)
     image = len(extent) == 2
-    if len(extent) not in (1, 2) or min(sample_shape) < 1 or any(size % STRIDE for size in extent):
+    if len(extent) > 2 or min(channels, *extent, 1) < 1 or any(size % STRIDE for size in extent):
         raise DataError(
             f"autoencoder: got samples of shape {sample_shape}, expected (C, H, W) images or (C, L) windows with "
-            f"H, W and L divisible by {STRIDE}; crop or pad them"
+            f"H, W and L divisible by {STRIDE}, or (F,) vectors; crop or pad them"
         )
     if image and channels not in (1, 3):
         raise DataError(f"autoencoder: got images of {channels} channels, expected 1 or 3")
@@ -148,23 +159,33 @@ def default_arguments(sample_shape: tuple[int, ...], embedding_channels: int | N
     """Return the architecture's arguments for samples of `sample_shape`, as wide as 50,000 parameters allow.
 
     `embedding_channels` defaults to 4 for images (3x32x32 becomes 4x8x8 = 256 bytes, the paper's), 8 for images of at
-    most 16x16, whose few positions would hold too little, and one per channel for sensor windows (a quarter of the
-    values).
+    most 16x16, whose few positions would hold too little, and one per channel for sensor windows and a
+    quarter of the features for vectors (a quarter of the values).
     Raises DataError for a shape or an embedding that does not fit.
     """
     if embedding_channels is None:
-        image = len(sample_shape) == 3
-        embedding_channels = sample_shape[0] if not image else 8 if math.prod(sample_shape[1:]) <= 256 else 4
+        embedding_channels = _default_channels(sample_shape)
     embedding_shape_of(sample_shape, embedding_channels)
-    for width in _WIDTHS:
-        arguments = {"embedding_channels": embedding_channels, "width": width, "blocks": _BLOCKS}
+    vector = len(sample_shape) == 1
+    kind: type[Network] = VectorAutoencoder if vector else Autoencoder
+    for width in _VECTOR_WIDTHS if vector else _WIDTHS:
+        arguments = {"embedding_channels": embedding_channels, "width": width} | ({} if vector else {"blocks": _BLOCKS})
         with torch.device("meta"):
-            if _parameters(Autoencoder(sample_shape, **arguments)) < MAX_PARAMETERS:
+            if _parameters(kind(sample_shape, **arguments)) < MAX_PARAMETERS:
                 return arguments
+    what, codes = ("features", "embedding values") if vector else ("channels", "embedding channels")
     raise DataError(
-        f"autoencoder: got {sample_shape[0]} channels and {embedding_channels} embedding channels, which cannot stay "
+        f"autoencoder: got {sample_shape[0]} {what} and {embedding_channels} {codes}, which cannot stay "
         f"under {MAX_PARAMETERS} parameters; use fewer"
     )
+
+
+def _default_channels(sample_shape: tuple[int, ...]) -> int:
+    if len(sample_shape) == 1:
+        return default_embedding(sample_shape[0])
+    if len(sample_shape) == 2:
+        return sample_shape[0]
+    return 8 if math.prod(sample_shape[1:]) <= 256 else 4
 
 
 def separable_arguments(sample_shape: tuple[int, ...]) -> dict[str, int]:
@@ -173,6 +194,11 @@ def separable_arguments(sample_shape: tuple[int, ...]) -> dict[str, int]:
     Raises DataError for a shape that does not fit: the matrices of long axes alone exceed 50,000 parameters.
     """
     embedding_shape_of(sample_shape, 1)
+    if len(sample_shape) == 1:
+        raise DataError(
+            f"autoencoder: got vectors of {sample_shape[0]} features, which have no axis to transform; train without "
+            "--preset"
+        )
     for width in _SEPARABLE_WIDTHS:
         arguments = {"width": width, "blocks": _BLOCKS}
         with torch.device("meta"):
@@ -191,7 +217,7 @@ def build(architecture: str, sample_shape: tuple[int, ...], arguments: Mapping[s
     if architecture not in _KNOWN:
         raise ArtefactError(
             f"autoencoder: got architecture {architecture!r}{nearest(architecture, list(_KNOWN))}, "
-            f"this version knows {' and '.join(map(repr, _KNOWN))}"
+            f"this version knows {', '.join(map(repr, _KNOWN))}"
         )
     kind, known = _KNOWN[architecture]
     if set(arguments) != known or any(not 0 < value <= _LARGEST for value in arguments.values()):
@@ -199,6 +225,10 @@ def build(architecture: str, sample_shape: tuple[int, ...], arguments: Mapping[s
             f"autoencoder: got arguments {dict(arguments)}, expected {', '.join(sorted(known))}, each 1 to {_LARGEST}"
         )
     embedding_shape_of(sample_shape, arguments.get("embedding_channels", 1))
+    if (kind is VectorAutoencoder) != (len(sample_shape) == 1):
+        raise ArtefactError(
+            f"autoencoder: got samples of shape {sample_shape} for {architecture!r}, which takes others"
+        )
     if max(sample_shape) > _LARGEST and kind is SeparableAutoencoder:
         raise ArtefactError(f"autoencoder: got sample shape {sample_shape}, expected sizes of at most {_LARGEST}")
     with torch.device("meta"):  # counted before anything is allocated
@@ -208,10 +238,11 @@ def build(architecture: str, sample_shape: tuple[int, ...], arguments: Mapping[s
     return kind(sample_shape, **arguments)
 
 
-Network = Autoencoder | SeparableAutoencoder
+Network = Autoencoder | SeparableAutoencoder | VectorAutoencoder
 _KNOWN: dict[str, tuple[type[Network], set[str]]] = {
     ARCHITECTURE: (Autoencoder, {"embedding_channels", "width", "blocks"}),
     SEPARABLE: (SeparableAutoencoder, {"width", "blocks"}),
+    VECTOR: (VectorAutoencoder, {"embedding_channels", "width"}),
 }
 
 

@@ -59,23 +59,23 @@ def train(
     trained_on: str = "open data",
     progress: Callable[[Progress], None] | None = None,
 ) -> Artefact:
-    """Return an autoencoder for samples like `open_x`, raw uint8 or float [N, C, H, W] or [N, C, L].
+    """Return an autoencoder for samples like `open_x`, raw uint8 or float [N, C, H, W], [N, C, L] or [N, F].
 
     `input_low` and `input_high`, numbers or one per channel, are what 0 and 1 of the model scale stand for; without
     them uint8 means 0..255 and floats are measured (`scale.measure_range`). `preset`: a name of `presets.PRESETS`;
-    without one the networks are `lapped-residual`. `embedding_channels`, which sets the bytes, defaults as in
-    `networks.default_arguments`; `batch_size` and `learning_rate` to 128 and 0.016 for an open set of fewer than 4,096
-    samples, else to 32 and 0.004, with a preset to lower rates; `epochs` to as many as make about 2,500 steps, at
-    least 4. A random tenth of the samples, at most 2,000, is held out for the report's PSNR. `progress` is called after
-    every epoch.
+    without one the networks are `lapped-residual`, for vectors `linear-residual`. `embedding_channels`, which sets the
+    bytes, defaults as in `networks.default_arguments`; `batch_size` and `learning_rate` to 128 and 0.016 for an open
+    set of fewer than 4,096 samples, else to 32 and 0.004, with a preset to lower rates; `epochs` to as many as make
+    about 2,500 steps, at least 4. A random tenth of the samples, at most 2,000, is held out for the report's PSNR.
+    `progress` is called after every epoch.
 
     Raises DataError for samples or settings that cannot be trained on, ConfigError for an unknown preset.
     torch's global random state is left as it was.
     """
     open_x = np.asarray(open_x)
-    if len(open_x) < LEAST_SAMPLES or open_x.ndim not in (3, 4):
+    if len(open_x) < LEAST_SAMPLES or open_x.ndim not in (2, 3, 4):
         raise DataError(
-            f"autoencoder: got open samples {open_x.shape}, expected (N, C, H, W) or (N, C, L) "
+            f"autoencoder: got open samples {open_x.shape}, expected (N, C, H, W), (N, C, L) or (N, F) "
             f"with N at least {LEAST_SAMPLES}"
         )
     sample_shape = tuple(open_x.shape[1:])
@@ -94,7 +94,7 @@ def train(
     network = _new_network(architecture, sample_shape, arguments, seed)
     rng = torch.Generator().manual_seed(seed)
     layout: Layout
-    if isinstance(network, networks.Autoencoder):
+    if not isinstance(network, separable.SeparableAutoencoder):
         _fit(network, trained_x, plan, rng, _code_noise)
         layout = _layout(network.eval(), trained_x)
     else:
@@ -138,7 +138,7 @@ def _network_plan(
 ) -> tuple[str, dict[str, int]]:
     """The architecture and its arguments."""
     if preset is None:
-        return networks.ARCHITECTURE, networks.default_arguments(sample_shape, embedding_channels)
+        return networks.architecture_of(sample_shape), networks.default_arguments(sample_shape, embedding_channels)
     return networks.SEPARABLE, networks.separable_arguments(sample_shape)
 
 
@@ -259,7 +259,7 @@ def _coded(layout: Layout, z_N: Tensor) -> Tensor:
     return torch.from_numpy(layout.decode(layout.encode(z_N.flatten(1).numpy()))).reshape(z_N.shape)
 
 
-def _layout(network: networks.Autoencoder, x_N: Tensor) -> CodeLayout:
+def _layout(network: networks.Network, x_N: Tensor) -> CodeLayout:
     """The code's range per embedding channel: what the open samples use, and a little more."""
     with torch.inference_mode():
         z_N = torch.cat([network.encoder(part) for part in torch.split(x_N, _CHUNK)]).double()

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from fedagg_edge.autoencoder import tflite_codec
 from fedagg_edge.autoencoder.artefact import Artefact, digest_of
-from fedagg_edge.autoencoder.networks import Autoencoder
+from fedagg_edge.autoencoder.networks import Network
+from fedagg_edge.autoencoder.separable import SeparableAutoencoder
 from fedagg_edge.autoencoder.torch_bridge import TorchCodec, network_of
 from fedagg_edge.errors import ExportError
 from fedagg_edge.export.program import write_function
@@ -29,7 +30,7 @@ TOLERANCE = 1e-5
 
 
 class _Encode(nn.Module):
-    def __init__(self, network: Autoencoder) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.encoder = network.encoder
 
@@ -39,7 +40,7 @@ class _Encode(nn.Module):
 
 
 class _Decode(nn.Module):
-    def __init__(self, network: Autoencoder, embedding_shape: tuple[int, ...]) -> None:
+    def __init__(self, network: Network, embedding_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.decoder = network.decoder
         self.shape = embedding_shape
@@ -61,7 +62,7 @@ def export_codec(artefact: Artefact, path: str | os.PathLike[str]) -> float:
 def compile_codec(artefact: Artefact) -> tuple[bytes, float]:
     """As `export_codec`, into memory."""
     network = network_of(artefact)
-    if not isinstance(network, Autoencoder):
+    if isinstance(network, SeparableAutoencoder):
         raise ExportError(
             f"the codec of {artefact.architecture!r} cannot be compiled: its code is made of tables, not of one step a "
             "value; nodes without torch need an autoencoder of `fedagg autoencoder train` without --preset"

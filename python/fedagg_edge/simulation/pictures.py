@@ -50,7 +50,7 @@ def draw_curves(results: SimulationResults, path: Path) -> None:
 
 
 def draw_bridge(private_x_N: NDArray[np.float32], bridge_x_N: NDArray[np.float32], path: Path) -> None:
-    """Private samples above, what the embedding decodes to below; images or, for (C, L) windows, curves.
+    """Private samples above, what the embedding decodes to below; images, or curves of windows and vectors.
 
     This picture shows what a parent sees of private data. It is drawn by whoever runs the simulation,
     never by a device.
@@ -79,5 +79,5 @@ def _draw_sample(axes: Any, sample: NDArray[np.float32]) -> None:
         image = sample[0] if sample.shape[0] == 1 else np.moveaxis(sample, 0, -1)
         axes.imshow(np.clip(image, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     else:
-        axes.plot(sample.reshape(sample.shape[0], -1).T, linewidth=0.7)
+        axes.plot(sample if sample.ndim == 1 else sample.reshape(sample.shape[0], -1).T, linewidth=0.7)
         axes.set_ylim(0, 1)

@@ -42,14 +42,17 @@ def make_artefact(
     sample_shape: tuple[int, ...] = (1, 8, 8), embedding_channels: int = 2, **changes: object
 ) -> Artefact:
     """An artefact of the real architecture with seeded random weights; `changes` replace its fields."""
-    arguments = {"embedding_channels": embedding_channels, "width": 8, "blocks": 1}
+    architecture = networks.architecture_of(sample_shape)
+    arguments = {"embedding_channels": embedding_channels, "width": 8}
+    if architecture == networks.ARCHITECTURE:
+        arguments["blocks"] = 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        network = networks.build(networks.ARCHITECTURE, sample_shape, arguments)
+        network = networks.build(architecture, sample_shape, arguments)
     channels = sample_shape[0]
     fields: dict[str, object] = {
         "tensors": {name: value.numpy().copy() for name, value in network.state_dict().items()},
-        "architecture": networks.ARCHITECTURE,
+        "architecture": architecture,
         "arguments": arguments,
         "sample_shape": sample_shape,
         "low_C": np.zeros(channels, np.float32),

@@ -11,7 +11,7 @@ from fedagg_edge.errors import ExportError
 from fedagg_edge.export.codec import export_codec
 
 
-@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 8, 8), (6, 32)])
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 8, 8), (6, 32), (30,)])
 def test_embeddings_and_samples_are_torchs(shape: tuple[int, ...], tmp_path: Path) -> None:
     artefact = make_artefact(shape, embedding_channels=4)
     assert export_codec(artefact, tmp_path / "codec.tflite") < 1e-5

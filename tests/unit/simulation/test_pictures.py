@@ -37,7 +37,7 @@ def test_curves_show_the_data(tmp_path):
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (2, 8, 8), (6, 16)])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (2, 8, 8), (6, 16), (30,)])
 def test_bridge_samples_of_any_kind(tmp_path, shape):
     private, bridge = np.random.default_rng(0).random((2, 3, *shape)).astype(np.float32)
     draw_bridge(private, bridge, tmp_path / "bridge.png")

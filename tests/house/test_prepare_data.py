@@ -137,6 +137,50 @@ def test_windows_lie_inside_one_recording(
     assert list(zip(first, arrays["train_y"], arrays["group"], strict=True)) == expected
 
 
+def test_a_tone_lies_in_its_band_and_in_the_middle_of_the_window(tool: ModuleType) -> None:
+    """2,000 Hz for 0.1 s: 7 frames hold it, the loudest band is the one whose triangle is highest at 2,000 Hz."""
+    tone = (8000 * np.sin(2 * np.pi * 2000 * np.arange(800) / tool.RATE)).astype(np.int16)
+    window = tool.log_mel(tone, 24, 32)
+    assert window.shape == (32, 24)
+    assert window.dtype == np.float32
+    assert (window.min(), window.max()) == (tool.FLOOR_DB, 0)
+    heard = np.flatnonzero((window > tool.FLOOR_DB).any(axis=1))
+    assert heard.tolist() == list(range(12, 19))
+    assert {*window[heard].argmax(axis=1)} == {tool.mel_filters(24)[:, 64].argmax()}  # bin 64 of 256 is 2,000 Hz
+
+
+def test_a_long_clip_keeps_its_middle(tool: ModuleType) -> None:
+    clip = np.zeros(8000, np.int16)
+    clip[3900:4100] = 10_000  # frames 37 to 40 of 79 touch it
+    assert 14 <= tool.log_mel(clip, 8, 32).max(axis=1).argmax() <= 18
+
+
+def test_speakers_and_takes_are_kept_apart(tool: ModuleType, tmp_path: Path) -> None:
+    """Three speakers, two takes of two digits each: one is open data, the first take is test data."""
+    clips = [(s, d, t) for s in range(3) for d in range(2) for t in range(2)]
+    speaker, digit, take = (np.array(v, np.uint8) for v in zip(*clips, strict=True))
+    audio = np.random.default_rng(0).integers(-9000, 9000, 12 * 900).astype(np.int16)
+    names = np.array(["ann", "bob", "cyd"])
+    offset = np.arange(13, dtype=np.int32) * 900
+    np.savez(
+        tmp_path / "fsdd.npz", audio=audio, offset=offset, y=digit, speaker=speaker, take=take, speaker_names=names
+    )
+    out = tmp_path / "speech.npz"
+    arguments = ["--data", str(tmp_path), "--out", str(out), "--public", "bob", "--test-takes", "1", "--frames", "16"]
+    assert tool.main(["fsdd", *arguments]) == 0
+    keys = {"group": "group", "test_x": "test_x", "test_y": "test_y", "public_x": "public_x", "layout": "NLC"}
+    d = load_dataset(str(out), **keys)
+    assert d.group_N is not None
+    assert d.public_x is not None
+    assert d.group_N.tolist() == ["ann", "ann", "cyd", "cyd"]
+    assert d.train_y.tolist() == d.test_y.tolist() == [0, 1, 0, 1]
+    assert d.train_x.shape == d.test_x.shape == d.public_x.shape == (4, 24, 16)
+    second = tool.log_mel(audio[900:1800], 24, 16)  # ann, digit 0, second take
+    np.testing.assert_array_equal(d.train_x[0], second.T)
+    with pytest.raises(SystemExit, match="expected one of ann, bob, cyd"):
+        tool.main(["fsdd", *arguments[:5], "eve"])
+
+
 def test_wrong_arguments_say_what_to_give(
     tool: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +188,7 @@ def test_wrong_arguments_say_what_to_give(
     for arguments, message in [
         (["har", "--out", "x.npz"], "set FEDAGG_DATA"),
         (["har", "--out", "x.npz", "--data", ".", "--length", "30"], "expected a positive multiple of 4"),
+        (["fsdd", "--out", "x.npz", "--data", ".", "--frames", "30"], "expected a positive multiple of 4"),
         (["har", "--out", "x.npy", "--data", "."], "expected a name that ends in .npz"),
     ]:
         with pytest.raises(SystemExit):

@@ -122,7 +122,7 @@ def test_an_unknown_preset_and_too_long_windows_are_refused() -> None:
     ("x", "options", "message"),
     [
         (blobs(15), {}, "with N at least 16"),
-        (np.zeros((20, 64), np.uint8), {}, "expected"),
+        (np.zeros(20, np.uint8), {}, "expected"),
         (np.zeros((20, 1, 6, 8), np.uint8), {}, "divisible by 4"),
         (np.full((20, 1, 8, 8), np.nan, np.float32), {}, "NaN"),
         (blobs(20), {"epochs": 0}, "above 0"),

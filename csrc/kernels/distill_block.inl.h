@@ -209,7 +209,7 @@ private:
     FEDAGG_INLINE Sums exponentials(const Block& block, std::size_t ahead) const {
         const LogitScales<V, T> scales = scales_;  // a local of the loop
         const auto column = [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
-            if (ahead != 0) {
+            if (V::has_streams && ahead != 0) {
                 V::prefetch(batch_.student + ahead + c * w);
                 if constexpr (T::has_kl) V::prefetch(static_cast<const float*>(batch_.teacher.data) + ahead + c * w);
             }

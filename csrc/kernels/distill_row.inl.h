@@ -64,7 +64,8 @@ FEDAGG_INLINE Exponentials<V> exponentials_of(const Difference<V>& s, const Diff
     using F = typename V::F;
     Exponentials<V> e{};
     if constexpr (T::has_kl) {
-        const Exponent<V> log_q = scales.student(s), log_p = scales.teacher(t);
+        const Exponent<V> log_q = scales.student.exponent(s);
+        const Exponent<V> log_p = scales.teacher.template exponent<!T::is_reverse>(t);
         e.student = V::template exp2<T::student_digits>(log_q.whole, log_q.rest);
         e.teacher = V::template exp2<Digits::softened>(log_p.whole, log_p.rest);
         V::store(to.student, e.student);

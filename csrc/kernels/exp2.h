@@ -3,6 +3,8 @@
 // evaluation 7e-8. Degree 5 for the softened softmaxes of the divergence, which is asked for fewer digits: 9e-8, 1.5e-7.
 #pragma once
 
+#include <cstddef>
+
 namespace {
 
 enum class Digits { all, softened, natural };  // natural: e^r, all digits
@@ -31,16 +33,44 @@ constexpr const float* coefficients() {
     if constexpr (digits == Digits::natural) return Coefficients::natural6;
 }
 
+// Coefficient i in every lane. Where a multiply-add overwrites its addend (NEON), each is loaded when it is due: a register
+// would have to be copied, and GCC, short of registers, takes two instructions for a constant that it knows.
+template <class V, class Coefficients, Digits digits>
+class Splat {
+    static constexpr std::size_t terms = digits == Digits::softened ? 6 : 7;
+
+public:
+    Splat() {
+        if constexpr (V::loads_constants) __asm__("" : "+r"(rows_));  // GCC no longer knows what it points to
+    }
+    typename V::F operator()(std::size_t i) const {
+        if constexpr (V::loads_constants) return V::load(rows_ + i * V::width);
+        return V::set1(coefficients<Coefficients, digits>()[i]);
+    }
+
+private:
+    struct Rows {
+        float value[terms * V::width];
+    };
+    static constexpr Rows rows() {
+        Rows all{};
+        for (std::size_t i = 0; i < terms * V::width; ++i) all.value[i] = coefficients<Coefficients, digits>()[i / V::width];
+        return all;
+    }
+    alignas(16) static constexpr Rows table_ = rows();
+    const float* rows_ = table_.value;
+};
+
 template <class V, class Coefficients, Digits digits>
 inline typename V::F exp2_polynomial(typename V::F r) {
-    constexpr const float* c = coefficients<Coefficients, digits>();
-    typename V::F p = V::set1(c[5]);
-    if constexpr (digits != Digits::softened) p = V::fma(V::set1(c[6]), r, p);
-    p = V::fma(p, r, V::set1(c[4]));
-    p = V::fma(p, r, V::set1(c[3]));
-    p = V::fma(p, r, V::set1(c[2]));
-    p = V::fma(p, r, V::set1(c[1]));
-    return V::fma(p, r, V::set1(c[0]));
+    const Splat<V, Coefficients, digits> c;
+    typename V::F p = c(5);
+    if constexpr (digits != Digits::softened) p = V::fma(c(6), r, p);
+    p = V::fma(p, r, c(4));
+    p = V::fma(p, r, c(3));
+    p = V::fma(p, r, c(2));
+    p = V::fma(p, r, c(1));
+    return V::fma(p, r, c(0));
 }
 
 }  // namespace

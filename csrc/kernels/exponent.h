@@ -41,7 +41,9 @@ struct LogitScale {
         high = V::set1(static_cast<Real>(factor));
         low = V::set1(static_cast<Real>(factor - static_cast<double>(static_cast<Real>(factor))));
     }
-    FEDAGG_INLINE Exponent<V> operator()(const Difference<V>& below_max) const {
+    // only_as_factor: where 2^whole is 0 nobody looks at the rest
+    template <bool only_as_factor = false>
+    FEDAGG_INLINE Exponent<V> exponent(const Difference<V>& below_max) const {
         if constexpr (sizeof(Real) == sizeof(double)) {
             return {below_max.high * high, 0};
         } else if constexpr (!V::has_fma) {
@@ -52,7 +54,9 @@ struct LogitScale {
             const F y = below_max.high * high;
             const F n = V::round(y);
             const F r = V::fma(below_max.low, high, V::fma(below_max.high, high, -n));
-            return {n, V::zero_below(y, V::set1(least), V::fma(below_max.high, low, r))};
+            const F rest = V::fma(below_max.high, low, r);
+            if constexpr (only_as_factor && V::exp2_drops_rest) return {n, rest};
+            return {n, V::zero_below(y, V::set1(least), rest)};
         }
     }
     F high, low;
@@ -67,9 +71,10 @@ FEDAGG_INLINE typename V::F exponential(const Difference<V>& below_max) {
     if constexpr (V::has_fma) {
         const F n = V::round(below_max.high * V::set1(static_cast<float>(log2_of_e)));
         const F r = V::fma(n, V::set1(static_cast<float>(-ln_of_2)), below_max.high) + below_max.low;
+        if constexpr (V::exp2_drops_rest) return V::template exp2<Digits::natural>(n, r);
         return V::template exp2<Digits::natural>(n, V::zero_below(n, V::set1(LogitScale<V>::least), r));
     } else {
-        const Exponent<V> t = LogitScale<V>(1)(below_max);
+        const Exponent<V> t = LogitScale<V>(1).exponent(below_max);
         return V::template exp2<Digits::all>(t.whole, t.rest);
     }
 }

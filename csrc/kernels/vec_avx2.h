@@ -23,6 +23,8 @@ struct Avx2 {
     static constexpr bool has_streams = true;
     static constexpr bool has_half = false;
     static constexpr bool has_fma = true;
+    static constexpr bool loads_constants = false;  // see exp2.h
+    static constexpr bool exp2_drops_rest = true;
 
     static F set1(float x) { return _mm256_set1_ps(x); }
     static F load(const float* p) { return _mm256_loadu_ps(p); }

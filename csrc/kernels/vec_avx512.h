@@ -24,6 +24,8 @@ struct Avx512 {
     static constexpr bool has_streams = true;
     static constexpr bool has_half = true;
     static constexpr bool has_fma = true;
+    static constexpr bool loads_constants = false;  // see exp2.h
+    static constexpr bool exp2_drops_rest = false;
     using Half = Avx2;
 
     static __mmask16 first(std::size_t n) { return static_cast<__mmask16>((1U << n) - 1U); }

@@ -24,6 +24,8 @@ struct Neon {
     static constexpr bool has_streams = false;
     static constexpr bool has_half = false;
     static constexpr bool has_fma = true;
+    static constexpr bool loads_constants = true;  // see exp2.h
+    static constexpr bool exp2_drops_rest = true;
 
     static F set1(float x) { return vdupq_n_f32(x); }
     static F load(const float* p) { return vld1q_f32(p); }

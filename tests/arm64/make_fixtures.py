@@ -6,6 +6,7 @@ What the kernels and one training file give here; test_numbers.py compares any o
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from fedagg_edge.learners.zoo import build_model
 FOLDER = Path(__file__).parent / "fixtures"
 SHAPES = ((8, 10), (33, 10), (16, 100), (3, 1000))
 STEPS, CLASSES, SHAPE = 10, 5, (1, 8, 8)
+# 200 as they come, and what broke a bound once (tests/kernels/test_every_row.py)
+TRIALS = (*range(200), 710, 1502, 2094, 2140, 2886, 3267, 4074, 4421, 4431, 4553)
 
 
 def kernel_numbers() -> dict[str, np.ndarray]:
@@ -62,7 +65,17 @@ def training_numbers(stem: Path) -> None:
     np.savez_compressed(stem.with_suffix(".npz"), **golden)
 
 
+def torch_reverse_errors() -> dict[str, float]:
+    """By trial of benchmarks/kernel_accuracy.py, seed 0: torch's error of the reverse gradient, half our bound."""
+    sys.path.insert(0, str(FOLDER.parents[2] / "benchmarks"))
+    import kernel_accuracy as accuracy
+
+    cases = {trial: accuracy.draw(0, trial) for trial in TRIALS}
+    return {str(k): accuracy.torch_errors(case, accuracy.exact(case))["reverse gradient"] for k, case in cases.items()}
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "torch_reverse.json").write_text(json.dumps(torch_reverse_errors(), indent=0) + "\n")
     np.savez_compressed(FOLDER / "kernels.npz", **kernel_numbers())
     training_numbers(FOLDER / "mlp")

@@ -163,6 +163,17 @@ void probabilities_row(const AggregateBlock& block, std::size_t n, std::size_t b
     if (V::largest(deepest) > -smallest_normal) exact_log_mean_row(block, n, begin, end, scratch);
 }
 
+// body(0) to body(classes - 1), two a turn
+template <class Body>
+FEDAGG_INLINE void each_column(std::size_t classes, const Body& body) {
+    std::size_t c = 0;
+    for (; c + 2 <= classes; c += 2) {
+        body(c);
+        body(c + 1);
+    }
+    if (c < classes) body(c);
+}
+
 template <class V>
 void probabilities_block(const AggregateBlock& block, const LaneRows<V>& rows, std::size_t begin, std::size_t end,
                          float* scratch) {
@@ -178,16 +189,16 @@ void probabilities_block(const AggregateBlock& block, const LaneRows<V>& rows, s
         const F weights = V::load(weight);
         const F maximum = load_logits_block<V>(block.teachers[k], rows, rows.first, classes, z);
         F total = zero;
-        for (std::size_t c = 0; c < classes; ++c) {
+        each_column(classes, [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
             const F p = V::exp2((V::load(z + c * w) - maximum) * k_log2);
             total = total + p;
             V::store(z + c * w, p);
-        }
+        });
         const F factor = weights / total;
-        for (std::size_t c = 0; c < classes; ++c) {
+        each_column(classes, [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
             const F p = V::zero_where_zero(weights, factor * V::load(z + c * w));
             V::store(sum + c * w, V::load(sum + c * w) + p);
-        }
+        });
     }
     F deepest = V::set1(-1);
     for (std::size_t c = 0; c < classes; ++c) deepest = V::max(-V::load(sum + c * w), deepest);

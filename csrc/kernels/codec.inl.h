@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "half.h"
+#include "inline.h"
 #include "log.h"
 
 namespace {
@@ -27,6 +28,19 @@ void f16_to_f32(const std::uint16_t* x, std::size_t count, float* out) {
     convert_run<V>(x, count, out);
 }
 
+// Vectors that cover a row: four(c) for four from c on where the wrapper moves 16 bytes at a time, one(c) for one. The last
+// one may overlap its predecessor: writing the same again is cheaper than a part. Rows of a vector at least.
+template <class V, class Four, class One>
+FEDAGG_INLINE void cover_row(std::size_t classes, const Four& four, const One& one) {
+    constexpr std::size_t w = V::width;
+    std::size_t c = 0;
+    if constexpr (V::has_quads) {
+        for (; c + 4 * w <= classes; c += 4 * w) four(c);
+    }
+    for (; c + w <= classes; c += w) one(c);
+    if (c < classes) one(classes - w);
+}
+
 // f32_to_i8_rows__<isa>
 template <class V>
 void f32_to_i8_rows(const float* x, std::size_t rows, std::size_t classes, std::int8_t* out, float* row_scale) {
@@ -35,10 +49,17 @@ void f32_to_i8_rows(const float* x, std::size_t rows, std::size_t classes, std::
     const F zero = V::set1(0);
     for (std::size_t n = 0; n < rows; ++n, x += classes, out += classes) {
         F largest = zero, not_finite = zero;
-        for (std::size_t c = 0; c < classes; c += w) {
-            const F v = c + w <= classes ? V::load(x + c) : V::load_first(x + c, classes - c, zero);
+        const auto look = [&](F v) FEDAGG_INLINE_LAMBDA {
             largest = V::max(V::abs(v), largest);
             not_finite = not_finite + (v - v);  // NaN once there is a NaN or an infinity
+        };
+        if (classes < w) {
+            look(V::load_first(x, classes, zero));
+        } else {
+            const auto one = [&](std::size_t c) FEDAGG_INLINE_LAMBDA { look(V::load(x + c)); };
+            cover_row<V>(classes, [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
+                for (std::size_t i = 0; i < 4; ++i) one(c + i * w);
+            }, one);
         }
         // below that a scale would be subnormal and have few digits
         const bool is_zero = V::largest(largest) < 127 * smallest_normal;
@@ -52,9 +73,17 @@ void f32_to_i8_rows(const float* x, std::size_t rows, std::size_t classes, std::
         }
         const F scale = V::set1(row), limit = V::set1(127.F);
         const auto code = [&](F v) { return V::clamp(V::round(v / scale), -limit, limit); };
-        std::size_t c = 0;
-        for (; c + w <= classes; c += w) V::store(out + c, code(V::load(x + c)));
-        if (c < classes) V::store_first(out + c, code(V::load_first(x + c, classes - c, zero)), classes - c);
+        if (classes < w) {
+            V::store_first(out, code(V::load_first(x, classes, zero)), classes);
+            continue;
+        }
+        cover_row<V>(classes, [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
+            if constexpr (V::has_quads) {
+                F four[4];
+                for (std::size_t i = 0; i < 4; ++i) four[i] = code(V::load(x + c + i * w));
+                V::store_quad(out + c, four);
+            }
+        }, [&](std::size_t c) FEDAGG_INLINE_LAMBDA { V::store(out + c, code(V::load(x + c))); });
     }
 }
 
@@ -63,9 +92,17 @@ void i8_to_f32_rows(const std::int8_t* x, const float* row_scale, std::size_t ro
     constexpr std::size_t w = V::width;
     for (std::size_t n = 0; n < rows; ++n, x += classes, out += classes) {
         const auto scale = V::set1(row_scale[n]);
-        std::size_t c = 0;
-        for (; c + w <= classes; c += w) V::store(out + c, V::load(x + c) * scale);
-        if (c < classes) V::store_first(out + c, V::load_first(x + c, classes - c, scale) * scale, classes - c);
+        if (classes < w) {
+            V::store_first(out, V::load_first(x, classes, scale) * scale, classes);
+            continue;
+        }
+        cover_row<V>(classes, [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
+            if constexpr (V::has_quads) {
+                typename V::F four[4];
+                V::load_quad(x + c, four);
+                for (std::size_t i = 0; i < 4; ++i) V::store(out + c + i * w, four[i] * scale);
+            }
+        }, [&](std::size_t c) FEDAGG_INLINE_LAMBDA { V::store(out + c, V::load(x + c) * scale); });
     }
 }
 

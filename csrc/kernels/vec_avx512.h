@@ -24,6 +24,7 @@ struct Avx512 {
     static constexpr bool has_streams = true;
     static constexpr bool has_half = true;
     static constexpr bool has_fma = true;
+    static constexpr bool has_quads = false;
     static constexpr bool loads_constants = false;  // see exp2.h
     static constexpr bool exp2_drops_rest = false;
     using Half = Avx2;

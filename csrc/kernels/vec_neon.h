@@ -24,6 +24,7 @@ struct Neon {
     static constexpr bool has_streams = false;
     static constexpr bool has_half = false;
     static constexpr bool has_fma = true;
+    static constexpr bool has_quads = true;  // 16 bytes from and to four vectors
     static constexpr bool loads_constants = true;  // see exp2.h
     static constexpr bool exp2_drops_rest = true;
 
@@ -131,12 +132,26 @@ struct Neon {
         const std::uint32_t four = vget_lane_u32(vreinterpret_u32_s8(bytes), 0);
         __builtin_memcpy(p, &four, sizeof four);
     }
+    static void store_quad(std::int8_t* p, const F* integers) {
+        const int16x8_t low = vcombine_s16(word(integers[0]), word(integers[1]));
+        const int16x8_t high = vcombine_s16(word(integers[2]), word(integers[3]));
+        vst1q_s8(p, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
+    }
+    static void load_quad(const std::int8_t* p, F* x) {
+        const int8x16_t bytes = vld1q_s8(p);
+        const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_high_s8(bytes);
+        x[0] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(low)));
+        x[1] = vcvtq_f32_s32(vmovl_high_s16(low));
+        x[2] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(high)));
+        x[3] = vcvtq_f32_s32(vmovl_high_s16(high));
+    }
     static void store(std::uint8_t* p, F integer) { store(reinterpret_cast<std::int8_t*>(p), integer); }
     static F clamp(F x, F low, F high) {
         return vminq_f32(vmaxnmq_f32(x, low), high);  // maxnm drops a NaN in favour of low
     }
 
 private:
+    static int16x4_t word(F integer) { return vmovn_s32(vcvtq_s32_f32(integer)); }
     static void transpose4(F* x) {
         const F a = vtrn1q_f32(x[0], x[1]);
         const F b = vtrn2q_f32(x[0], x[1]);

@@ -15,18 +15,23 @@ for target in aarch64 armv7; do
 done
 
 cc -O2 -shared -fPIC "$here/count_instructions.c" -o "$build/count.so"
-count() { # ISA ROWS CLASSES TIMES
+count() { # KERNEL ISA ROWS CLASSES TIMES
     qemu-aarch64 -plugin "$build/count.so" -d plugin -L /usr/aarch64-linux-gnu \
         "$build/aarch64/tests/cpp/fedagg_repeat" "$@" 2>&1 | sed -n 's/^instructions //p'
 }
 status=0
-for classes in 10 100; do
-    neon=$(($(count neon 256 $classes 3) - $(count neon 256 $classes 1)))
-    scalar=$(($(count scalar 256 $classes 3) - $(count scalar 256 $classes 1)))
-    echo "loss+gradient 256x$classes: NEON $((neon / 2)) instructions, scalar $((scalar / 2))"
-    if [ $((neon * 3)) -gt "$scalar" ]; then
-        echo "  more than a third of the scalar count"
-        status=1
-    fi
+for kernel in loss softmax-mean int8 sgd; do
+    for classes in 10 100; do
+        neon=$(($(count $kernel neon 256 $classes 3) - $(count $kernel neon 256 $classes 1)))
+        scalar=$(($(count $kernel scalar 256 $classes 3) - $(count $kernel scalar 256 $classes 1)))
+        echo "$kernel 256x$classes: NEON $((neon / 2)) instructions, scalar $((scalar / 2)), $((100 * neon / scalar)) %"
+        if [ $((neon * 3)) -gt "$scalar" ]; then
+            echo "  more than a third of the scalar count"
+            case $kernel$classes in
+                sgd* | int810) ;; # known, with the reasons: docs/kernels.md, "Speed"
+                *) status=1 ;;
+            esac
+        fi
+    done
 done
 exit $status

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedagg_edge import plugins
 from fedagg_edge.config import DataConfig
-from fedagg_edge.errors import ConfigError, DataError, nearest
+from fedagg_edge.errors import ConfigError, DataError, FedaggError, nearest
 
 __all__ = ["FolderSource", "FunctionSource", "Parcel", "Source", "open_source"]
 
@@ -69,21 +68,27 @@ class FolderSource:
             return
         for path in sorted(self._folder.rglob("*.np[yz]")):
             key = path.relative_to(self._folder).as_posix()
-            if any(part.startswith(".") for part in Path(key).parts) or seen(key):
+            if any(part.startswith(".") for part in Path(key).parts):
+                continue
+            if not _is_text(key):
+                yield DataError(f"{path.parent}: the name of {path.name!a} is not UTF-8; rename the file")
+                continue
+            if seen(key):
                 continue
             try:
-                yield self._read(path, key)
-            except (OSError, ValueError, KeyError, EOFError, BadZipFile) as e:  # numpy's, of a file that is no array
+                yield self._parcel_of(path, key)
+            except (OSError, ValueError, KeyError) as e:
                 yield e if isinstance(e, DataError) else DataError(f"{path}: cannot be read: {e}")
 
-    def _read(self, path: Path, key: str) -> Parcel:
-        with path.open("rb") as f:  # ours to close: numpy leaves a damaged .npz open
-            if path.suffix == ".npz":
-                with np.load(f, allow_pickle=False) as arrays:
-                    if {"x", "y"} - set(arrays.files):
-                        raise DataError(f"{path}: got arrays {', '.join(arrays.files)}, expected x and y")
-                    return _parcel(key, arrays["x"], arrays["y"], str(path))
-            x_N = np.load(f, allow_pickle=False)
+    def _parcel_of(self, path: Path, key: str) -> Parcel:
+        try:
+            x_N, y_N = _arrays(path)
+        except FedaggError:
+            raise
+        except Exception as e:  # of a damaged file: zlib.error, TokenError, BadZipFile, EOFError, ...
+            raise DataError(f"{path}: cannot be read: {e}") from e
+        if y_N is not None:
+            return _parcel(key, x_N, y_N, str(path))
         if x_N.ndim == self._ndim:
             x_N = x_N[None]
         if self._label is not None:
@@ -116,8 +121,32 @@ class FunctionSource:
                 key, x_N, y_N = item
             except (TypeError, ValueError):
                 raise DataError(f"{self._what}: got {type(item).__name__}, expected (key, x, y)") from None
-            if not seen(str(key)):
+            if seen(str(key)):
+                continue
+            try:
                 yield _parcel(str(key), np.asarray(x_N), np.asarray(y_N), f"{self._what} {key!r}")
+            except ValueError as e:  # numpy's, of what is ragged, or ours
+                yield e if isinstance(e, DataError) else DataError(f"{self._what} {key!r}: no array: {e}")
+
+
+def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """What a file holds: samples, and in a .npz their labels."""
+    with path.open("rb") as f:  # ours to close: numpy leaves a damaged .npz open
+        if path.suffix != ".npz":
+            return np.load(f, allow_pickle=False), None
+        with np.load(f, allow_pickle=False) as arrays:
+            if {"x", "y"} - set(arrays.files):
+                raise DataError(f"{path}: got arrays {', '.join(arrays.files)}, expected x and y")
+            return arrays["x"], arrays["y"]
+
+
+def _is_text(name: str) -> bool:
+    """Whether the ledger can keep a file's name: one that is not UTF-8 has surrogates in it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _parcel(key: str, x_N: NDArray[Any], y_N: NDArray[Any], where: str) -> Parcel:

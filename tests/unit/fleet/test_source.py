@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,46 @@ def test_what_cannot_be_read_is_told_and_the_rest_comes(tmp_path):
     assert len(errors) == 5
     assert any("got arrays a, expected x and y" in str(e) for e in errors)
     assert any("got 2 samples and float64 (2,) labels" in str(e) for e in errors)
+
+
+def damaged(path, save, at, byte):
+    """A file of numpy's with one byte changed."""
+    save(path)
+    content = bytearray(path.read_bytes())
+    content[at] = byte
+    path.write_bytes(bytes(content))
+
+
+def test_a_damaged_file_or_name_does_not_end_the_device(tmp_path):
+    x_N, y_N = np.zeros((20, 2, 2)), np.zeros(20, int)
+    # zlib.error and tokenize.TokenError
+    damaged(tmp_path / "deflated.npz", lambda path: np.savez_compressed(path, x=x_N, y=y_N), 60, 0xFF)
+    damaged(tmp_path / "header.npy", lambda path: np.save(path, x_N), 10, ord("("))
+    np.savez(tmp_path / "later.npz", x=x_N, y=y_N)
+    np.savez(tmp_path / "named.npz", x=x_N, y=y_N)
+    (tmp_path / "named.npz").rename(os.fsdecode(os.fsencode(tmp_path) + b"/name-\xff.npz"))
+
+    def seen(key):
+        key.encode()  # as the ledger does, which keeps text
+        return False
+
+    found = list(FolderSource(tmp_path, sample_ndim=2, label=lambda key, x_N: 0).poll(seen))
+    assert [p.key for p in found if not isinstance(p, DataError)] == ["later.npz"]
+    errors = sorted(str(e) for e in found if isinstance(e, DataError))
+    assert len(errors) == 3
+    assert sum("cannot be read" in e for e in errors) == 2
+    assert sum("is not UTF-8; rename the file" in e for e in errors) == 1
+
+
+def test_a_functions_bad_parcel_is_told_and_the_rest_comes():
+    def samples():
+        yield "short", np.zeros((2, 2)), np.array([1])
+        yield "ragged", [[1.0], [1.0, 2.0]], np.array([1, 1])
+        yield "good", np.zeros((1, 2)), np.array([1])
+
+    parcels, errors = taken(FunctionSource(samples, {}, "data.source"))
+    assert [p.key for p in parcels] == ["good"]
+    assert ["'short'" in str(errors[0]), "'ragged'" in str(errors[1])] == [True, True]
 
 
 def test_a_folder_that_is_not_there(tmp_path):

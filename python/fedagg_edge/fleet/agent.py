@@ -108,9 +108,10 @@ class Intake:
             private.date(self._ledger.db, _CLOCK_SET, now)
         gone = private.expired(self._ledger.db, self._ledger.node, keep.samples, since)
         if gone is not None:
-            with self._ledger.transaction():
+            with self._ledger.transaction():  # one commit: what is let go here without it is never forgotten above
                 private.drop(self._ledger.db, gone)
-            self._ledger.retire(gone)
+                self._ledger.retire_rows(gone)
+            self._ledger.scrub()
             self._cached = None
             self._log.info("samples_retired", rows=len(gone))
 

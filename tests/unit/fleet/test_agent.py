@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from toys import SHAPE, IdentityBridge
 
-from fedagg_edge.errors import LearnerError
+from fedagg_edge.errors import LearnerError, StorageFull
 from fedagg_edge.fleet import parts
 from fedagg_edge.fleet.agent import Agent, Intake, open_predictor
 from fedagg_edge.fleet.config import parse_fleet_config
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.ledger import private
+from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import Tier
 
 DEVICE = {
@@ -106,6 +107,24 @@ def test_retention_lets_the_oldest_go_and_tells_the_ancestors(made):
     put(folder, "b", [1])
     look(intake)
     assert intake.samples(IdentityBridge()).y_N.tolist() == [2, 1]
+
+
+def test_what_retention_lets_go_and_what_the_ancestors_forget_is_one_commit(made, monkeypatch):
+    folder, make, _ = made
+    intake, ledger = make(retention={"samples": 2})
+    put(folder, "a", [0, 1, 2])
+
+    def no_room(samples):
+        raise StorageFull("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "retire_rows", no_room)
+        with pytest.raises(StorageFull):
+            look(intake)
+    assert len(private.load(ledger.db, SHAPE).y_N) == 3  # not let go here alone
+    look(intake)
+    assert private.load(ledger.db, SHAPE).counter_N.tolist() == [1, 2]
+    assert [(b.kind, b.rows) for b in ledger.pending()] == [(Kind.APPEND, 2), (Kind.FORGET, 1)]
 
 
 def test_predicting_before_the_parent_was_met(tmp_path):

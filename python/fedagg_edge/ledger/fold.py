@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from fedagg_edge.errors import DataError
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
 
-__all__ = ["EMPTY", "Fold", "only", "parts_of", "pick", "union", "without"]
+__all__ = ["EMPTY", "Fold", "only", "parts_of", "pick", "pieces", "pieces_of", "union", "without"]
 
 EMPTY = SampleSet((), ())
 _NEVER = np.iinfo(np.int64).max
+_PIECE_ROWS, _PIECE_BYTES = 32_768, 16 << 20  # well below what a parent takes in one entry (wire/limits.py)
 
 
 @dataclass(slots=True)
@@ -243,3 +244,22 @@ def only(embeddings: Embeddings, samples: SampleSet) -> Embeddings:
     keep_N = np.concatenate([*masks, np.zeros(0, bool)])
     left = SampleSet(tuple(o for o, _ in kept), tuple(c for _, c in kept))
     return Embeddings(left, embeddings.code_NB[keep_N], embeddings.label_N[keep_N])
+
+
+def pieces(embeddings: Embeddings) -> Iterator[Embeddings]:
+    """The rows in parts that an entry may have: a longer one is refused for good, and all behind it waits."""
+    width = embeddings.code_NB.shape[1] + 16  # counter and label
+    step = max(1, min(_PIECE_ROWS, _PIECE_BYTES // width))
+    if len(embeddings) <= step:
+        yield embeddings
+        return
+    for start, samples in zip(range(0, len(embeddings), step), pieces_of(embeddings.samples, step), strict=True):
+        rows = slice(start, start + step)
+        yield Embeddings(samples, embeddings.code_NB[rows], embeddings.label_N[rows])
+
+
+def pieces_of(samples: SampleSet, step: int = _PIECE_ROWS) -> Iterator[SampleSet]:
+    """The same of ids alone, `step` each."""
+    for start in range(0, max(1, len(samples)), step):
+        row_N = np.arange(len(samples))
+        yield samples.only((row_N >= start) & (row_N < start + step))

@@ -147,7 +147,7 @@ class Ledger:
         if not self.relays:
             return
         bounds, hold = self.options.outbox, self.options.hold_labels or self._asked_to_hold(child)
-        for entry in log.entries(self.db, child, after, inline=1 << 30):
+        for entry in log.entries(self.db, child, after, 1 << 30, inline=1 << 30):
             relay.up(self.db, self.node, entry.kind, entry.payload or b"", hold_labels=hold, bounds=bounds,
                      now=self._now())  # fmt: skip
 
@@ -196,7 +196,7 @@ class Ledger:
     # the own log: the child's end
 
     def send(self, embeddings: Embeddings) -> int | None:
-        """Put rows into the outbox; the batch's key, None if the parent has or will get them all. Raises OutboxFull."""
+        """Put rows into the outbox; the last batch's key, None if the parent has or will get all. Raises OutboxFull."""
         with self.db.savepoint():
             return outbox.put_rows(self.db, self.node, embeddings, self.options.outbox, self._now())
 

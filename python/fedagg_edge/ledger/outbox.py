@@ -13,7 +13,7 @@ from fedagg_edge.errors import OutboxFull, RemoteProtocolError
 from fedagg_edge.ledger import log, payloads
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
-from fedagg_edge.ledger.fold import EMPTY, Fold, only, pick, union, without
+from fedagg_edge.ledger.fold import EMPTY, Fold, only, pick, pieces, pieces_of, union, without
 from fedagg_edge.ledger.log import Kind, LogEntry, Position
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
 from fedagg_edge.wire.tensors import OWN, dump_embeddings, dump_samples, load_embeddings, load_samples
@@ -59,7 +59,7 @@ class Batch:
 
 
 def put_rows(db: Database, node: NodeId, embeddings: Embeddings, bounds: Bounds, now: float) -> int | None:
-    """Put the rows that the parent neither has nor will get; the batch's key, None if there are none.
+    """Put the rows that the parent neither has nor will get; the last batch's key, None if there are none.
 
     Raises OutboxFull, and DataError for a sample with other content than before.
     """
@@ -67,17 +67,19 @@ def put_rows(db: Database, node: NodeId, embeddings: Embeddings, bounds: Bounds,
     new = without(embeddings.samples, expected(db, node, embeddings.samples.origins))
     if not len(new):
         return None
-    rows = only(embeddings, new)
-    payload = dump_embeddings(rows)
-    _check_room(db, len(payload), bounds, now)
-    return _put(db, Kind.APPEND, payload, rows.samples, now)
+    batches = [(dump_embeddings(rows), rows.samples) for rows in pieces(only(embeddings, new))]
+    _check_room(db, sum(len(payload) for payload, _ in batches), bounds, now)
+    return [_put(db, Kind.APPEND, payload, samples, now) for payload, samples in batches][-1]
 
 
 def put_forget(db: Database, node: NodeId, samples: SampleSet, now: float) -> int | None:
-    """Put a batch that forgets those of `samples` that the parent has or will get; it is never refused for room."""
+    """Put what forgets those of `samples` that the parent has or will get; the last batch's key, None if there are
+    none. It is never refused for room."""
     known = expected(db, node, samples.origins)
     gone = without(samples, without(samples, known))
-    return None if not len(gone) else _put(db, Kind.FORGET, dump_samples(gone), gone, now)
+    if not len(gone):
+        return None
+    return [_put(db, Kind.FORGET, dump_samples(part), part, now) for part in pieces_of(gone)][-1]
 
 
 def _put(db: Database, kind: Kind, payload: bytes, samples: SampleSet, now: float) -> int:
@@ -256,7 +258,8 @@ def rebase(db: Database, node: NodeId, news: Iterable[LogEntry], fence: int, now
         bare = only(theirs, _unlabelled(news, mine)).samples
         missing = union(without(mine.samples, log.fold(db, node).samples()), bare)
         if len(missing):
-            _put(db, Kind.APPEND, dump_embeddings(only(mine, missing)), missing, now)
+            for rows in pieces(only(mine, missing)):
+                _put(db, Kind.APPEND, dump_embeddings(rows), rows.samples, now)
         forget_late(db, node, union(gone, without(theirs.samples, mine.samples)), now)
         return last
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedagg_edge.ledger import log, nodes, outbox
 from fedagg_edge.ledger.database import Database
-from fedagg_edge.ledger.fold import Fold, only, without
+from fedagg_edge.ledger.fold import Fold, only, pieces, without
 from fedagg_edge.ledger.log import Kind, LogEntry
 from fedagg_edge.ledger.outbox import Bounds
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
@@ -108,8 +108,8 @@ def give_rows(db: Database, child: NodeId, rows: Embeddings, now: float) -> None
     log.fold(db, child).check(rows)
     new = without(rows.samples, log.fold(db, child).samples())
     if len(new):
-        payload = dump_embeddings(only(rows, new))
-        log.append(db, child, Kind.APPEND, payload, key=None, by="parent", at=now)
+        for part in pieces(only(rows, new)):
+            log.append(db, child, Kind.APPEND, dump_embeddings(part), key=None, by="parent", at=now)
 
 
 def forget_rows(db: Database, child: NodeId, gone: SampleSet, now: float) -> int:

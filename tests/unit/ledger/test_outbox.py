@@ -1,14 +1,16 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from exchange import commit, meet
+from exchange import commit, content, meet
 from toys import embeddings
 
 from fedagg_edge.errors import RemoteProtocolError
 from fedagg_edge.ledger.fold import pick
 from fedagg_edge.ledger.log import Kind
-from fedagg_edge.ledger.outbox import expected
-from fedagg_edge.records import NodeId, SampleSet, counters
+from fedagg_edge.ledger.outbox import expected, held
+from fedagg_edge.records import Embeddings, NodeId, SampleSet, Tier, counters
+from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.tensors import dump_samples
 
 
@@ -58,3 +60,41 @@ def test_what_the_parent_will_have_of_some_origins_is_that_part_of_all(edge, ori
     everything = expected(edge.db, edge.node)
     assert len(everything) == 20 * 3 + 2 - 1
     assert expected(edge.db, edge.node, names).digest == pick(everything, names).digest
+
+
+def test_no_batch_is_longer_than_what_a_parent_takes_in_an_entry(device, edge):
+    limits, count = Limits(), 70_000
+    many, wide = embeddings("d1", count), embeddings("d1", 3, start=count)
+    device.send(many)
+    assert [batch.rows for batch in device.pending()] == [32_768, 32_768, 4_464]
+    meet(device, edge)
+    assert content(edge.embeddings("d1")) == content(many)
+    assert max(b.rows for b in edge.pending()) <= limits.entry_rows
+    device.retire(many.samples)
+    assert [(b.kind, b.rows) for b in device.pending()] == [
+        (Kind.FORGET, 32_768), (Kind.FORGET, 32_768), (Kind.FORGET, 4_464),
+    ]  # fmt: skip
+    meet(device, edge)
+    assert len(edge.samples("d1")) == len(device.samples("d1")) == 0
+    device.send(wide)
+    assert device.pending()[0].rows == 3
+
+
+def test_bytes_bound_a_batch_too(device):
+    wide = embeddings("d1", 40)
+    codes = np.arange(40 << 20, dtype=np.uint32).astype(np.uint8).reshape(40, 1 << 20)
+    device.send(Embeddings(wide.samples, codes, wide.label_N))
+    assert [batch.rows for batch in device.pending()] == [15, 15, 10]
+    assert max(batch.size for batch in device.pending()) < Limits().entry_bytes
+    assert content(held(device.db, device.node)) == content(Embeddings(wide.samples, codes, wide.label_N))
+
+
+def test_what_a_new_parent_lacks_comes_in_batches_that_it_takes(device, edge, make):
+    many = embeddings("d1", 70_000)
+    device.send(many)
+    meet(device, edge)
+    device.rebase([], 1)
+    assert [batch.rows for batch in device.pending()] == [32_768, 32_768, 4_464]
+    other = make("edge-b", Tier.EDGE)
+    meet(device, other)
+    assert content(other.embeddings("d1")) == content(many)

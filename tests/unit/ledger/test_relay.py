@@ -37,3 +37,9 @@ def test_rows_of_origins_and_without_labels():
     both = Embeddings.merge([embeddings("a", 2), embeddings("b", 1)])
     assert content(relay.of_origins(both, ["b"])) == content(embeddings("b", 1))
     assert np.array_equal(relay.held_back(both).label_N, [-1, -1, -1])
+
+
+def test_rows_that_move_come_in_entries_that_a_child_takes(edge):
+    relay.give_rows(edge.db, "d1", embeddings("d1", 70_000), 0.0)
+    assert [e.rows for e in edge.entries("d1", 0)] == [32_768, 32_768, 4_464]
+    assert len(edge.samples("d1")) == 70_000

@@ -21,6 +21,8 @@ from fedagg_edge.wire.terms import LEAVING
 
 __all__ = ["Remaining", "drain", "drain_until_empty", "open_node", "remaining", "serve_again", "tell_to_move"]
 
+_LEFT_TO = "leaving.to"  # a fact: where the children of a parent that is drained were told to go
+
 
 def open_node(state: Path) -> Ledger:
     """The ledger in a node's state folder, beside the node's own processes. Raises ConfigError if there is none."""
@@ -54,8 +56,11 @@ def tell_to_move(ledger: Ledger, state: Path, node: NodeId, urls: Sequence[str])
     _notify(ledger, state, [node], urls)
 
 
-def _notify(ledger: Ledger, state: Path, nodes: Sequence[NodeId], urls: Sequence[str]) -> None:
+def _notify(ledger: Ledger, state: Path, nodes: Sequence[NodeId], urls: Sequence[str], **facts: object) -> None:
+    """Leave the notice, together with what is to be known of it, and wake those that wait."""
     with ledger.transaction():
+        for key, value in facts.items():
+            ledger.put(key, value)
         for node in nodes:
             ledger.notify(node, "move", encode(MoveTo(tuple(urls))))
     bell = Signal(state / "gateway.sock")
@@ -76,7 +81,9 @@ class Remaining:
 
 
 def drain(ledger: Ledger, state: Path, urls: Sequence[str] = ()) -> None:
-    """Take in nobody more, and tell all children to go to `urls`, or to their own fallbacks. Again changes nothing.
+    """Take in nobody more, and tell all children to go to `urls`, or to their own fallbacks.
+
+    Again changes nothing, except with other `urls`: then those that are still here are told these.
 
     Raises ConfigError for a node without a parent: the cloud's children have nowhere to go.
     """
@@ -86,9 +93,8 @@ def drain(ledger: Ledger, state: Path, urls: Sequence[str] = ()) -> None:
         raise ConfigError(
             f"drain: got {ledger.node!r}, a {ledger.options.tier}; only an edge's children can go elsewhere"
         )
-    if ledger.get(LEAVING) is not True:
-        ledger.put(LEAVING, True)
-        _notify(ledger, state, ledger.children(), urls)
+    if ledger.get(LEAVING) is not True or (urls and ledger.get(_LEFT_TO) != list(urls)):
+        _notify(ledger, state, ledger.children(), urls, **{LEAVING: True, _LEFT_TO: list(urls)})
 
 
 def serve_again(ledger: Ledger) -> None:

@@ -89,6 +89,32 @@ def test_a_drain_tells_all_once_and_ends_when_nobody_and_nothing_is_left(edge, t
     assert ledger.get(LEAVING) is None
 
 
+def test_a_drain_that_names_another_place_tells_those_who_are_still_here(edge):
+    folder, ledger = edge
+    operating.drain(ledger, folder)
+    ledger.leave(NodeId("d1"))
+    operating.drain(ledger, folder, [URL])
+    operating.drain(ledger, folder, [URL])
+    operating.drain(ledger, folder)
+    assert told(ledger, "d1") == [("move", ())]
+    assert told(ledger, "d2") == [("move", ()), ("move", (URL,))]
+
+
+def test_a_drain_that_is_cut_off_tells_the_children_when_it_is_run_again(edge, monkeypatch):
+    folder, ledger = edge
+
+    def cut_off(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "notify", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            operating.drain(ledger, folder)
+    assert ledger.get(LEAVING) is None
+    operating.drain(ledger, folder)
+    assert told(ledger, "d1") == [("move", ())]
+
+
 def test_a_drain_gives_up_after_its_time(edge, toys_rows):
     ledger = edge[1]
     ledger.append(NodeId("d1"), 1, dump_embeddings(toys_rows), key=1, by="child")

@@ -12,6 +12,7 @@ import msgspec
 from fedagg_edge.errors import ConfigError, StorageError
 from fedagg_edge.fleet import moving
 from fedagg_edge.fleet.endpoints import parse_endpoint
+from fedagg_edge.ledger import notices
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.ledger.signal import Signal
@@ -98,9 +99,12 @@ def drain(ledger: Ledger, state: Path, urls: Sequence[str] = ()) -> None:
 
 
 def serve_again(ledger: Ledger) -> None:
-    """A server that starts takes nodes in, also if it was drained before."""
+    """A server that starts takes nodes in, also if it was drained before; who has not heard of that need not go."""
     if ledger.get(LEAVING) is True:
-        ledger.put(LEAVING, None)
+        with ledger.transaction():
+            ledger.put(LEAVING, None)
+            for child in ledger.children():
+                notices.drop(ledger.db, child, "move")
 
 
 def remaining(ledger: Ledger) -> Remaining:

@@ -87,6 +87,7 @@ def test_a_drain_tells_all_once_and_ends_when_nobody_and_nothing_is_left(edge, t
     assert seen == [operating.Remaining(("d1",), 1)]
     operating.serve_again(ledger)
     assert ledger.get(LEAVING) is None
+    assert told(ledger, "d2") == []  # it was away: it must not leave a parent that serves again
 
 
 def test_a_drain_that_names_another_place_tells_those_who_are_still_here(edge):

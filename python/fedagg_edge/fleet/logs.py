@@ -39,6 +39,9 @@ class Level(StrEnum):
     ERROR = "error"
 
 
+_ORDER = tuple(Level)
+
+
 def _integer(value: object) -> bool:
     return type(value) is int and abs(value) < 1 << 63
 
@@ -115,16 +118,19 @@ class Log:
         form: Form = Form.TEXT,
         *,
         debug: bool = False,
+        least: Level = Level.INFO,
         clock: Callable[[], float] = time.time,
         **context: Value,
     ) -> None:
-        """`context`: fields that every line carries, such as the node."""
-        self._stream, self._form, self._debug, self._clock = stream, form, debug, clock
+        """`least`: lines below this level are not written; `debug`: all are. `context`: fields that every line carries,
+        such as the node."""
+        self._stream, self._form, self._clock = stream, form, clock
+        self._least = _ORDER.index(Level.DEBUG if debug else least)
         self._context = {name: _checked(name, value) for name, value in context.items()}
         self._lock = threading.Lock()
 
     def debug(self, event: str, **fields: object) -> None:
-        if self._debug:
+        if self._least == 0:
             self.write(Level.DEBUG, event, fields)
 
     def info(self, event: str, **fields: object) -> None:
@@ -144,10 +150,12 @@ class Log:
         self.write(Level.ERROR, event, fields | extra)
 
     def write(self, level: Level, event: str, fields: dict[str, object]) -> None:
-        """One line; raises ValueError for an event or a field that cannot be, whatever its value."""
+        """One line, unless its level is too low; raises ValueError for an event or a field that cannot be."""
         if not _EVENT.fullmatch(event):
             raise ValueError("log: got an event name that is not lower-case words joined by _")
         checked = {name: _checked(name, value) for name, value in fields.items()}
+        if _ORDER.index(level) < self._least:
+            return
         line = self._render(level, event, self._context | checked)
         try:
             with self._lock:

@@ -72,9 +72,7 @@ def open_federations_bridge(config: FleetConfig, digest: str) -> Bridge:
 
 def make_log(config: FleetConfig, tier: Tier) -> Log:
     """The log on stderr, libraries' records in it too."""
-    log = Log(
-        sys.stderr, Form(config.log.format), debug=config.log.level == Level.DEBUG.value, node=config.node.id, role=tier
-    )
+    log = Log(sys.stderr, Form(config.log.format), least=Level(config.log.level), node=config.node.id, role=tier)
     redirect_logging(log)
     return log
 

@@ -77,3 +77,13 @@ def test_a_devices_certificate_is_no_parents(monkeypatch, role, fine):
 def test_the_log_says_who_speaks(config, capsys):
     parts.make_log(config, Tier.EDGE).info("hello_there", count=3)
     assert "hello_there node=edge-0 role=edge count=3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_the_log_has_the_configured_level_and_those_above(tmp_path, capsys, level):
+    levels = ["debug", "info", "warning", "error"]
+    log = parts.make_log(parse_fleet_config({**EDGE, "log": {"level": level}}, Tier.EDGE, base_dir=tmp_path), Tier.EDGE)
+    for name in levels:
+        getattr(log, name)(f"said_{name}")
+    said = capsys.readouterr().err
+    assert [name for name in levels if f"said_{name}" in said] == levels[levels.index(level) :]

@@ -197,7 +197,8 @@ class Supervisor:
     def _ended(self, child: _Child, code: int) -> None:
         self._log.info("child_ended", child=child.spec.name, exit=code)
         if self._state.stopping:
-            self._state.code = max(self._state.code, code if code > 0 else 0)
+            if self._state.code not in PERMANENT:  # what a person must mend is what the whole says
+                self._state.code = code if code in PERMANENT else max(self._state.code, code, 0)
             return
         if code in PERMANENT or (code == 0 and child.spec.ends):
             self._stop(code)
@@ -230,7 +231,8 @@ class Supervisor:
     def _kill_all(self) -> None:
         for child in self._children:
             if child.process is not None and child.process.poll() is None:
-                self._state.code = max(self._state.code, int(Exit.TEMPORARY))
+                if self._state.code not in PERMANENT:
+                    self._state.code = max(self._state.code, int(Exit.TEMPORARY))
                 child.process.kill()
                 child.process.wait()
 

@@ -58,6 +58,18 @@ def test_one_that_cannot_ever_work_ends_the_whole(tmp_path: Path) -> None:
     assert "child_restarts" not in log
 
 
+def test_what_a_person_must_mend_is_not_hidden_by_how_the_others_stop(tmp_path: Path) -> None:
+    flag = tmp_path / "ready"
+    slow = f"import signal, sys; signal.signal(15, lambda *_: sys.exit({int(Exit.TEMPORARY)})); "
+    slow += f"open({str(flag)!r}, 'w').close(); import time; time.sleep(60)"
+    wrong = f"import os, time\nwhile not os.path.exists({str(flag)!r}): time.sleep(0.01)\n"
+    code, log = run(
+        tmp_path, child("gateway", slow), child("node_loop", f"{wrong}raise SystemExit({int(Exit.CONFIG)})")
+    )
+    assert f"child_ended child=gateway exit={int(Exit.TEMPORARY)}" in log
+    assert code == Exit.CONFIG
+
+
 def test_the_last_one_to_finish_ends_the_whole(tmp_path: Path) -> None:
     code, _ = run(tmp_path, child("gateway", STAYS), child("node_loop", READY, ends=True))
     assert code == Exit.DONE

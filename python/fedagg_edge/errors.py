@@ -9,6 +9,7 @@
     |-- ExportError          a model cannot be compiled for a device's runtime
     |-- StorageError         a node's ledger cannot be opened, read or written
     |   |-- StorageBusy           locked by another process for too long
+    |   |-- StorageFailed         the disk failed to read or write; it may do so again later
     |   `-- StorageFull           no room: nothing was changed, what was committed stays readable
     |       `-- OutboxFull        the parent was out of reach for so long that the outbox is at its bound
     |-- IdentityError        a key, certificate, token or authority is missing, damaged or does not fit
@@ -47,6 +48,7 @@ __all__ = [
     "StateInUse",
     "StorageBusy",
     "StorageError",
+    "StorageFailed",
     "StorageFull",
     "Unreachable",
     "nearest",
@@ -87,6 +89,10 @@ class StorageError(FedaggError):
 
 class StorageBusy(StorageError):
     """Raised when another process has had the ledger locked for too long; later it may be free."""
+
+
+class StorageFailed(StorageError):
+    """Raised when the disk did not read or write; nothing was changed, and trying again later may work."""
 
 
 class StorageFull(StorageError):

@@ -19,6 +19,7 @@ from fedagg_edge.errors import (
     StateInUse,
     StorageBusy,
     StorageError,
+    StorageFailed,
     StorageFull,
 )
 from fedagg_edge.fleet.config import FleetConfig, load_fleet_config
@@ -82,6 +83,7 @@ def exit_of(error: Exception) -> Exit:
         (IdentityError, Exit.IDENTITY),
         (StateInUse, Exit.IN_USE),
         (StorageFull, Exit.STORAGE),
+        (StorageFailed, Exit.STORAGE),
         (StorageBusy, Exit.TEMPORARY),
         (StorageError, Exit.STATE),
         (FedaggError, Exit.USER),

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fedagg_edge.errors import StorageBusy, StorageError, StorageFull
+from fedagg_edge.errors import StorageBusy, StorageError, StorageFailed, StorageFull
 from fedagg_edge.files import sync_folder
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.schema import APPLICATION_ID, MIGRATIONS
@@ -281,6 +281,11 @@ class Database:
             return self._damaged(str(e))
         if code & 0xFF == sqlite3.SQLITE_BUSY:
             return StorageBusy(f"{self.path}: locked by another process for too long; find it with fuser")
+        if code & 0xFF == sqlite3.SQLITE_IOERR:
+            name = getattr(e, "sqlite_errorname", type(e).__name__)
+            return StorageFailed(
+                f"{self.path}: its disk failed ({name}); nothing was changed, look at the system's log"
+            )
         return StorageError(f"{self.path}: {getattr(e, 'sqlite_errorname', type(e).__name__)}: {e}")
 
     def _damaged(self, fault: str) -> StorageError:

@@ -14,6 +14,7 @@ from fedagg_edge.fleet.run import exit_of, main
         (errors.IdentityError("x"), Exit.IDENTITY),
         (errors.StateInUse("x"), Exit.IN_USE),
         (errors.StorageFull("x"), Exit.STORAGE),
+        (errors.StorageFailed("x"), Exit.STORAGE),
         (errors.StorageError("x"), Exit.STATE),
         (errors.DataError("x"), Exit.USER),
         (errors.StorageBusy("x"), Exit.TEMPORARY),
@@ -27,7 +28,8 @@ def test_every_error_has_its_exit_code(error, code):
 
 
 def test_what_may_pass_is_not_permanent():
-    passing = (errors.StorageFull("x"), errors.StorageBusy("x"), OSError(errno.ENOSPC, "x"), ZeroDivisionError("x"))
+    storage = (errors.StorageFull("x"), errors.StorageBusy("x"), errors.StorageFailed("x"))
+    passing = (*storage, OSError(errno.ENOSPC, "x"), ZeroDivisionError("x"))
     assert not {exit_of(error) for error in passing} & PERMANENT
 
 

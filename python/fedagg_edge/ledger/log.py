@@ -174,13 +174,15 @@ def removed(kind: Kind, payload: bytes) -> SampleSet:
 
 
 def _committed(db: Database, child: NodeId, kind: Kind, payload: bytes, key: int) -> Position | None:
-    """Where `key` was committed; None if it was not. A batch may come again without rows that were forgotten since."""
-    row = db.one("SELECT number, kind, digest, content, payload FROM entries WHERE child = ? AND key = ?", (child, key))
+    """Where `key` was committed; None if it was not. A batch may come again without rows that were forgotten since,
+    and others of it may have been forgotten here."""
+    sql = "SELECT number, kind, digest, content, payload, ids FROM entries WHERE child = ? AND key = ?"
+    row = db.one(sql, (child, key))
     if row is None:
         return None
-    number, kind_then, digest, content, stored = row
+    number, kind_then, digest, content, stored, ids = row
     if content != payloads.content_of(payload) and not (
-        kind == kind_then == Kind.APPEND and _is_part(db, payload, stored)
+        kind == kind_then == Kind.APPEND and _is_part(db, payload, stored, ids)
     ):
         raise Conflict(
             f"link {child}: key {key} was committed as entry {number} with other content; a batch's key is used once"
@@ -188,11 +190,11 @@ def _committed(db: Database, child: NodeId, kind: Kind, payload: bytes, key: int
     return Position(number, digest, already=True)
 
 
-def _is_part(db: Database, payload: bytes, stored: int) -> bool:
+def _is_part(db: Database, payload: bytes, stored: int, ids: bytes | None) -> bool:
     again, then = load_embeddings(payload, OWN), load_embeddings(payloads.read(db, stored), OWN)
-    if len(without(again.samples, then.samples)):
+    if len(without(again.samples, then.samples if ids is None else load_samples(ids, OWN))):
         return False
-    same = only(then, again.samples)
+    same, again = only(then, again.samples), only(again, then.samples)
     return np.array_equal(same.code_NB, again.code_NB) and np.array_equal(same.label_N, again.label_N)
 
 

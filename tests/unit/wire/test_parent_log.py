@@ -101,6 +101,19 @@ def test_a_batch_whose_rows_were_all_forgotten_while_it_waited(ends, fault):
     assert len(ends.parent.samples(CHILD)) == 2
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_batch_of_which_rows_were_forgotten_at_both_ends_before_its_answer_came(ends, count):
+    ends.trip()
+    ends.send(3)
+    ends.trip("lost answer")
+    ends.parent.forget(CHILD)  # an operator's order
+    ends.child.retire(embeddings(CHILD, count).samples)  # the device's own retention
+    ends.settle()
+    assert not [e for e in ends.events if type(e).__name__ == "Refused"]
+    assert ends.child.samples(CHILD).digest == ends.parent.samples(CHILD).digest
+    assert len(ends.parent.samples(CHILD)) == 0
+
+
 def test_an_append_without_rows_is_an_entry_like_others(ends):
     done = m.decode(m.Appended, post(ends, asked(embeddings(CHILD, 0))).body, Limits())
     assert (done.entry, len(ends.parent.samples(CHILD))) == (1, 0)

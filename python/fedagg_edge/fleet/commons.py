@@ -85,11 +85,12 @@ class Commons:
     def _status(self, ledger: ParentView, peer: Peer) -> dict[str, Any]:
         told = status(ledger, self._federation, self._node, self._tier)
         told["certificate_until"] = _certificate_until(self._identity)
-        children = [_child(ledger, self._node, name, self._connected()) for name in _names(ledger)]
+        # of a device's own row alone: each of the others costs reading a log
+        names = [name for name in _names(ledger) if peer.role != Tier.DEVICE or name == peer.node]
+        connected = self._connected()
+        told["children"] = [_child(ledger, self._node, name, connected) for name in names]
         if peer.role == Tier.DEVICE:
-            told["children"] = [row for row in children if row["node"] == peer.node]
             return told
-        told["children"] = children
         told["receipts"] = [
             {"via": key.removeprefix(RECEIPTS), **shown(blob)}
             for key, blobs in ledger.ledger.find(RECEIPTS).items()

@@ -10,8 +10,10 @@ from toys import embeddings
 from fedagg_edge.errors import IdentityError, PermissionDenied, RemoteProtocolError
 from fedagg_edge.fleet.keys import PROGRESS, TERMS
 from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.fleet.views import ParentView
 from fedagg_edge.fleet.visitor import Visitor
 from fedagg_edge.identity import revocation
+from fedagg_edge.ledger.fold import EMPTY
 from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.limits import Limits
@@ -70,6 +72,15 @@ def test_a_device_is_told_of_no_other_node(cloud, world):
     assert (told["node"], told["round"], told["children"]) == ("cloud.1", 4, [])
     assert "receipts" not in told
     assert "edge.1" not in json.dumps(told)
+
+
+def test_a_devices_question_reads_no_other_nodes_log(cloud, world, monkeypatch):
+    read = []
+    monkeypatch.setattr(ParentView, "samples", lambda view, child, digest: read.append(child) or EMPTY)
+    ask(cloud, world, "device")
+    assert read == []
+    ask(cloud, world, "edge")
+    assert read == ["edge.1", "gone.1"]
 
 
 def test_who_shows_no_certificate_is_told_nothing_but_health(cloud):

@@ -13,6 +13,7 @@
     |   `-- StorageFull           no room: nothing was changed, what was committed stays readable
     |       `-- OutboxFull        the parent was out of reach for so long that the outbox is at its bound
     |-- IdentityError        a key, certificate, token or authority is missing, damaged or does not fit
+    |   `-- IdentityBusy          the process that certifies or signs was too slow or killed; later it may work
     |-- StateInUse           another process owns the state folder
     `-- ProtocolError
         |-- LocalProtocolError    this node broke the protocol: our bug
@@ -38,6 +39,7 @@ __all__ = [
     "DataError",
     "ExportError",
     "FedaggError",
+    "IdentityBusy",
     "IdentityError",
     "LearnerError",
     "LocalProtocolError",
@@ -107,6 +109,11 @@ class IdentityError(FedaggError):
     """Raised when a key, certificate, token or authority is missing, damaged or does not fit; never repeats a
     secret.
     """
+
+
+class IdentityBusy(IdentityError):
+    """Raised when the process that certifies, signs or checks took too long or was killed: the machine is overloaded,
+    nothing is wrong with the identity."""
 
 
 class StateInUse(FedaggError):

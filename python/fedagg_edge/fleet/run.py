@@ -15,6 +15,7 @@ from types import FrameType
 from fedagg_edge.errors import (
     ConfigError,
     FedaggError,
+    IdentityBusy,
     IdentityError,
     StateInUse,
     StorageBusy,
@@ -80,6 +81,7 @@ def exit_of(error: Exception) -> Exit:
         return Exit.STORAGE if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else Exit.TEMPORARY
     kinds: tuple[tuple[type[Exception], Exit], ...] = (
         (ConfigError, Exit.CONFIG),
+        (IdentityBusy, Exit.TEMPORARY),
         (IdentityError, Exit.IDENTITY),
         (StateInUse, Exit.IN_USE),
         (StorageFull, Exit.STORAGE),

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from fedagg_edge import __version__
-from fedagg_edge.errors import DataError, FedaggError, IdentityError, PermissionDenied, RemoteProtocolError
+from fedagg_edge.errors import (
+    DataError,
+    FedaggError,
+    IdentityBusy,
+    IdentityError,
+    PermissionDenied,
+    RemoteProtocolError,
+)
 from fedagg_edge.fleet import parts
 from fedagg_edge.fleet.commons import Commons
 from fedagg_edge.fleet.config import FleetConfig, ListenConfig
@@ -275,6 +282,6 @@ def _denied(error: FedaggError) -> Response:
     """A refusal that tells a stranger no more than it must."""
     if isinstance(error, Refusal):
         return answer(error)
-    if isinstance(error, PermissionDenied | IdentityError | DataError):
+    if isinstance(error, PermissionDenied | IdentityError | DataError) and not isinstance(error, IdentityBusy):
         return answer(Refusal(403, "role", str(error)))
     return answer(error if isinstance(error, RemoteProtocolError) else Refusal(503, "busy", type(error).__name__, 5.0))

@@ -1,8 +1,7 @@
 """Asking the short-lived process from a process that must stay small: synchronously, or from asyncio.
 
-Raises PermissionDenied for what the other side may not do, IdentityError for what is wrong here, a process that
-fails, and one
-that takes too long, which is killed.
+Raises PermissionDenied for what the other side may not do, IdentityError for what is wrong here and a process that
+fails, IdentityBusy for one that is killed, as one that takes too long is.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from fedagg_edge.errors import IdentityError, PermissionDenied
+from fedagg_edge.errors import IdentityBusy, IdentityError, PermissionDenied
 from fedagg_edge.identity import requests
 
 __all__ = ["ask", "ask_async"]
@@ -54,11 +53,13 @@ async def ask_async(request: requests.Request, wanted: type[A], *, timeout: floa
     return _read(process.returncode or 0, out, wanted)
 
 
-def _too_slow(timeout: float) -> IdentityError:
-    return IdentityError(f"identity process: no answer within {timeout:g} s; is this machine overloaded?")
+def _too_slow(timeout: float) -> IdentityBusy:
+    return IdentityBusy(f"identity process: no answer within {timeout:g} s; is this machine overloaded?")
 
 
 def _read(code: int, out: bytes, wanted: type[A]) -> A:
+    if code < 0:
+        raise IdentityBusy(f"identity process: killed by signal {-code}; is this machine out of memory?")
     if code != 0:
         raise IdentityError(
             f"identity process: exit code {code}; is cryptography installed? run: pip install 'fedagg-edge[enroll]'"

@@ -11,6 +11,7 @@ from fedagg_edge.fleet.run import exit_of, main
     ("error", "code"),
     [
         (errors.ConfigError("x"), Exit.CONFIG),
+        (errors.IdentityBusy("x"), Exit.TEMPORARY),
         (errors.IdentityError("x"), Exit.IDENTITY),
         (errors.StateInUse("x"), Exit.IN_USE),
         (errors.StorageFull("x"), Exit.STORAGE),

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from fedagg_edge.errors import IdentityError, PermissionDenied
+from fedagg_edge.errors import IdentityBusy, IdentityError, PermissionDenied, StorageFull
 from fedagg_edge.fleet import parts, server
 from fedagg_edge.fleet.config import FleetConfig, LimitsConfig, parse_fleet_config
 from fedagg_edge.fleet.logs import Log
@@ -116,6 +116,13 @@ def test_revoked_and_expired_peers_are_refused_at_once(config):
 def test_a_stranger_is_told_no_more_than_it_must():
     answer = server._denied(PermissionDenied("enrolment: no"))
     assert (answer.status, decode(Problem, answer.body, Limits()).message) == (403, "enrolment: no")
+
+
+def test_an_overloaded_server_says_later_and_not_no():
+    """A refusal ends a device that enrols for good: its exit code says that a person has to give a token."""
+    for error in (IdentityBusy("identity process: no answer within 30 s"), StorageFull("no room")):
+        answer = server._denied(error)
+        assert (answer.status, decode(Problem, answer.body, Limits()).code) == (503, "busy")
 
 
 def test_limits_are_the_configurations_and_children_are_told(config, view):

@@ -4,7 +4,7 @@ import sys
 import pytest
 from identity.worlds import NOW
 
-from fedagg_edge.errors import IdentityError, PermissionDenied
+from fedagg_edge.errors import IdentityBusy, IdentityError, PermissionDenied
 from fedagg_edge.identity import offload, requests
 
 
@@ -38,9 +38,16 @@ def test_the_wrong_kind_of_answer(world):
 
 
 @pytest.mark.parametrize(
-    "program", ["import time; time.sleep(600)", "raise SystemExit(1)", "print('x')", "print('x' * 99999)"]
+    ("program", "raised"),
+    [
+        ("import time; time.sleep(600)", IdentityBusy),
+        ("import os; os.kill(os.getpid(), 9)", IdentityBusy),  # as the kernel does when memory is short
+        ("raise SystemExit(1)", IdentityError),
+        ("print('x')", IdentityError),
+        ("print('x' * 99999)", IdentityError),
+    ],
 )
-def test_a_process_that_fails(monkeypatch, program):
+def test_a_process_that_fails(monkeypatch, program, raised):
     monkeypatch.setattr(offload, "_COMMAND", (sys.executable, "-c", program))
     limit = 0.3 if "sleep" in program else 60.0
-    assert both(requests.Prepare(folder="f", time=NOW), requests.Prepared, timeout=limit) == [IdentityError] * 2
+    assert both(requests.Prepare(folder="f", time=NOW), requests.Prepared, timeout=limit) == [raised] * 2

@@ -92,13 +92,17 @@ def _enrol(config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lo
     command += ["--state", str(config.state), "--node", config.node.id, "--role", tier.value]
     backoff = Backoff(base=0.5, cap=30.0, rng=Random())
     while True:
-        done = subprocess.run(
-            command, input=token + "\n", capture_output=True, text=True, timeout=120, check=False, pass_fds=(lock,)
-        )
-        if done.returncode == Exit.DONE:
-            return
-        if done.returncode != Exit.UNREACHABLE:
-            break
+        try:
+            done = subprocess.run(
+                command, input=token + "\n", capture_output=True, text=True, timeout=120, check=False, pass_fds=(lock,)
+            )
+        except subprocess.TimeoutExpired:  # killed then: the parent answers too slowly
+            pass
+        else:
+            if done.returncode == Exit.DONE:
+                return
+            if done.returncode > 0 and done.returncode != Exit.UNREACHABLE:  # below 0: killed, memory may be short
+                break
         time.sleep(backoff.next())
     said = done.stderr.strip().splitlines() or ["no message"]
     raise IdentityError(f"enrolment at {parent.url}: {said[-1].removeprefix('fedagg: ')}")

@@ -64,13 +64,16 @@ def test_a_cloud_without_an_autoencoder(tmp_path):
 
 def test_enrolment_is_tried_until_the_parent_answers(config, tmp_path, monkeypatch):
     (tmp_path / "token").write_text("fedagg1.any")
-    codes, waits = [69, 69, 0], []
+    codes, waits = [69, None, -9, 69, 0], []
 
     def run(command, **options):
         assert options["pass_fds"]
+        if codes[0] is None:
+            codes.pop(0)
+            raise subprocess.TimeoutExpired(command, options["timeout"])
         return subprocess.CompletedProcess(command, codes.pop(0), "", "fedagg: no answer")
 
     monkeypatch.setattr(member.subprocess, "run", run)
     monkeypatch.setattr(member.time, "sleep", waits.append)
     member.enrol_if_needed(config, Tier.DEVICE)
-    assert (codes, len(waits)) == ([], 2)
+    assert (codes, len(waits)) == ([], 4)

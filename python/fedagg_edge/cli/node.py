@@ -33,12 +33,15 @@ def register(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the node; what ends it before its processes do has its exit code, too."""
+    from fedagg_edge.fleet.exits import Exit  # noqa: PLC0415
     from fedagg_edge.fleet.run import told  # noqa: PLC0415
 
     try:
         return _run(args)
     except (FedaggError, OSError) as error:
         return int(told(error))
+    except KeyboardInterrupt:  # asked to stop before its processes were there to be told
+        return int(Exit.DONE)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -42,10 +42,10 @@ def train(config: FleetConfig, tier: Tier) -> Exit:
         stop.set()
         raise Stopped
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask)
     log = parts.make_log(config, tier)
     try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, ask)
         run_member(config, tier, log, stop)
     except Stopped:
         pass

@@ -1,4 +1,9 @@
 import errno
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -40,6 +45,32 @@ def test_a_device_without_identity_ends_with_its_own_code(capsys, tmp_path):
     path.write_text(DEVICE)
     assert main(["device", "--config", str(path)]) == Exit.IDENTITY
     assert "run `fedagg enroll`" in capsys.readouterr().err
+
+
+def opened_once_it_reads(path, node):
+    for _ in range(3000):
+        try:
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody reads yet
+            time.sleep(0.02)
+    raise AssertionError("it does not read its configuration")
+
+
+@pytest.mark.parametrize("verb", ["device", "edge"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_before_its_processes_are_there_is_a_clean_one(tmp_path, verb, number):
+    """systemd counts any other code as a failure of the unit."""
+    path = tmp_path / "config.toml"
+    os.mkfifo(path)  # reading it waits for whoever writes
+    node = subprocess.Popen([sys.executable, "-m", "fedagg_edge", verb, "--config", str(path)], stderr=subprocess.PIPE)
+    try:
+        writer = opened_once_it_reads(path, node)
+        node.send_signal(number)
+        _, said = node.communicate(timeout=60)
+        os.close(writer)
+    finally:
+        node.kill()
+    assert (node.returncode, said) == (Exit.DONE, b"")
 
 
 def test_two_processes_cannot_own_one_state_folder(capsys, tmp_path):

@@ -11,7 +11,8 @@ class Exit(IntEnum):
     """What a process says when it ends; docs and unit files name these numbers."""
 
     DONE = 0  # the work is finished, or the process was asked to stop and stopped cleanly
-    USER = 1  # a wrong argument, or something only the user can put right; the message says what
+    USER = 1  # something only the user can put right; the message says what
+    USAGE = 2  # a wrong argument: what argparse ends with
     CONFIG = 64  # the configuration is wrong: starting again changes nothing (EX_USAGE)
     UNREACHABLE = 69  # `fedagg enroll`: nobody answered; a node goes on trying (EX_UNAVAILABLE)
     SOFTWARE = 70  # an error of ours: please report it (EX_SOFTWARE)
@@ -22,5 +23,5 @@ class Exit(IntEnum):
     STATE = 78  # what is in the state folder belongs to another node or a newer version (EX_CONFIG)
 
 
-PERMANENT = frozenset({Exit.USER, Exit.CONFIG, Exit.IDENTITY, Exit.STATE})
+PERMANENT = frozenset({Exit.USER, Exit.USAGE, Exit.CONFIG, Exit.IDENTITY, Exit.STATE})
 """Codes after which starting the same process again is useless; a unit's RestartPreventExitStatus lists them."""

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from fedagg_edge.cli.main import main, make_parser
-from fedagg_edge.fleet.exits import Exit
+from fedagg_edge.fleet.exits import PERMANENT, Exit
 from fedagg_edge.fleet.lock import StateLock
 
 
@@ -16,7 +16,8 @@ from fedagg_edge.fleet.lock import StateLock
 def test_a_node_needs_a_configuration(verb, capsys):
     with pytest.raises(SystemExit) as caught:
         main([verb])
-    assert caught.value.code == 2
+    assert caught.value.code == Exit.USAGE
+    assert Exit.USAGE in PERMANENT  # a unit with a typing error is not started again for ever
     assert "--config" in capsys.readouterr().err
     assert make_parser().parse_args([verb, "--config", "x.toml"]).tier.value == verb
 

@@ -50,6 +50,9 @@ class Database:
             raise StorageError(f"sqlite: got {sqlite3.sqlite_version}, expected 3.37 or newer; upgrade the system's")
         if read_only and not path.is_file():
             raise StorageError(f"{path}: no ledger here")
+        if not read_only:  # for its owner alone, whatever the umask: it has samples in it; SQLite's other files follow
+            with suppress(OSError):  # what is wrong, SQLite says below
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         mode = "ro" if read_only else "rwc"
         try:
             self._connection = sqlite3.connect(

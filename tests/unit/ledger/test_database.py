@@ -34,6 +34,18 @@ def test_settings_that_durability_rests_on(db):
     assert (db.one("PRAGMA auto_vacuum")[0], db.one("PRAGMA page_size")[0]) == (2, 4096)
 
 
+def test_nobody_else_on_the_machine_may_read_it(tmp_path):
+    before = os.umask(0)
+    try:
+        database = Database(tmp_path / "x")
+        put(database, "a")
+        modes = {p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()}
+        database.close()
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("x", "x-wal", "x-shm", "x.lock"), 0o600)
+
+
 def test_transactions_join_and_savepoints_undo_their_part(db):
     with db.transaction():
         put(db, "a")

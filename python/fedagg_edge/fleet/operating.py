@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from fedagg_edge.errors import ConfigError, StorageError
+from fedagg_edge.errors import ConfigError
 from fedagg_edge.fleet import moving
 from fedagg_edge.fleet.endpoints import parse_endpoint
 from fedagg_edge.ledger import notices
@@ -26,14 +26,18 @@ _LEFT_TO = "leaving.to"  # a fact: where the children of a parent that is draine
 
 
 def open_node(state: Path) -> Ledger:
-    """The ledger in a node's state folder, beside the node's own processes. Raises ConfigError if there is none."""
+    """The ledger in a node's state folder, beside the node's own processes. Raises ConfigError if there is none,
+    StorageError if it cannot be read."""
     path = state / "ledger.sqlite"
+    if not path.is_file() or path.stat().st_size == 0:
+        raise ConfigError(f"{state}: no node's state is here; give the folder that node.state names")
+    db = Database(path, read_only=True)
     try:
-        db = Database(path, read_only=True)
-    except StorageError:
-        raise ConfigError(f"{state}: no node's state is here; give the folder that node.state names") from None
-    row = db.one("SELECT value FROM facts WHERE key = 'ledger.identity'")
-    db.close()
+        row = db.one("SELECT value FROM facts WHERE key = 'ledger.identity'")
+    finally:
+        db.close()
+    if row is None:
+        raise ConfigError(f"{state}: the node here has not run yet")
     mine = msgspec.msgpack.decode(row[0], type=dict[str, str])
     options = Options(tier=Tier(mine["tier"]))
     return Ledger.open(path, node=NodeId(mine["node"]), federation=mine["federation"], options=options)

@@ -1,7 +1,8 @@
 import pytest
 
-from fedagg_edge.errors import ConfigError
+from fedagg_edge.errors import ConfigError, StorageError
 from fedagg_edge.fleet import moving, operating
+from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.limits import Limits
@@ -68,6 +69,18 @@ def test_what_cannot_be_meant_is_said(edge, state_of, tmp_path):
         operating.drain(cloud, folder)
     with pytest.raises(ConfigError, match="no node's state is here"):
         operating.open_node(tmp_path / "nothing")
+
+
+def test_a_state_that_cannot_be_read_is_not_called_missing(tmp_path):
+    (tmp_path / "ledger.sqlite").write_bytes(b"")
+    with pytest.raises(ConfigError, match="no node's state is here"):
+        operating.open_node(tmp_path)
+    Database(tmp_path / "ledger.sqlite").close()  # killed before it said whose it is
+    with pytest.raises(ConfigError, match="has not run yet"):
+        operating.open_node(tmp_path)
+    (tmp_path / "ledger.sqlite").write_bytes(b"damaged" * 1000)
+    with pytest.raises(StorageError, match="damaged"):
+        operating.open_node(tmp_path)
 
 
 def test_a_drain_tells_all_once_and_ends_when_nobody_and_nothing_is_left(edge, toys_rows):

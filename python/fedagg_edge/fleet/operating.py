@@ -88,7 +88,7 @@ class Remaining:
 def drain(ledger: Ledger, state: Path, urls: Sequence[str] = ()) -> None:
     """Take in nobody more, and tell all children to go to `urls`, or to their own fallbacks.
 
-    Again changes nothing, except with other `urls`: then those that are still here are told these.
+    Again it tells those that were enrolled since, and with other `urls` all that are still here.
 
     Raises ConfigError for a node without a parent: the cloud's children have nowhere to go.
     """
@@ -98,8 +98,11 @@ def drain(ledger: Ledger, state: Path, urls: Sequence[str] = ()) -> None:
         raise ConfigError(
             f"drain: got {ledger.node!r}, a {ledger.options.tier}; only an edge's children can go elsewhere"
         )
-    if ledger.get(LEAVING) is not True or (urls and ledger.get(_LEFT_TO) != list(urls)):
-        _notify(ledger, state, ledger.children(), urls, **{LEAVING: True, _LEFT_TO: list(urls)})
+    children, before = ledger.children(), ledger.get(_LEFT_TO) if ledger.get(LEAVING) is True else None
+    if before is not None and list(urls) in ([], before):
+        urls, children = before, [c for c in children if not any(n.kind == "move" for n in ledger.notices(c, 0))]
+    if before is None or children:
+        _notify(ledger, state, children, urls, **{LEAVING: True, _LEFT_TO: list(urls)})
 
 
 def serve_again(ledger: Ledger) -> None:

@@ -114,6 +114,14 @@ def test_a_drain_that_names_another_place_tells_those_who_are_still_here(edge):
     assert told(ledger, "d2") == [("move", ()), ("move", (URL,))]
 
 
+def test_a_drain_again_tells_who_came_since(edge):
+    folder, ledger = edge
+    operating.drain(ledger, folder, [URL])
+    ledger.enrol(NodeId("d3"), Tier.DEVICE, "03")
+    operating.drain(ledger, folder)
+    assert [told(ledger, name) for name in ("d1", "d2", "d3")] == [[("move", (URL,))]] * 3
+
+
 def test_a_drain_that_is_cut_off_tells_the_children_when_it_is_run_again(edge, monkeypatch):
     folder, ledger = edge
 

@@ -139,9 +139,9 @@ def insert(
     `content` and `ids` of a batch that was reduced) is kept; without it, it is computed here."""
     state = fold(db, child)
     number = state.entry + 1
+    db.touch(("fold", child))  # before it changes: what fails half-way must not stay in the cache
     count = _apply(state, number, kind, payload, ids)
     _keep(db, child, state)  # it has grown
-    db.touch(("fold", child))
     digest = told or state.samples().digest
     stored = payloads.keep(db, payload)
     reach("log.insert.after-payload")

@@ -4,6 +4,7 @@ from toys import embeddings
 
 from fedagg_edge.errors import DataError, RemoteProtocolError
 from fedagg_edge.ledger import log
+from fedagg_edge.ledger.fold import Fold
 from fedagg_edge.records import Tier
 
 
@@ -62,3 +63,20 @@ def test_rows_of_a_set_are_counted_once_for_the_set_that_is_named(edge, monkeypa
     assert folded == [first, second, first]
     with pytest.raises(DataError, match="no entry left the set"):
         edge.rows("d1", "00" * 32)
+
+
+def test_an_entry_that_fails_half_way_leaves_nothing_in_memory(cloud, monkeypatch):
+    commit(cloud, "a", embeddings("d1", 2), key=1)
+    before = cloud.head("a")
+
+    def no_memory(fold, entry):
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Fold, "_moved", no_memory)
+        with pytest.raises(MemoryError):
+            commit(cloud, "a", embeddings("d1", 2, start=2), key=2)
+    assert cloud.head("a") == before
+    assert len(cloud.embeddings("a")) == len(cloud.samples("a")) == 2
+    assert commit(cloud, "a", embeddings("d1", 1, start=4), key=2).digest == cloud.samples("a").digest
+    assert len(cloud.samples("a")) == 3

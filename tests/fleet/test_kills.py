@@ -161,8 +161,13 @@ def while_data_grow(tmp_path, budget, parcels, limit, seed=1):
         due = {name: sum(len(y) for _, y in parts) for name, parts in given.items()}
         if known_to(fleet, fleet.cloud) != due:
             return False
-        # the cloud may have a sample before its device has heard that the edge took it
-        return all(known_to(fleet, node) == {str(node.place.id): due[str(node.place.id)]} for node in devices)
+        # the cloud may have a sample before its edge, or the device, has heard that it was taken
+        below = {
+            str(n.place.id): {str(c): due[str(c)] for c in n.place.children} or {str(n.place.id): due[str(n.place.id)]}
+            for n in fleet.nodes
+            if n.place.parent is not None
+        }
+        return all(own_log(fleet, n) == below[str(n.place.id)] for n in fleet.nodes if n.place.parent is not None)
 
     try:
         torment(daemons, budget, arrived, GROWTH, seed=seed, limit=limit, meanwhile=grow)
@@ -178,6 +183,14 @@ def known_to(fleet, node):
     links = [ledger.samples(NodeId(c)) for (c,) in ledger.db.all("SELECT child FROM links WHERE head > 0")]
     ledger.close()
     return {o: len(c) for link in links for o, c in zip(link.origins, link.counters, strict=True)}
+
+
+def own_log(fleet, node):
+    """The same, of a node's link to its own parent alone."""
+    ledger = ledger_of(fleet, node)
+    link = ledger.samples(NodeId(node.place.id))
+    ledger.close()
+    return {o: len(c) for o, c in zip(link.origins, link.counters, strict=True)}
 
 
 def growing(table):

@@ -153,5 +153,5 @@ def _certificate(status: int, body: bytes) -> bytes:
         if status != 200:
             raise RemoteProtocolError(f"enrolment: got status {status}, expected 200")
         return msgspec.msgpack.decode(body, type=_Enrolled).certificate
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise RemoteProtocolError(f"enrolment: got status {status} with a body that is not the protocol's") from None

@@ -107,7 +107,7 @@ def _read_pin(path: Path) -> Pin | None:
         return msgspec.json.decode(path.read_bytes(), type=Pin)
     except FileNotFoundError:
         return None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise ArtefactError(f"{path}: damaged; it says which version was seen last, remove it to trust anew") from None
 
 

@@ -80,7 +80,7 @@ class DiskShelf:
             return msgspec.msgpack.decode((self._folder / _INDEX).read_bytes(), type=tuple[Artefact, ...])
         except FileNotFoundError:
             return ()
-        except msgspec.DecodeError as e:
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
             raise ArtefactError(f"{self._folder / _INDEX}: damaged: {e}; remove it, it is fetched again") from None
 
     def find(self, name: str) -> Artefact | None:

@@ -105,7 +105,7 @@ def _recorded(place: Path) -> list[dict[str, str]]:
             msgspec.json.decode(line, type=dict[str, str])
             for line in folder.read(path, limit=revocation.LIMIT).splitlines()
         ]
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise IdentityError(f"{path}: damaged; it lists what was issued, restore it from a backup") from None
 
 

@@ -53,7 +53,7 @@ def check(request: Check) -> Verified:
     """
     try:
         envelope = msgspec.msgpack.decode(request.signature, type=_Envelope)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise ArtefactError(f"artefact {request.name!r}: its signature is damaged; fetch it again") from None
     if envelope.schema != 1:
         raise ArtefactError(f"artefact {request.name!r}: signature of form {envelope.schema}, expected 1; upgrade here")

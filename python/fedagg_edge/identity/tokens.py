@@ -101,7 +101,7 @@ def find_grant(place: Path, token: str, now: float) -> Grant:
         raise unknown
     try:
         grant = msgspec.json.decode(folder.read(path), type=Grant)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise IdentityError(f"{path}: damaged; remove it and make another token: fedagg pki token") from None
     if now >= grant.expires or grant.digest != path.stem:
         raise unknown
@@ -114,7 +114,7 @@ def remove_expired(place: Path, now: float) -> int:
     for path in sorted((place / folder.TOKENS).glob("*.json")):
         try:
             expired = msgspec.json.decode(folder.read(path), type=Grant).expires <= now
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             continue
         if expired:
             path.unlink(missing_ok=True)

@@ -109,7 +109,14 @@ def test_the_token_of_another_federation_is_not_sent(fedagg, world, parent, tmp_
 
 @pytest.mark.parametrize(
     "canned",
-    [(200, b"x"), (200, msgspec.msgpack.encode([b"no pem"])), (500, b"<html>"), (200, b"\0" * 70_000), (302, b"")],
+    [
+        (200, b"x"),
+        (200, msgspec.msgpack.encode([b"no pem"])),
+        (500, b"<html>"),
+        (403, b"\x92\xa1\xff\xa1x"),  # text that is not UTF-8
+        (200, b"\0" * 70_000),
+        (302, b""),
+    ],
 )
 def test_odd_answers_leave_nothing_installed(fedagg, world, parent, tmp_path, canned):
     parent.canned = canned

@@ -136,9 +136,10 @@ def test_an_older_version_is_refused_and_the_file_stays(cloud, shelf, device, tm
     with pytest.raises(ArtefactError, match="version 5 came with two contents"):
         pull(cloud.url, device, out)
     assert out.read_bytes() == CONTENT
-    (tmp_path / "m.pin.json").write_text("{")
-    with pytest.raises(ArtefactError, match="damaged"):
-        pull(cloud.url, device, out)
+    for damaged in (b"{", b'{"authority": "\xff"}'):
+        (tmp_path / "m.pin.json").write_bytes(damaged)
+        with pytest.raises(ArtefactError, match="damaged"):
+            pull(cloud.url, device, out)
 
 
 def test_what_the_cloud_did_not_sign_is_refused(cloud, shelf, world, device, tmp_path):

@@ -36,9 +36,11 @@ def test_damage_is_told(tmp_path):
     with pytest.raises(ArtefactError, match="No such file"):
         shelf.content(artefact)
     assert shelf.read(artefact.digest, 0, 4) is None
-    (tmp_path / "index.msgpack").write_bytes(b"\xc1")
-    with pytest.raises(ArtefactError, match="damaged"):
-        shelf.listing()
+    content = (tmp_path / "index.msgpack").read_bytes()
+    for damaged in (b"\xc1", content.replace(artefact.name.encode(), b"\xff" * len(artefact.name))):
+        (tmp_path / "index.msgpack").write_bytes(damaged)
+        with pytest.raises(ArtefactError, match="damaged"):
+            shelf.listing()
 
 
 def test_contents_that_were_replaced_twice_are_removed(tmp_path):

@@ -71,6 +71,7 @@ def test_expired_grants_are_removed(tmp_path):
     kept(tmp_path, 10.0)
     token, _ = kept(tmp_path, 100.0)
     (tmp_path / folder.TOKENS / "odd.json").write_text("{")
+    (tmp_path / folder.TOKENS / "bits.json").write_bytes(b'{"digest": "\xff"}')
     assert tokens.remove_expired(tmp_path, 50.0) == 1
     assert tokens.find_grant(tmp_path, token.text, 50.0)
     assert tokens.remove_expired(tmp_path / "nowhere", 50.0) == 0
@@ -78,6 +79,7 @@ def test_expired_grants_are_removed(tmp_path):
 
 def test_a_damaged_grant_is_named(tmp_path):
     token, grant = kept(tmp_path)
-    (tmp_path / folder.TOKENS / f"{grant.digest}.json").write_text("{}")
-    with pytest.raises(IdentityError, match="damaged"):
-        tokens.find_grant(tmp_path, token.text, 1.0)
+    for content in (b"{}", b'{"digest": "\xff"}'):
+        (tmp_path / folder.TOKENS / f"{grant.digest}.json").write_bytes(content)
+        with pytest.raises(IdentityError, match="damaged"):
+            tokens.find_grant(tmp_path, token.text, 1.0)

@@ -220,8 +220,10 @@ _BELONGS: Mapping[str, tuple[Tier, ...]] = {
     "limits": (Tier.EDGE, Tier.CLOUD),
     "identity": (Tier.EDGE, Tier.CLOUD),
     "publish": (Tier.CLOUD,),
+    "retention": (Tier.DEVICE,),
+    "outbox": (Tier.DEVICE, Tier.EDGE),
 }
-_OPTIONAL = ("listen", "limits", "identity", "publish")
+_OPTIONAL = ("listen", "limits", "identity", "publish", "retention", "outbox")
 
 
 def load_fleet_config(path: str | Path, tier: Tier) -> FleetConfig:

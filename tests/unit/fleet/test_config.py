@@ -40,6 +40,9 @@ def test_a_training_file_lies_in_the_configurations_folder(tmp_path):
             {k: v for k, v in CLOUD.items() if k != "classes"},
             "classes: this key is missing; a cloud needs it",
         ),
+        # whoever writes this believes that samples are let go
+        (Tier.CLOUD, CLOUD | {"retention": {"days": 30}}, "retention: a cloud has no such table; it belongs to device"),
+        (Tier.CLOUD, CLOUD | {"outbox": {"days": 30}}, "outbox: a cloud has no such table; it belongs to device and e"),
         (Tier.CLOUD, CLOUD | {"autoencoder": {}}, "autoencoder.path: this key is missing"),
         (Tier.DEVICE, DEVICE | {"parent": {"url": "http://edge"}}, "parent.url: got 'http://edge'"),
         (

@@ -67,10 +67,11 @@ def test_a_stop_before_its_processes_are_there_is_a_clean_one(tmp_path, verb, nu
     try:
         writer = opened_once_it_reads(path, node)
         node.send_signal(number)
+        os.close(writer)  # so that a read that began just after the signal came ends, too
         _, said = node.communicate(timeout=60)
-        os.close(writer)
     finally:
         node.kill()
+        node.communicate()
     assert (node.returncode, said) == (Exit.DONE, b"")
 
 

@@ -52,11 +52,10 @@ def run(args: argparse.Namespace) -> int:
     from fedagg_edge.ledger.signal import Signal  # noqa: PLC0415
 
     node, config = node_id(args.node), _config(args.config)
-    if args.revoke:
-        _revoke(config, node)
+    revoked = _revoke(config, node) if args.revoke else 0.0
     ledger = parts.open_ledger(config, Tier.CLOUD)
     try:
-        told = forgetting.give(ledger, node)
+        told = forgetting.give(ledger, node, revoked=revoked)
         bell = Signal(config.state / "gateway.sock")
         for edge in told.edges:
             bell.notify(edge)
@@ -95,12 +94,13 @@ def _config(path: Path) -> FleetConfig:
     return config
 
 
-def _revoke(config: FleetConfig, node: str) -> None:
+def _revoke(config: FleetConfig, node: str) -> float:
     from fedagg_edge.identity import revocation  # noqa: PLC0415
 
     now = time.time()
     revocation.update(config.state / "identity", lambda known: revocation.revoke(known, now, node=node))
-    _say(f"revoked {node}; the edges know within a minute")
+    _say(f"revoked {node}; the edges refuse it before they forget it")
+    return now
 
 
 def _say(text: str) -> None:

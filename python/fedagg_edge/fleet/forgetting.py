@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from fedagg_edge.errors import DataError, RemoteProtocolError
+from fedagg_edge.errors import DataError, FedaggError, RemoteProtocolError
 from fedagg_edge.fleet import receipts
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.receipts import Stamped
@@ -32,12 +32,14 @@ _SCRUBS = 20  # tries, a quarter of a second apart, while another process reads
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The body of a notice of kind ``forget``: the order's id, the same at every ancestor, whom it is about, and the
-    entry of the receiver's log by which its parent forgot rows of it (0: it had none)."""
+    """The body of a notice of kind ``forget``: the order's id, the same at every ancestor, whom it is about, the entry
+    of the receiver's log by which its parent forgot rows of it (0: it had none), and since when (Unix time, 0: not) its
+    certificates are refused: each node refuses first, so that nothing of what it forgets comes in again."""
 
     id: str
     origin: str
     entry: Annotated[int, Meta(ge=0, le=2**62)] = 0
+    revoked: Annotated[float, Meta(ge=0)] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +51,24 @@ class Told:
     edges: tuple[NodeId, ...]
 
 
-def give(ledger: Ledger, origin: NodeId, *, sleep: Callable[[float], None] = time.sleep) -> Told:
-    """Carry the order out at this node and hand it down. Not inside a transaction. Raises StorageError."""
-    order = Order(secrets.token_hex(8), origin)
+def give(ledger: Ledger, origin: NodeId, *, revoked: float = 0.0, sleep: Callable[[float], None] = time.sleep) -> Told:
+    """Carry the order out at this node and hand it down. `revoked`: see `Order`; here it is refused already. Not inside
+    a transaction. Raises StorageError."""
+    order = Order(secrets.token_hex(8), origin, revoked=revoked)
     edges = _edges(ledger)
     return Told(order, _carry_out(ledger, order, edges, lambda: None, sleep), edges)
 
 
-def obey(ledger: Ledger, notice: Notice, log: Log, *, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Carry out an order that came from the parent, once: the notice is taken in the same transaction.
+def obey(
+    ledger: Ledger,
+    notice: Notice,
+    log: Log,
+    refuse: Callable[[NodeId, float], None],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Carry out an order that came from the parent, once: the notice is taken in the same transaction. `refuse` is
+    called before, with whom and since when, if the order says so.
 
     One that cannot be read, or that is none of this node's, is told and passed over. Raises StorageError.
     """
@@ -67,6 +78,11 @@ def obey(ledger: Ledger, notice: Notice, log: Log, *, sleep: Callable[[float], N
     except (msgspec.DecodeError, UnicodeDecodeError, DataError, RemoteProtocolError) as error:
         log.failure("order_refused", error, number=notice.number)
         return
+    if order.revoked:
+        try:
+            refuse(origin, order.revoked)
+        except (FedaggError, OSError) as error:  # the list comes down by itself, too
+            log.failure("revocations_failed", error)
     done = _carry_out(ledger, order, edges, lambda: ledger.put("noticed", notice.number), sleep)
     log.info("forgotten", peer=origin, rows=done.rows, count=done.knowledge)
 
@@ -90,7 +106,8 @@ def _carry_out(
     def within(receipt: Receipt, entries: dict[NodeId, int]) -> None:
         receipts.keep(ledger, Stamped(order=order.id, receipt=receipt))
         for edge in edges:
-            ledger.notify(edge, KIND, msgspec.msgpack.encode(Order(order.id, order.origin, entries.get(edge, 0))))
+            below = msgspec.structs.replace(order, entry=entries.get(edge, 0))
+            ledger.notify(edge, KIND, msgspec.msgpack.encode(below))
         also()
 
     done = ledger.forget(NodeId(order.origin), within, entry=order.entry)

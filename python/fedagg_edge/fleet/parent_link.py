@@ -27,7 +27,7 @@ from fedagg_edge.fleet.views import ChildView
 from fedagg_edge.identity import revocation, tls
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.signal import Signal
-from fedagg_edge.records import Tier
+from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire import events
 from fedagg_edge.wire.child import ChildEnd, Idle
 from fedagg_edge.wire.http import Request
@@ -287,13 +287,17 @@ class ParentLink:
             case events.EntryCommitted(_, entry):
                 self._log.debug("entry_committed", entry=entry)
 
+    def _refuse(self, node: NodeId, since: float) -> None:
+        """Put a node on this server's own list, which its gateway looks at for each request."""
+        revocation.update(self._identity, lambda known: revocation.revoke(known, since, node=node))
+
     def _noticed(self, ledger: Ledger, notice: Notice) -> None:
         """Heed a notice once: what it asks for is decided in the transaction that notes its number."""
         if notice.number <= (ledger.get("noticed") or 0):
             return
         self._log.info("notice", kind=notice.kind, number=notice.number)
         if notice.kind == forgetting.KIND:
-            forgetting.obey(ledger, notice, self._log)
+            forgetting.obey(ledger, notice, self._log, self._refuse)
         with ledger.transaction():
             ledger.put("noticed", notice.number)
             if notice.kind == "move":

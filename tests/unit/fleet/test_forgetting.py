@@ -38,7 +38,12 @@ class Tree:
             self.edge.enrol(device, Tier.DEVICE, device)
         self.parent = ParentEnd(Terms("f", CLOUD, CLASSES, limits=events.Limits(), software="t"))
         self.log = io.StringIO()
+        self.refused = []
         self.restart()
+
+    def refuse(self, node, since):
+        """Note whom the edge refuses, since when, and how many of its rows were there still."""
+        self.refused.append((node, since, len(self.edge.samples(node))))
 
     def restart(self):
         self.child = ChildEnd(ChildView(self.edge), EDGE, Tier.EDGE, "f", "t", random.Random(0))
@@ -60,7 +65,7 @@ class Tree:
             for event in self.child.receive(asked, answer, self.now):
                 match event:
                     case events.NoticeArrived(notice):
-                        forgetting.obey(self.edge, notice, Log(self.log), sleep=lambda s: None)
+                        forgetting.obey(self.edge, notice, Log(self.log), self.refuse, sleep=lambda s: None)
                         self.edge.put("noticed", notice.number)
                     case events.ReceiptsTaken(taken):
                         receipts.mark_sent(self.edge, taken)
@@ -153,9 +158,35 @@ def test_what_it_sends_later_is_new_and_counts(tree):
     assert len(tree.cloud.samples(EDGE)) == 2
 
 
+def test_who_is_revoked_is_refused_before_it_is_forgotten(tree):
+    tree.send(GONE, 4, 1)
+    tree.settle()
+    give(tree)
+    tree.settle()
+    assert tree.refused == []
+    forgetting.give(tree.cloud, GONE, revoked=5e5, sleep=lambda s: None)
+    tree.send(GONE, 3, 2)
+    tree.settle()
+    assert tree.refused == [(GONE, 5e5, 3)]
+    assert len(tree.edge.samples(GONE)) == 0
+
+
+def test_a_list_that_cannot_be_written_is_told_and_all_is_forgotten(tree, monkeypatch):
+    def full(node, since):
+        raise OSError("no room")
+
+    monkeypatch.setattr(tree, "refuse", full)
+    tree.send(GONE, 4, 1)
+    tree.settle()
+    forgetting.give(tree.cloud, GONE, revoked=5e5, sleep=lambda s: None)
+    tree.settle()
+    assert "revocations_failed" in tree.log.getvalue()
+    assert len(tree.edge.samples(GONE)) == 0
+
+
 def test_an_order_that_cannot_be_read_is_passed_over(tree):
     for body in (b"\xc1", msgspec.msgpack.encode(["id", "Not A Node"]), b""):
-        forgetting.obey(tree.edge, Notice(1, "forget", body), Log(tree.log))
+        forgetting.obey(tree.edge, Notice(1, "forget", body), Log(tree.log), tree.refuse)
     assert tree.log.getvalue().count("order_refused") == 3
 
 
@@ -174,14 +205,18 @@ def test_an_order_that_names_an_entry_which_forgets_nothing_is_carried_out(tree)
     tree.send(GONE, 4, 1)
     tree.settle()
     assert tree.edge.acknowledged().entry == 1
-    forgetting.obey(tree.edge, Notice(1, forgetting.KIND, order(GONE, 1)), Log(tree.log), sleep=lambda s: None)
+    forgetting.obey(
+        tree.edge, Notice(1, forgetting.KIND, order(GONE, 1)), Log(tree.log), tree.refuse, sleep=lambda s: None
+    )
     assert receipts.known(tree.edge, "o1")[0].receipt.rows == 4
 
 
 def test_an_order_to_a_device_is_told_and_passed_over(tmp_path):
     device = Ledger.open(tmp_path / "l", node=GONE, federation="f", options=Options(tier=Tier.DEVICE))
     said = io.StringIO()
-    forgetting.obey(device, Notice(1, forgetting.KIND, order(OTHER, 0)), Log(said), sleep=lambda s: None)
+    forgetting.obey(
+        device, Notice(1, forgetting.KIND, order(OTHER, 0)), Log(said), lambda *_: None, sleep=lambda s: None
+    )
     assert "order_refused" in said.getvalue()
     assert receipts.known(device, "o1") == []
     device.close()

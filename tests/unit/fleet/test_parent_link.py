@@ -15,6 +15,7 @@ from fedagg_edge.fleet.connection import NoAnswer
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.views import ChildView
+from fedagg_edge.identity import revocation
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire import events
 from fedagg_edge.wire.child import ChildEnd, Idle, Step
@@ -249,6 +250,9 @@ def test_an_order_to_forget_is_carried_out_by_an_edge(tmp_path):
     (sent,) = ChildView(ledger).receipts()
     made._on_events([events.ReceiptsTaken((sent,))])
     assert ChildView(ledger).receipts() == ()
+    (config.state / "identity").mkdir()
+    made._on_events([events.NoticeArrived(Notice(8, "forget", msgspec.msgpack.encode(["p", "d1", 0, 5e5])))])
+    assert revocation.load(config.state / "identity").nodes == {"d1": 5e5}
     ledger.close()
 
 

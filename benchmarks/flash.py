@@ -18,24 +18,18 @@ import os
 import platform
 import tempfile
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import tomli_w
+from support.board import CLASSES, board_config, equip_board, without_torch
 
-from fedagg_edge.autoencoder.artefact import load
 from fedagg_edge.config import parse_config
-from fedagg_edge.export.codec import export_codec
-from fedagg_edge.export.tflite import export_tflite
-from fedagg_edge.fleet.up import Fleet, lay_out, read_metrics
-from fedagg_edge.learners.zoo import build_model
+from fedagg_edge.fleet.up import lay_out, read_metrics
 from fedagg_edge.simulation.progress import Silent
 
 CASES = ((100, 24), (1000, 24), (100, 512))
 """Samples and hidden units of the MLP: a small one, one with more samples, one with more weights."""
-CLASSES = 10
 BUILD = Path(__file__).parents[1] / "build"
 Figure = tuple[str, float, str, float | None]  # name, value, unit, at most
 
@@ -50,41 +44,6 @@ def bound(samples: int, weights: int) -> float:
     return 96 * 1024 + 12 * weights + 5 * samples * (CLASSES + 4)
 
 
-def config(rounds: int, hidden: int) -> dict[str, object]:
-    """One device of an MLP below one edge below the cloud."""
-    return {
-        "name": "flash",
-        "rounds": rounds,
-        "schedule": "snapshot",
-        "knowledge": "int8",
-        "data": {"source": "digits"},
-        "partition": {"rule": "iid"},
-        "autoencoder": {"epochs": 1},
-        "models": {"d": {"builder": "mlp", "options": {"hidden": [hidden]}}, "e": {"builder": "mlp"}},
-        "tree": {"model": "e", "children": [{"model": "e", "children": [{"model": "d"}]}]},
-        "evaluation": {"references": False},
-    }
-
-
-def equip(fleet: Fleet, home: Path, samples: int, hidden: int) -> int:
-    """Give the device a board's files and so many samples; how many weights it has."""
-    autoencoder = load(fleet.folder / "autoencoder.safetensors")
-    export_codec(autoencoder, home / "codec.tflite")
-    module = build_model("mlp", autoencoder.sample_shape, CLASSES, hidden=[hidden])
-    export_tflite(module, autoencoder.sample_shape, CLASSES, home / "model.tflite")
-    first = home / "private" / "first.npz"
-    with np.load(first) as whole:
-        chosen = {name: whole[name][:samples] for name in ("x", "y")}
-    np.savez(first, **chosen)
-    path = home / "device.toml"
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
-    table["training"]["engine"] = "tflite"
-    table["models"] = {"d": {"builder": "model.tflite"}}
-    table["node"] |= {"model": "d", "codec": "codec.tflite"}
-    path.write_text(tomli_w.dumps(table), encoding="utf-8")
-    return sum(p.numel() for p in module.parameters())
-
-
 def written(pid: int) -> int:
     """Bytes that a process caused to be sent to storage so far."""
     lines = Path(f"/proc/{pid}/io").read_text(encoding="ascii").splitlines()
@@ -94,13 +53,14 @@ def written(pid: int) -> int:
 def watch(place: Path, samples: int, hidden: int, rounds: int) -> tuple[float, float, int, int]:
     """(bytes up to the end of the first round, bytes a round after it, bytes of the state folder, weights)."""
     fleet = lay_out(
-        parse_config(config(rounds, hidden)), place, rounds={"target": rounds, "deadline": 600.0}, progress=Silent()
+        parse_config(board_config(rounds, hidden, name="flash", knowledge="int8")),
+        place,
+        rounds={"target": rounds, "deadline": 600.0},
+        progress=Silent(),
     )
     device = fleet.nodes[-1]
-    home, blocked = fleet.home(device), place / "blocked"
-    blocked.mkdir()
-    (blocked / "torch.py").write_text('raise ImportError("a board has no torch")\n', encoding="utf-8")
-    weights = equip(fleet, home, samples, hidden)
+    home, blocked = fleet.home(device), without_torch(place / "blocked")
+    weights = equip_board(fleet, home, hidden, samples=samples)
     usual = os.environ.get("PYTHONPATH", "")
     seen: dict[int, int] = {}  # rounds finished: bytes by then
     try:

@@ -23,24 +23,19 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import tomli_w
+from support.board import board_config, equip_board, without_torch
 from support.site import Site, make_site, resident
 from support.tls_load import Connection, connect, drive
 
 from fedagg_edge import load_config, simulate
-from fedagg_edge.autoencoder.artefact import load
 from fedagg_edge.config import parse_config
-from fedagg_edge.export.codec import export_codec
-from fedagg_edge.export.tflite import export_tflite
 from fedagg_edge.fleet.up import Fleet, lay_out, read_metrics, run_fleet
-from fedagg_edge.learners.zoo import build_model
 from fedagg_edge.records import LogitsFormat, NodeId
 from fedagg_edge.simulation.progress import Silent
 
@@ -180,24 +175,13 @@ def round_times(rounds: int) -> list[Figure]:
 
 def board_memory() -> list[Figure]:
     """Resident memory of a device agent that cannot import torch: before it has samples, and after its rounds."""
-    raw = {
-        "name": "boards",
-        "rounds": 3,
-        "schedule": "snapshot",
-        "data": {"source": "digits"},
-        "partition": {"rule": "iid"},
-        "autoencoder": {"epochs": 1},
-        "models": {"d": {"builder": "mlp", "options": {"hidden": [24]}}, "e": {"builder": "mlp"}},
-        "tree": {"model": "e", "children": [{"model": "e", "children": [{"model": "d"}]}]},
-        "evaluation": {"references": False},
-    }
     with tempfile.TemporaryDirectory() as place:
-        fleet = lay_out(parse_config(raw), Path(place) / "fleet", rounds={"target": 3}, progress=Silent())
+        fleet = lay_out(
+            parse_config(board_config(3, 24)), Path(place) / "fleet", rounds={"target": 3}, progress=Silent()
+        )
         device = fleet.nodes[-1]
-        home, blocked = fleet.home(device), Path(place) / "blocked"
-        blocked.mkdir()
-        (blocked / "torch.py").write_text('raise ImportError("a board has no torch")\n', encoding="utf-8")
-        equip_board(fleet.folder, home, hidden=[24])
+        home, blocked = fleet.home(device), without_torch(Path(place) / "blocked")
+        equip_board(fleet, home, 24)
         (home / "private" / "first.npz").rename(home / "later.npz")
         usual = os.environ.get("PYTHONPATH")
         for node in fleet.nodes:
@@ -229,20 +213,6 @@ def run_fleet_on(fleet: Fleet) -> None:
         fleet.check()
         time.sleep(0.1)
     raise SystemExit(f"no end after two minutes; see {fleet.folder}")
-
-
-def equip_board(folder: Path, home: Path, *, hidden: list[int]) -> None:
-    """Give a device the files of a board, made here with torch, and say so in its configuration."""
-    autoencoder = load(folder / "autoencoder.safetensors")
-    export_codec(autoencoder, home / "codec.tflite")
-    module = build_model("mlp", autoencoder.sample_shape, 10, hidden=hidden)
-    export_tflite(module, autoencoder.sample_shape, 10, home / "model.tflite")
-    path = home / "device.toml"
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
-    table["training"]["engine"] = "tflite"
-    table["models"] = {"d": {"builder": "model.tflite"}}
-    table["node"] |= {"model": "d", "codec": "codec.tflite"}
-    path.write_text(tomli_w.dumps(table), encoding="utf-8")
 
 
 def measure(quick: bool) -> Iterator[Figure]:

@@ -10,9 +10,9 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,33 +20,21 @@ import pytest
 
 np = pytest.importorskip("numpy")
 pytest.importorskip("torch", reason="the cloud and the edge train with torch")
-import tomli_w  # noqa: E402
 
-from fedagg_edge.autoencoder import artefact  # noqa: E402
 from fedagg_edge.config import parse_config  # noqa: E402
-from fedagg_edge.export.codec import export_codec  # noqa: E402
-from fedagg_edge.export.tflite import export_tflite  # noqa: E402
 from fedagg_edge.fleet import up, weights  # noqa: E402
 from fedagg_edge.learners import tflite_file  # noqa: E402
-from fedagg_edge.learners.zoo import build_model  # noqa: E402
 from fedagg_edge.records import Tier  # noqa: E402
 from fedagg_edge.simulation.progress import Silent  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from support.board import board_config, equip_board  # noqa: E402
 
 ROOT = os.environ.get("FEDAGG_ARM64_ROOT")
 ROUNDS = int(os.environ.get("FEDAGG_ARM64_ROUNDS") or "2")
 SAMPLES, PATIENCE = 40, 420.0  # rows; seconds: importing the agent alone takes several under qemu
 INSIDE = str(Path(__file__).with_name("inside.sh"))
-CONFIG = {
-    "name": "boards",
-    "rounds": ROUNDS,
-    "schedule": "snapshot",
-    "data": {"source": "digits"},
-    "partition": {"rule": "iid"},
-    "autoencoder": {"epochs": 1},
-    "models": {"d": {"builder": "mlp", "options": {"hidden": [8]}}, "e": {"builder": "mlp"}},
-    "tree": {"model": "e", "children": [{"model": "e", "children": [{"model": "d", "count": 1}]}]},
-    "evaluation": {"references": False},
-}
 BOARD = """
 import importlib.util, platform
 assert importlib.util.find_spec("torch") is None, "this board has torch"
@@ -65,24 +53,6 @@ def shared() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="fleet-", dir=Path(ROOT or "") / "tmp"))
     yield folder
     shutil.rmtree(folder)
-
-
-def equip(fleet: up.Fleet, home: Path) -> None:
-    """Give the board its files, made here with torch, and few samples; say so in its configuration."""
-    autoencoder = artefact.load(fleet.folder / "autoencoder.safetensors")
-    export_codec(autoencoder, home / "codec.tflite")
-    export_tflite(build_model("mlp", autoencoder.sample_shape, 10, hidden=[8]), (1, 8, 8), 10, home / "model.tflite")
-    first = home / "private" / "first.npz"
-    with np.load(first) as whole:
-        few = {name: whole[name][:SAMPLES] for name in ("x", "y")}
-    np.savez(first, **few)
-    path = home / "device.toml"
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
-    table["modules"] = "."
-    table["training"]["engine"] = "tflite"
-    table["models"] = {"d": {"builder": "model.tflite"}}
-    table["node"] |= {"model": "d", "codec": "codec.tflite"}
-    path.write_text(tomli_w.dumps(table), encoding="utf-8")
 
 
 def start_board(home: Path) -> subprocess.Popen[bytes]:
@@ -127,11 +97,14 @@ def test_its_agent_enrols_trains_on_tflite_and_completes_rounds(shared: Path) ->
     )
     assert (done.returncode, done.stdout) == (0, "aarch64\n"), done.stderr
     fleet = up.lay_out(
-        parse_config(CONFIG), shared / "fleet", rounds={"target": ROUNDS, "deadline": PATIENCE}, progress=Silent()
+        parse_config(board_config(ROUNDS, 8)),
+        shared / "fleet",
+        rounds={"target": ROUNDS, "deadline": PATIENCE},
+        progress=Silent(),
     )
     (device,) = (node for node in fleet.nodes if node.place.tier is Tier.DEVICE)
     home = fleet.home(device)
-    equip(fleet, home)
+    equip_board(fleet, home, 8, samples=SAMPLES, modules=".")
     assert not (home / "state" / "identity").exists()  # it has a token, nothing else
     try:
         for node in fleet.nodes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from pathlib import Path
@@ -77,8 +76,7 @@ def compile_codec(artefact: Artefact) -> tuple[bytes, float]:
         values = {n: p.detach().numpy() for n, p in module.named_parameters()}
         write_function(model, name, trace_inference(module, shape), values)
     about = {"format": tflite_codec.FORMAT, "schema": tflite_file.SCHEMA, "autoencoder": digest_of(artefact)}
-    description = json.dumps(about, sort_keys=True, separators=(",", ":")).encode()
-    content = tflite_file.seal(model.finish({tflite_file.DESCRIPTION: description}))
+    content = tflite_file.seal(model.finish({tflite_file.DESCRIPTION: tflite_file.packed(about)}))
     return content, _checked(artefact, content)
 
 

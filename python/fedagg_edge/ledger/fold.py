@@ -260,6 +260,6 @@ def pieces(embeddings: Embeddings) -> Iterator[Embeddings]:
 
 def pieces_of(samples: SampleSet, step: int = _PIECE_ROWS) -> Iterator[SampleSet]:
     """The same of ids alone, `step` each."""
+    row_N = np.arange(len(samples))
     for start in range(0, max(1, len(samples)), step):
-        row_N = np.arange(len(samples))
         yield samples.only((row_N >= start) & (row_N < start + step))

@@ -136,6 +136,8 @@ def obtain_autoencoder(cell: Cell, bench: Bench) -> Path:
     try:
         open_x = arrays.open_samples(str(bench.data))
     except DataError as e:
+        if not bench.data.is_file():
+            raise
         raise DataError(f"{e}; add open data as public_x, or put an autoencoder at {path}") from None
     from fedagg_edge.autoencoder.train import train  # noqa: PLC0415  # torch loads when it is wanted
 

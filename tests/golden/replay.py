@@ -1,6 +1,7 @@
 """Runs golden files with one runtime and compares with what torch found: ``replay.py FOLDER RUNTIME``. Needs no torch.
 
-A folder holds, per case, NAME.tflite and NAME.npz: the batches, and torch's weights after the first and the last step.
+A folder holds, per case, NAME.tflite and NAME.npz: the plan (hyperparameters a step), the batches, and torch's weights
+after the first and the last step.
 Prints one JSON object, case -> (difference after one step, after the last).
 """
 
@@ -20,10 +21,10 @@ from fedagg_edge.learners.tflite import TfliteLearner
 def replay(file: Path, runtime: str) -> tuple[float, float]:
     """The largest differences of a case's weights from torch's, after one step and after the last."""
     golden = np.load(file.with_suffix(".npz"))
-    hyperparameters = Hyperparameters(**json.loads(str(golden["hyperparameters"])))
-    learner = TfliteLearner(file, hyperparameters.optimizer, runtime=runtime)
+    plan = [Hyperparameters(**step) for step in json.loads(str(golden["plan"]))]
+    learner = TfliteLearner(file, plan[0].optimizer, runtime=runtime)
     differences = []
-    for i in range(int(golden["steps"])):
+    for i, hyperparameters in enumerate(plan):
         x_N, bridge_x_N, y_N, teacher_NC = (golden[f"{name}_{i}"] for name in ("x", "bridge", "y", "teacher"))
         learner.step(Batch(bridge_x_N, y_N, teacher_NC, x_N, y_N), hyperparameters)
         if f"weights_{i}" in golden:

@@ -1,4 +1,4 @@
-"""Every operator and the zoo's models but ResNet-18 against torch, after one step and after twenty, in both runtimes.
+"""Every operator and the zoo's models against torch, after one step and after twenty, in both runtimes.
 
 The second runtime lives in an environment of its own (NumPy below 2); FEDAGG_TFLITE_PYTHON names its interpreter, which
 must find this package. Where it is not set, its tests are skipped.
@@ -86,18 +86,20 @@ def make(name: str, folder: Path) -> None:
         if isinstance(reset := getattr(module, "reset_parameters", None), Callable):
             reset()
     hyperparameters = {"learning_rate": case.learning_rate, "optimizer": case.optimizer, "weight_decay": 1e-3}
+    later = {**hyperparameters, "learning_rate": case.later_rate or case.learning_rate}
     stem = folder / name.replace(" ", "-").replace(",", "")
     export_tflite(model, case.shape, CLASSES, stem.with_suffix(".tflite"))
     learner = TorchLearner(model, case.optimizer)
-    golden: dict[str, object] = {"hyperparameters": json.dumps(hyperparameters), "steps": STEPS}
+    plan = [hyperparameters] + [later] * (STEPS - 1)
+    golden: dict[str, object] = {"plan": json.dumps(plan)}
     rng, masks_rng = np.random.default_rng(case.seed), np.random.default_rng(0)  # 0: a learner's seed from the start
     kinks = watch_kinks(model)
-    for i in range(STEPS):
+    for i, step in enumerate(plan):
         rows = 6 + i % 3
         x_N, bridge_x_N = samples(case, rng, rows), samples(case, rng, rows)
         y_N, teacher_NC = rng.integers(0, CLASSES, rows), rng.standard_normal((rows, CLASSES), np.float32)
         plan_masks(model, stem.with_suffix(".tflite"), rows, masks_rng)
-        learner.step(Batch(bridge_x_N, y_N, teacher_NC, x_N, y_N), Hyperparameters(**hyperparameters))  # type: ignore[arg-type]
+        learner.step(Batch(bridge_x_N, y_N, teacher_NC, x_N, y_N), Hyperparameters(**step))  # type: ignore[arg-type]
         golden |= {f"x_{i}": x_N, f"bridge_{i}": bridge_x_N, f"y_{i}": y_N, f"teacher_{i}": teacher_NC}
         if i == 0 and not case.ties:
             assert min(kinks, default=1.0) > KINK, f"{name}: {min(kinks)} from a kink; take another seed in cases.py"

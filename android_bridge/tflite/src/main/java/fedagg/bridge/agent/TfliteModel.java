@@ -1,16 +1,18 @@
 package fedagg.bridge.agent;
 
+import fedagg.bridge.model.TrainingFile;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 
-/** What a training file (docs/on-device.md) says of its model; the application takes it from the file's JSON. */
+/** What a training file (docs/on-device.md) says of its model; {@link #of} takes it from the file. */
 public final class TfliteModel {
   final int[] sampleShape;
   final int classes;
   final int trained;
   final int seen;
   final float[] counted;
+  boolean changesBuffers; // whether a training pass gives new ones
   private final List<Mask> masks = new ArrayList<>();
 
   /**
@@ -33,7 +35,19 @@ public final class TfliteModel {
     this.classes = classes;
     this.trained = trained;
     this.seen = seen;
+    changesBuffers = seen > trained;
     this.counted = counted.clone();
+  }
+
+  /** What a file says of its model. */
+  public static TfliteModel of(TrainingFile file) {
+    TfliteModel model =
+        new TfliteModel(file.sampleShape(), file.classes(), file.trained(), file.seen(), file.counted());
+    for (TrainingFile.Mask mask : file.masks()) {
+      model.mask(mask.name, mask.keep, mask.shape());
+    }
+    model.changesBuffers = file.changesBuffers();
+    return model;
   }
 
   /** A random input of a training pass: 1 with probability {@code keep}, else 0; {@code shape} without the batch. */

@@ -6,6 +6,7 @@ import fedagg.bridge.kernels.DistillLoss;
 import fedagg.bridge.kernels.DistillOptions;
 import fedagg.bridge.kernels.DistillationCore;
 import fedagg.bridge.kernels.Logits;
+import fedagg.bridge.model.TrainingFile;
 import java.lang.reflect.Array;
 import java.nio.ByteBuffer;
 import java.util.Collections;
@@ -32,6 +33,11 @@ public final class TfliteTrainer implements OnDeviceTrainer {
   private final ByteBuffer sum; // of the passes' gradients
   private final ByteBuffer gradient;
   private final ByteBuffer buffers;
+
+  /** Trains {@code file}, of which the interpreter is: {@code new Interpreter(file.model())}. */
+  public TfliteTrainer(Interpreter interpreter, TrainingFile file, DistillationCore core, Random random) {
+    this(interpreter, TfliteModel.of(file), file.weights(), core, random);
+  }
 
   /**
    * The interpreter is closed with this trainer, the core is not.
@@ -153,7 +159,7 @@ public final class TfliteTrainer implements OnDeviceTrainer {
     Map<String, Object> outputs = new HashMap<>();
     outputs.put("logits", logits);
     outputs.put("gradient", gradient);
-    if (model.seen > model.trained) {
+    if (model.changesBuffers) {
       outputs.put("buffers", buffers);
     }
     run("train", inputs, outputs);
@@ -161,7 +167,7 @@ public final class TfliteTrainer implements OnDeviceTrainer {
     for (int i = 0; i < 4 * model.trained; i += 4) {
       sum.putFloat(i, sum.getFloat(i) + gradient.getFloat(i));
     }
-    for (int i = 0; i < buffers.capacity(); i += 4) {
+    for (int i = 0; model.changesBuffers && i < buffers.capacity(); i += 4) {
       trial.putFloat(4 * model.trained + i, buffers.getFloat(i));
     }
     return core.distill(

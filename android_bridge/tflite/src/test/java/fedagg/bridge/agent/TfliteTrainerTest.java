@@ -7,6 +7,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import fedagg.bridge.kernels.Buffers;
 import fedagg.bridge.kernels.DistillationCore;
+import fedagg.bridge.model.TrainingFile;
+import fedagg.bridge.wire.Fixtures;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Map;
@@ -230,6 +232,16 @@ class TfliteTrainerTest {
       assertTrue(i >= FLOATS * CLASSES || weights[i] == 0, "weight " + i);
     }
     assertTrue(biases > 0);
+  }
+
+  @Test
+  void aTrainerOpensWhatTheExporterWrote() throws Exception {
+    TrainingFile file = TrainingFile.read(Fixtures.root().resolve("tests/jvm/fixtures/cnn3.tflite"));
+    try (TfliteTrainer opened = new TfliteTrainer(new Regression(), file, core, new Random(1))) {
+      assertEquals(16, opened.sampleFloats());
+      assertEquals(3, opened.classes());
+      assertArrayEquals(file.weights(), java.util.Arrays.copyOf(numbers(opened.save()), file.weights().length));
+    }
   }
 
   @Test

@@ -194,7 +194,8 @@ def own_log(fleet, node):
 
 
 def growing(table):
-    table["poll"] = 0.2
+    if "data" in table:  # a device's
+        table["poll"] = 0.2
 
 
 def compare_rows(fleet, given):

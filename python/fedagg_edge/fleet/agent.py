@@ -55,7 +55,7 @@ class Intake:
         self._due = now + self._config.poll
         for found in self._open(bridge).poll(lambda key: private.is_taken(self._ledger.db, key)):
             if isinstance(found, DataError):
-                self._log.failure("parcel_refused", found)
+                self._log.failure("parcel_refused", found.__cause__ or found)
                 continue
             try:
                 self._take(found, bridge)

@@ -164,9 +164,9 @@ class FleetConfig(Table, frozen=True, kw_only=True):
     """One node. `classes` and ``[autoencoder]`` are the cloud's to say; every other node learns them from its parent.
 
     `labels`: ``all`` ancestors get the samples' labels, or only the ``first-edge``: on a device for its own samples, on
-    an edge for those of all of its children. `evaluation`: a .npz with arrays x
-    and y that the node's model is measured on after each round. `poll`: seconds between looks for new private samples.
-    `modules`: where ``module:function`` is looked for first.
+    an edge for those of all of its children. `evaluation`: a .npz with arrays x and y that the node's model is measured
+    on after each round. `poll`: seconds between a device's looks for new private samples. `modules`: where
+    ``module:function`` is looked for first.
     """
 
     schema: int = SCHEMA
@@ -222,8 +222,11 @@ _BELONGS: Mapping[str, tuple[Tier, ...]] = {
     "publish": (Tier.CLOUD,),
     "retention": (Tier.DEVICE,),
     "outbox": (Tier.DEVICE, Tier.EDGE),
+    "poll": (Tier.DEVICE,),
+    "labels": (Tier.DEVICE, Tier.EDGE),
 }
-_OPTIONAL = ("listen", "limits", "identity", "publish", "retention", "outbox")
+_KEYS = ("classes", "poll", "labels")  # of these, keys rather than tables
+_OPTIONAL = ("listen", "limits", "identity", "publish", "retention", "outbox", "poll", "labels")
 
 
 def load_fleet_config(path: str | Path, tier: Tier) -> FleetConfig:
@@ -259,9 +262,9 @@ def parse_fleet_config(
         raise ConfigError(f"{where}: node.id: {e}") from None
     a_tier = "an edge" if tier is Tier.EDGE else f"a {tier}"
     for table, tiers in _BELONGS.items():
-        there = table in raw
+        there, what = table in raw, "key" if table in _KEYS else "table"
         if there and tier not in tiers:
-            raise ConfigError(f"{where}: {table}: {a_tier} has no such table; it belongs to {' and '.join(tiers)}")
+            raise ConfigError(f"{where}: {table}: {a_tier} has no such {what}; it belongs to {' and '.join(tiers)}")
         if not there and tier in tiers and table not in _OPTIONAL:
             raise ConfigError(f"{where}: {table}: this key is missing; {a_tier} needs it")
     check_schedule(config.training, where, "training")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -218,7 +219,7 @@ class _Gateway:
             node = NodeId(grant.node)
             await self._in_ledger(lambda ledger: ledger.ledger.enrol(node, grant.role, issued.serial))
         except (FedaggError, RemoteProtocolError) as error:
-            return _denied(error)
+            return self._denied(error)
         self.log.info("enrolled", peer=node, serial=issued.serial)
         return self._certified(issued)
 
@@ -240,9 +241,16 @@ class _Gateway:
             # a certificate makes nobody a child: this may be the former parent of a node whose own does not answer
             await self._in_ledger(lambda ledger: ledger.ledger.introduce(node, role, issued.serial))
         except (FedaggError, RemoteProtocolError) as error:
-            return _denied(error)
+            return self._denied(error)
         self.log.info("renewed", peer=node, serial=issued.serial)
         return self._certified(issued)
+
+    def _denied(self, error: FedaggError) -> Response:
+        """The refusal; what it does not tell the peer, the log has."""
+        refusal = _denied(error)
+        if refusal.status == 503:
+            self.log.failure("request_failed", error)
+        return refusal
 
     @property
     def _lifetime(self) -> float:
@@ -278,10 +286,16 @@ def _spend(ledger: ParentView, digest: str, key: str) -> None:
         raise PermissionDenied("enrolment token: it was used already; make another: fedagg pki token")
 
 
+_PLACE = re.compile(r"[^\s/]*/\S")  # a path, absolute or not: of this server's files nothing goes to a peer
+
+
 def _denied(error: FedaggError) -> Response:
-    """A refusal that tells a stranger no more than it must."""
+    """A refusal that tells a stranger no more than it must. What names a file is about this server: it asks for
+    patience, as a person may mend that."""
     if isinstance(error, Refusal):
         return answer(error)
+    if isinstance(error, PermissionDenied | IdentityError | DataError) and _PLACE.search(str(error)):
+        return answer(Refusal(503, "busy", "this server cannot do that now; its log says where it failed", 30.0))
     if isinstance(error, PermissionDenied | IdentityError | DataError) and not isinstance(error, IdentityBusy):
         return answer(Refusal(403, "role", str(error)))
     return answer(error if isinstance(error, RemoteProtocolError) else Refusal(503, "busy", type(error).__name__, 5.0))

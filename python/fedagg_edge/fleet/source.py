@@ -92,7 +92,11 @@ class FolderSource:
         if x_N.ndim == self._ndim:
             x_N = x_N[None]
         if self._label is not None:
-            return _parcel(key, x_N, np.broadcast_to(np.asarray(self._label(key, x_N)), (len(x_N),)), str(path))
+            try:
+                y_N = np.broadcast_to(np.asarray(self._label(key, x_N)), (len(x_N),))
+            except Exception as e:  # a user's code may raise anything, the sample in its text
+                raise DataError(f"{path}: data.options.label raised {type(e).__name__}") from e
+            return _parcel(key, x_N, y_N, str(path))
         return _parcel(key, x_N, np.full(len(x_N), self._class_of(path)), str(path))
 
     def _class_of(self, path: Path) -> int:
@@ -116,7 +120,21 @@ class FunctionSource:
 
     def poll(self, seen: Seen) -> Iterator[Parcel | DataError]:
         """See `Source.poll`."""
-        for item in plugins.call(self._function, self._what, self._options):
+        items: Iterator[Any] | None = None
+        while True:
+            try:
+                if items is None:
+                    items = iter(plugins.call(self._function, self._what, self._options))
+                item = next(items)
+            except StopIteration:
+                return
+            except FedaggError:
+                raise
+            except Exception as e:  # a user's code may raise anything; what it has not given comes with a later poll
+                error = DataError(f"{self._what}: raised {type(e).__name__}")
+                error.__cause__ = e
+                yield error
+                return
             try:
                 key, x_N, y_N = item
             except (TypeError, ValueError):

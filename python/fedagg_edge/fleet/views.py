@@ -134,6 +134,9 @@ class ChildView:
     def batch_bytes(self, key: int) -> bytes:
         return self._ledger.batch_bytes(key)
 
+    def split(self, rows: int, size: int) -> None:
+        self._ledger.split(rows, size)
+
     def set_acknowledged(self, key: int, entry: int, digest: str) -> None:
         self._ledger.set_acknowledged(key, entry, digest)
 

@@ -19,7 +19,7 @@ __all__ = ["EMPTY", "Fold", "only", "parts_of", "pick", "pieces", "pieces_of", "
 
 EMPTY = SampleSet((), ())
 _NEVER = np.iinfo(np.int64).max
-_PIECE_ROWS, _PIECE_BYTES = 32_768, 16 << 20  # well below what a parent takes in one entry (wire/limits.py)
+_PIECE_ROWS, _PIECE_BYTES = 32_768, 16 << 20  # well below what a parent takes in one entry by default (wire/limits.py)
 
 
 @dataclass(slots=True)
@@ -246,10 +246,10 @@ def only(embeddings: Embeddings, samples: SampleSet) -> Embeddings:
     return Embeddings(left, embeddings.code_NB[keep_N], embeddings.label_N[keep_N])
 
 
-def pieces(embeddings: Embeddings) -> Iterator[Embeddings]:
-    """The rows in parts that an entry may have: a longer one is refused for good, and all behind it waits."""
+def pieces(embeddings: Embeddings, most: int = _PIECE_ROWS) -> Iterator[Embeddings]:
+    """The rows in parts of at most `most` rows and 16 MiB."""
     width = embeddings.code_NB.shape[1] + 16  # counter and label
-    step = max(1, min(_PIECE_ROWS, _PIECE_BYTES // width))
+    step = max(1, min(most, _PIECE_BYTES // width))
     if len(embeddings) <= step:
         yield embeddings
         return

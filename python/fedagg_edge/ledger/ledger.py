@@ -208,6 +208,11 @@ class Ledger:
         """See `outbox.batch_bytes`."""
         return outbox.batch_bytes(self.db, key, start, size)
 
+    def split(self, rows: int, size: int) -> None:
+        """See `outbox.split`."""
+        with self.db.savepoint():
+            outbox.split(self.db, rows, size)
+
     def acknowledged(self) -> Position:
         """The last entry of the own log that is known to be committed by the parent."""
         return log.head(self.db, self.node)

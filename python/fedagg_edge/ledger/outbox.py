@@ -31,6 +31,7 @@ __all__ = [
     "put_forget",
     "put_rows",
     "rebase",
+    "split",
 ]
 
 
@@ -142,6 +143,42 @@ def batch_bytes(db: Database, key: int, start: int = 0, size: int | None = None)
     """Bytes of the payload of batch `key`; empty if it is committed."""
     row = db.one("SELECT payload FROM outbox WHERE key = ?", (key,))
     return b"" if row is None else payloads.read(db, row[0], start, size)
+
+
+def split(db: Database, rows: int, size: int) -> None:
+    """Cut the batches over `rows` rows or `size` bytes, as a parent takes no longer entry: into several, down to one
+    row each. They and those behind them get new keys, as the order is that of the keys and none is used twice.
+
+    A batch that the parent has committed all the same, under its old key, comes back as an entry of the log; then its
+    parts are rows that the log has, which changes nothing.
+    """
+    first = db.one(
+        "SELECT min(key) FROM outbox JOIN payloads ON payloads.id = payload WHERE rows > ? OR (size > ? AND rows > 1)",
+        (rows, size),
+    )[0]
+    if first is None:
+        return
+    waiting = db.all("SELECT key, kind, payload, at FROM outbox WHERE key >= ? ORDER BY key", (first,))
+    for key, kind, stored, at in waiting:
+        payload = payloads.read(db, stored)
+        for part, samples in _cut(Kind(kind), payload, rows, size):
+            _put(db, Kind(kind), part, samples, at)
+        db.execute("DELETE FROM outbox WHERE key = ?", (key,))
+        payloads.drop_unused(db, stored)
+
+
+def _cut(kind: Kind, payload: bytes, rows: int, size: int) -> list[tuple[bytes, SampleSet]]:
+    """The payload in parts of at most `rows` rows and `size` bytes, or of one row, with the samples of each."""
+    step = rows
+    found: list[tuple[bytes, SampleSet]] = []
+    while not found or (step > 1 and max(len(part) for part, _ in found) > size):
+        step = step if not found else max(1, step // 2)
+        if kind is Kind.FORGET:
+            found = [(dump_samples(part), part) for part in pieces_of(load_samples(payload, OWN), step)]
+        else:
+            parts = pieces(load_embeddings(payload, OWN), step)
+            found = [(dump_embeddings(part), part.samples) for part in parts]
+    return found
 
 
 def accept(db: Database, node: NodeId, key: int, entry: int, digest: str) -> Position:

@@ -92,6 +92,7 @@ _STEPS: dict[Step, frozenset[Step]] = {
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds of the first and the longest backoff
 _REFUSED_WAIT = {401: 30.0, 403: 30.0, 426: 600.0}  # seconds before the next try; the rest: _LONGEST_WAIT
 _LARGEST_ARTEFACT = 1 << 30
+_OWN = Limits()  # what this end takes, however little the parent does
 _NO_NEWS = 1 << 62  # a version and a notice that no parent has a newer one of
 _OWED_WAIT = 15.0  # seconds between polls while this node owes its parent an answer
 
@@ -247,7 +248,20 @@ class ChildEnd:
         if asked is not None:
             return self._post("adopt", asked)
         found = self.state.pending(1)
+        if found and self._is_over(found[0]):
+            self._needed = None
+            self.state.split(*self._room())
+            found = self.state.pending(1)
         return self._offer(found[0]) if found else None
+
+    def _room(self) -> tuple[int, int]:
+        """Rows and bytes of an entry that the parent takes: of its chunks, no more may be staged."""
+        return self.limits.entry_rows, min(self.limits.entry_bytes, self.limits.staged)
+
+    def _is_over(self, batch: Batch) -> bool:
+        """Whether the parent would refuse a batch for good that could be shorter, and all behind it."""
+        rows, size = self._room()
+        return batch.rows > rows or (batch.size > size and batch.rows > 1)
 
     def _offer(self, batch: Batch) -> Request:
         """Append the batch; what is too long for a message goes ahead in chunks."""
@@ -393,7 +407,7 @@ class ChildEnd:
     def _welcomed(self, welcome: Welcome) -> tuple[Event, ...]:
         if welcome.federation != self.federation:
             raise RemoteProtocolError(f"welcome.federation: got {welcome.federation!r}, expected {self.federation!r}")
-        limits, parent = Limits().narrowed(welcome.limits), node_id(welcome.node)
+        limits, parent = _OWN.narrowed(welcome.limits), node_id(welcome.node)
         for artefact in welcome.artefacts:
             ArtefactDownload(artefact, limits.chunk, _LARGEST_ARTEFACT)
         self.limits, self.parent = limits, parent
@@ -432,7 +446,7 @@ class ChildEnd:
             data = self.state.find(entry.payload.digest)  # own rows do not travel
             if data is None and entry.payload.chunks:
                 base = f"/v1/entries/{entry.number}"
-                self._fetch(Download(base, entry.payload, entry, self.limits, self.limits.entry_bytes))
+                self._fetch(Download(base, entry.payload, entry, self.limits, _OWN.entry_bytes))
                 return ()
             self._keep_entry(entry, entry.payload.inline if data is None else data)
         return self._rebase() if len(self._log) >= news.head else ()
@@ -440,7 +454,7 @@ class ChildEnd:
     def _keep_entry(self, entry: Entry, data: bytes) -> None:
         if digest_of(data) != entry.payload.digest:
             raise RemoteProtocolError(f"entry {entry.number}: got {len(data)} bytes of another digest")
-        check("log", len(data) + sum(len(e.payload) for e in self._log), self.limits.staged)
+        check("log", len(data) + sum(len(e.payload) for e in self._log), _OWN.staged)
         self._log.append(TakenEntry(entry.number, entry.kind, entry.rows, entry.digest.hex(), data))
 
     def _rebase(self) -> tuple[Event, ...]:
@@ -490,9 +504,8 @@ class ChildEnd:
                 events.append(EntryCommitted(entry.key, entry.number))
                 continue
             if entry.payload.chunks:
-                self._fetch(
-                    Download(f"/v1/entries/{entry.number}", entry.payload, entry, self.limits, self.limits.entry_bytes)
-                )
+                base = f"/v1/entries/{entry.number}"
+                self._fetch(Download(base, entry.payload, entry, self.limits, _OWN.entry_bytes))
                 break
             events += self._follow(entry, entry.payload.inline)
         return events
@@ -506,7 +519,7 @@ class ChildEnd:
     def _knowledge(self, given: WireKnowledge) -> list[Event]:
         if given.payload.chunks:
             base = f"/v1/knowledge/{given.version}"
-            self._fetch(Download(base, given.payload, given, self.limits, self.limits.staged))
+            self._fetch(Download(base, given.payload, given, self.limits, _OWN.staged))
             return []
         return self._keep(given, given.payload.inline)
 

@@ -43,6 +43,19 @@ def test_a_training_file_lies_in_the_configurations_folder(tmp_path):
         # whoever writes this believes that samples are let go
         (Tier.CLOUD, CLOUD | {"retention": {"days": 30}}, "retention: a cloud has no such table; it belongs to device"),
         (Tier.CLOUD, CLOUD | {"outbox": {"days": 30}}, "outbox: a cloud has no such table; it belongs to device and e"),
+        (
+            Tier.EDGE,
+            {k: v for k, v in DEVICE.items() if k != "data"} | {"poll": 1.0},
+            "poll: an edge has no such key; it belongs to device",
+        ),
+        (Tier.CLOUD, CLOUD | {"poll": 1.0}, "poll: a cloud has no such key; it belongs to device"),
+        # whoever writes this believes that no label comes to the cloud
+        (
+            Tier.CLOUD,
+            CLOUD | {"labels": "first-edge"},
+            "labels: a cloud has no such key; it belongs to device and edge",
+        ),
+        (Tier.DEVICE, DEVICE | {"classes": 3}, "classes: a device has no such key; it belongs to cloud"),
         (Tier.CLOUD, CLOUD | {"autoencoder": {}}, "autoencoder.path: this key is missing"),
         (Tier.DEVICE, DEVICE | {"parent": {"url": "http://edge"}}, "parent.url: got 'http://edge'"),
         (

@@ -118,6 +118,16 @@ def test_a_stranger_is_told_no_more_than_it_must():
     assert (answer.status, decode(Problem, answer.body, Limits()).message) == (403, "enrolment: no")
 
 
+@pytest.mark.parametrize("place", ["/var/lib/fedagg/identity/tokens/ab.json", "state/identity"])
+def test_of_a_servers_files_nothing_goes_to_a_peer(place):
+    for error in (IdentityError(f"{place}: damaged; remove it"), PermissionDenied(f"not readable ({place})")):
+        answer = server._denied(error)
+        told = decode(Problem, answer.body, Limits())
+        assert (answer.status, told.code, told.retry_after) == (503, "busy", 30.0)
+        assert "/" not in told.message
+        assert "damaged" not in told.message
+
+
 def test_an_overloaded_server_says_later_and_not_no():
     """A refusal ends a device that enrols for good: its exit code says that a person has to give a token."""
     for error in (IdentityBusy("identity process: no answer within 30 s"), StorageFull("no room")):

@@ -131,3 +131,31 @@ def test_opening_by_configuration(tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             open_source(config, 2, str(tmp_path))
+
+
+def test_a_label_function_or_a_source_that_raises_costs_what_it_was_asked_for_and_no_more(tmp_path):
+    def label(key, x_N):
+        if key == "a.npy":
+            raise ZeroDivisionError(f"the sample {x_N}")
+        return 1
+
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", np.full(3, 7.5))
+    refused, taken = FolderSource(tmp_path, sample_ndim=1, label=label).poll(lambda key: False)
+    assert isinstance(refused, DataError)
+    assert str(refused).endswith("data.options.label raised ZeroDivisionError")
+    assert "7.5" not in str(refused)
+    assert taken.key == "b.npy"
+
+    def broken():
+        yield "first", np.zeros((1, 3)), np.zeros(1, np.int64)
+        raise RuntimeError("the sensor says 7.5")
+
+    def at_once():
+        raise OSError("no sensor")
+
+    (error,) = FunctionSource(at_once, {}, "data.source 'm:f'").poll(lambda key: False)
+    assert str(error) == "data.source 'm:f': raised OSError"
+    first, error = FunctionSource(broken, {}, "data.source 'm:f'").poll(lambda key: False)
+    assert first.key == "first"
+    assert str(error) == "data.source 'm:f': raised RuntimeError"

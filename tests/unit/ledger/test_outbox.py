@@ -8,7 +8,7 @@ from toys import embeddings
 from fedagg_edge.errors import RemoteProtocolError
 from fedagg_edge.ledger.fold import pick
 from fedagg_edge.ledger.log import Kind
-from fedagg_edge.ledger.outbox import expected, held
+from fedagg_edge.ledger.outbox import expected, held, pending, split
 from fedagg_edge.records import Embeddings, NodeId, SampleSet, Tier, counters
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.tensors import dump_samples
@@ -98,3 +98,36 @@ def test_what_a_new_parent_lacks_comes_in_batches_that_it_takes(device, edge, ma
     other = make("edge-b", Tier.EDGE)
     meet(device, other)
     assert content(other.embeddings("d1")) == content(many)
+
+
+def test_batches_are_cut_in_their_order_and_what_waits_behind_them_stays_behind(device, edge):
+    device.send(embeddings("d1", 2))
+    device.send(embeddings("d1", 10, start=10))
+    device.retire(SampleSet.of(NodeId("d1"), counters(10, 3)))
+    device.send(embeddings("d1", 1, start=50))
+    before, waits = expected(device.db, device.node), pending(device.db)
+    with device.transaction():
+        split(device.db, 4, 1 << 20)
+    cut = pending(device.db)
+    assert [(b.kind, b.rows) for b in cut] == [
+        (Kind.APPEND, 2), (Kind.APPEND, 4), (Kind.APPEND, 3), (Kind.FORGET, 3), (Kind.APPEND, 1),
+    ]  # fmt: skip
+    assert cut[0].key == waits[0].key
+    assert cut[1].key > waits[-1].key
+    assert cut[1].at == waits[1].at
+    assert expected(device.db, device.node).digest == before.digest
+    with device.transaction():
+        split(device.db, 4, 1 << 20)
+    assert pending(device.db) == cut
+    meet(device, edge)
+    assert edge.samples("d1").digest == before.digest
+
+
+def test_what_cannot_be_shorter_stays_one_row(device):
+    device.send(embeddings("d1", 3))
+    with device.transaction():
+        split(device.db, 100, 1)
+    assert [b.rows for b in pending(device.db)] == [1, 1, 1]
+    with device.transaction():
+        split(device.db, 100, 1)
+    assert [b.key for b in pending(device.db)] == [2, 3, 4]

@@ -3,6 +3,7 @@
 import random
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from fedagg_edge.wire.events import (
 from fedagg_edge.wire.http import Request, Response
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import Behind, Problem, encode
+from fedagg_edge.wire.parent import ParentEnd
 
 PAGE = Path(__file__).parents[3] / "docs" / "protocol.md"
 FAULTS = ("lost request", "lost answer", "late answer", "twice", "restart")
@@ -325,3 +327,53 @@ def test_greeting_hears_the_welcome_again_and_loses_nothing(ends):
     assert ends.below.next(ends.now + 100).path == "/v1/hello"
     ends.settle()
     assert before >= 2
+
+
+def test_a_parent_that_takes_short_entries_gets_short_ones(tmp_path):
+    made = Ends(tmp_path, Limits(chunk=256, inline=64, entry_rows=10, entry_bytes=2048, staged=2048))
+    made.send(25)
+    made.send(4, start=50)
+    made.child.retire(SampleSet.of(CHILD, np.arange(5, dtype=np.uint64)))
+    made.send(1, start=60)
+    made.settle()
+    made.check()
+    assert [e.rows for e in made.parent.entries(CHILD, 0)] == [10, 10, 4, 5, 1]
+    assert len(made.parent.samples(CHILD)) == 25 + 4 - 5 + 1
+    assert not [e for e in made.events if isinstance(e, Refused)]
+    made.close()
+
+
+def test_an_entry_is_cut_to_the_bytes_that_a_parent_takes_and_lets_it_stage(tmp_path):
+    made = Ends(tmp_path, Limits(chunk=256, inline=64, entry_bytes=4096, staged=700))
+    made.send(100)
+    made.settle()
+    made.check()
+    entries = made.parent.entries(CHILD, 0)
+    assert sum(e.rows for e in entries) == 100
+    assert 1 < len(entries) < 20
+    assert max(e.size for e in entries) <= 700
+    made.close()
+
+
+def test_a_batch_that_was_committed_before_the_limit_was_lowered_is_not_doubled(ends):
+    ends.send(30)
+    while (request := ends.below.next(ends.now)).path != "/v1/append":
+        ends.below.receive(request, ends.ask(request), ends.now)
+    assert ends.ask(request).status == 200  # the answer is lost
+    ends.below.failed(request, ends.now)
+    lower = Limits(chunk=256, inline=64, entry_rows=10, entry_bytes=65_536, staged=65_536)
+    ends.above = ParentEnd(replace(ends.above.terms, limits=lower))
+    ends.settle()
+    ends.check()
+    assert len(ends.parent.samples(CHILD)) == 30
+
+
+def test_rows_from_above_come_however_short_the_entries_are_that_the_parent_takes(tmp_path):
+    made = Ends(tmp_path, Limits(chunk=256, inline=64, entry_rows=4, entry_bytes=1024, staged=1024))
+    made.send(1)
+    made.settle()
+    made.write("d7", 200)
+    made.settle()
+    made.check()
+    assert len(made.child.samples(CHILD)) == 201
+    made.close()

@@ -80,6 +80,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "split-norm": {"split": True},
     "children-t-1": {"training": {"children_temperature": 1.0}},
     "parent-t-1": {"training": {"parent_temperature": 1.0}},
+    "downwards": {"training": {"children_beta": 0.0}},
     "dkd": {"training": {"distillation": "decoupled"}},
     "dkd-nckd-4": {"training": {"distillation": "decoupled", "non_target_weight": 4.0}},
     "ensemble-mean": {"training": {"edge": {"teacher_ensemble": "mean"}}},

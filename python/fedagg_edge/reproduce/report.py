@@ -9,7 +9,18 @@ from typing import Any
 
 from fedagg_edge.reproduce.cells import shared
 from fedagg_edge.reproduce.rows import Row
-from fedagg_edge.reproduce.tables import AUTOENCODERS, DATASETS, METHODS, PRESETS, TABLES, Setting, Table, Variant
+from fedagg_edge.reproduce.tables import (
+    AUTOENCODERS,
+    DATASETS,
+    METHODS,
+    PRESETS,
+    TABLES,
+    TUNED,
+    Setting,
+    Table,
+    Tuned,
+    Variant,
+)
 
 __all__ = ["Section", "Series", "bought", "first_round", "lead", "render", "sections", "series_of"]
 
@@ -241,8 +252,15 @@ def _presets(names: Sequence[str]) -> str:
     lines = ["Keys of the configuration, see docs/config.md; what is not named has its default.", ""]
     for name in names:
         keys = ", ".join(f"{k} {v}" for k, v in AUTOENCODERS[name].arguments.items())
-        lines.append(f"- `{name}`: {_keys(PRESETS[name])}; autoencoder: {keys}")
+        own = "; ".join(f"{METHODS[m]} {_tuned(t)}" for m, t in TUNED.items() if name == "tuned")
+        how = f"as `default`, but {own}" if own else _keys(PRESETS[name])
+        lines.append(f"- `{name}`: {how}; autoencoder: {keys}")
     return "\n".join(lines)
+
+
+def _tuned(tuned: Tuned) -> str:
+    parts = [] if tuned.rate == 1 else [f"learning rates x {tuned.rate:.3g}"]
+    return ", ".join([*parts, *(f"`{k}` {v}" for k, v in {**tuned.options, **tuned.training}.items())])
 
 
 def _keys(table: Mapping[str, Any], prefix: str = "") -> str:

@@ -20,10 +20,12 @@ __all__ = [
     "PAPER_ROUNDS",
     "PRESETS",
     "TABLES",
+    "TUNED",
     "AutoencoderRecipe",
     "DatasetKind",
     "Setting",
     "Table",
+    "Tuned",
     "Variant",
     "parse_variant",
     "table_of",
@@ -131,13 +133,31 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": _OURS,
     "open": _OURS,
     "guarded": _OURS,
+    "tuned": _OURS,
 }
 """Configuration keys by preset; `default`, `open` and `guarded` differ in their autoencoder alone. Every method gets
-the same ones."""
+the same ones, but for `tuned`, which has `default`'s with what `TUNED` says of the method."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What the preset `tuned` changes for one method: all learning rates times `rate`, its own `options`, keys of
+    `training` for all tiers but the devices'."""
+
+    rate: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+TUNED: Mapping[str, Tuned] = {
+    "fedgkt": Tuned(1 / 3, {"mixed": True}),
+}
+"""Each method's best point of the same grid on validation images, by `benchmarks/tuning.py` (docs/learning.md). A
+method that is not named was best as `default` has it, or was not tuned."""
 
 AUTOENCODERS: Mapping[str, AutoencoderRecipe] = {
     "paper": AutoencoderRecipe({"embedding_channels": 4, "epochs": 4}),
-    **{name: AutoencoderRecipe({"preset": name, "epochs": 2}) for name in ("default", "open", "guarded")},
+    **{name: AutoencoderRecipe({"preset": name, "epochs": 2}) for name in ("default", "open", "guarded", "tuned")},
 }
 
 METHODS: Mapping[str, str] = {

@@ -9,6 +9,7 @@ from fedagg_edge.reproduce.tables import (
     METHODS,
     PRESETS,
     TABLES,
+    TUNED,
     Setting,
     Variant,
     parse_variant,
@@ -55,6 +56,10 @@ def test_a_preset_is_a_configuration(preset):
     tree = {"model": "mlp", "children": [{"model": "mlp"}]}
     config = parse_config({**keys, "name": "x", "data": {"source": "digits"}, "tree": tree, "training": training})
     assert config.training.device.batch_size == 8
+
+
+def test_what_is_tuned_are_methods():
+    assert TUNED.keys() <= METHODS.keys()
 
 
 def test_the_papers_preset_trains_as_the_paper_says():

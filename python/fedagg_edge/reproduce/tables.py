@@ -150,7 +150,9 @@ class Tuned:
 
 
 TUNED: Mapping[str, Tuned] = {
-    "fedgkt": Tuned(1 / 3, {"mixed": True}),
+    "hierfavg": Tuned(options={"local_passes": 2}),
+    "fedgkt": Tuned(0.1, {"mixed": True}),
+    "feddkc": Tuned(0.1, {"mixed": True}),
 }
 """Each method's best point of the same grid on validation images, by `benchmarks/tuning.py` (docs/learning.md). A
 method that is not named was best as `default` has it, or was not tuned."""

@@ -51,8 +51,8 @@ OWN: Mapping[str, tuple[tuple[str, dict[str, Any], dict[str, Any]], ...]] = {
     "fedgkt": (("device by device", {}, {}), ("mixed", {"mixed": True}, {})),
     "feddkc": (("device by device", {}, {}), ("mixed", {"mixed": True}, {})),
     "fedagg": (("beta 1", {}, {}), ("beta 0.3", {}, {"beta": 0.3})),
-    "bridge-only": (("batches of 32", {}, {}), ("batches of 16", {}, {"batch_size": 16})),
-    "centralised": (("batches of 32", {}, {}), ("batches of 16", {}, {"batch_size": 16})),
+    "bridge-only": (("batches of 32", {}, {}), ("batches of 64", {}, {"batch_size": 64})),
+    "centralised": (("batches of 32", {}, {}), ("batches of 64", {}, {"batch_size": 64})),
     "alone": (("batches of 8", {}, {}), ("batches of 16", {}, {"device": {"batch_size": 16}})),
 }
 

@@ -81,6 +81,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "children-t-1": {"training": {"children_temperature": 1.0}},
     "parent-t-1": {"training": {"parent_temperature": 1.0}},
     "downwards": {"training": {"children_beta": 0.0}},
+    "downwards-cosine": {"training": {"children_beta": 0.0, "learning_rate_schedule": "cosine"}},
+    "bridge-only-cosine": {"method": "bridge-only", "training": {"learning_rate_schedule": "cosine"}},
     "dkd": {"training": {"distillation": "decoupled"}},
     "dkd-nckd-4": {"training": {"distillation": "decoupled", "non_target_weight": 4.0}},
     "ensemble-mean": {"training": {"edge": {"teacher_ensemble": "mean"}}},

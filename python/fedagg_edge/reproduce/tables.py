@@ -141,8 +141,8 @@ the same ones, but for `tuned`, which has `default`'s with what `TUNED` says of 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What the preset `tuned` changes for one method: all learning rates times `rate`, its own `options`, keys of
-    `training` for all tiers but the devices'."""
+    """What the preset `tuned` changes for one method: all learning rates times `rate`, its own `options`, and keys of
+    `training`, over which what the preset says of a tier alone (the devices' batch size) still lies."""
 
     rate: float = 1.0
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -153,6 +153,7 @@ TUNED: Mapping[str, Tuned] = {
     "hierfavg": Tuned(options={"local_passes": 2}),
     "fedgkt": Tuned(0.1, {"mixed": True}),
     "feddkc": Tuned(0.1, {"mixed": True}),
+    "fedagg": Tuned(1 / 3, training={"beta": 0.3}),
 }
 """Each method's best point of the same grid on validation images, by `benchmarks/tuning.py` (docs/learning.md). A
 method that is not named was best as `default` has it, or was not tuned."""

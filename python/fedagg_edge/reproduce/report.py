@@ -97,7 +97,8 @@ def bought(series: Sequence[Series], preset: str, tier: str, view: str) -> list[
 
 
 def lead(series: Sequence[Series], ours: Series, view: str, *, equal_bytes: bool = False) -> tuple[str, float] | None:
-    """The baseline of the paper that `ours` in `view` leads least, and by how much: the mean over common seeds.
+    """The baseline of the paper, in any preset, that `ours` in `view` leads least, and by how much: the mean over
+    common seeds.
 
     With `equal_bytes` a baseline has the accuracy of its last round that had moved no more bytes than `ours` in all,
     and takes no part if its first round moved more. None if there is no baseline, or `ours` has no such view.
@@ -111,7 +112,8 @@ def lead(series: Sequence[Series], ours: Series, view: str, *, equal_bytes: bool
         reached = {seed: _within(rows, limit) for seed, rows in each.rows_of.items()}
         points = [own[seed] - a for seed, a in reached.items() if a is not None and seed in own]
         if points:
-            found.append((_mean(points), METHODS[each.variant.method]))
+            preset = "" if each.variant.preset == "default" else f" ({each.variant.preset})"
+            found.append((_mean(points), METHODS[each.variant.method] + preset))
     return min(found)[::-1] if found else None
 
 

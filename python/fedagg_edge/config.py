@@ -126,6 +126,8 @@ class Hyperparameters(Table, frozen=True, kw_only=True):
     printed: T on the teacher's logits only and no T^2.
     `learning_rate_schedule`: the learning rate over rounds (see `at`), with `decay_rounds` and `decay_factor`.
     `parent_temperature`, `children_temperature`: T on the links to the parent and to the children, where it differs.
+    `parent_beta`, `children_beta`: beta on those links, where it differs; with ``children_beta = 0`` knowledge trains
+    nobody above the one who gives it, and the cloud's model is bridge-only's (`baselines.bridge_only`).
     `distillation`: ``decoupled`` puts `target_weight` * TCKD + `non_target_weight` * NCKD in the KL term's place, see
     `learners.decoupled`.
     `teacher_ensemble`: what an inner node learns when it meets its parent: ``none``, the parent's logits, else the
@@ -149,6 +151,8 @@ class Hyperparameters(Table, frozen=True, kw_only=True):
     parent_temperature: Positive | None = None
     children_temperature: Positive | None = None
     beta: NonNegative = 1.0
+    parent_beta: NonNegative | None = None
+    children_beta: NonNegative | None = None
     gamma: NonNegative = 1.0
     kl: Literal["teacher||student", "student||teacher"] = "teacher||student"
     temperature_on: Literal["both", "teacher"] = "both"
@@ -183,9 +187,12 @@ class Hyperparameters(Table, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, learning_rate=self.learning_rate * factor)
 
     def taught_by(self, teacher: Literal["parent", "children"]) -> Hyperparameters:
-        """These hyperparameters with the temperature of the link to that teacher."""
-        own = self.parent_temperature if teacher == "parent" else self.children_temperature
-        return self if own is None else msgspec.structs.replace(self, temperature=own)
+        """These hyperparameters with the temperature and beta of the link to that teacher."""
+        from_parent = teacher == "parent"
+        temperature = self.parent_temperature if from_parent else self.children_temperature
+        beta = self.parent_beta if from_parent else self.children_beta
+        own = {key: value for key, value in (("temperature", temperature), ("beta", beta)) if value is not None}
+        return msgspec.structs.replace(self, **own) if own else self
 
     @property
     def student_temperature(self) -> float:

@@ -13,8 +13,6 @@ from fedagg_edge.simulation.progress import Silent
 from fedagg_edge.simulation.run import simulate
 
 ROUNDS = 8
-# FedGKT's clouds are still at the beginning of their curve after 8: 0.28 to 0.49 by seed and instruction set
-ROUNDS_OF = {"fedgkt": 16}
 CLOUDLESS = {"alone", "fedavg-per-edge"}
 
 
@@ -50,15 +48,11 @@ def autoencoder(tmp_path_factory):
     return path
 
 
-def rounds_of(method):
-    return ROUNDS_OF.get(method, ROUNDS)
-
-
 def config(method, autoencoder):
     device = {"model": "cnn", "count": 2}
     return parse_config(
         {
-            "name": "some-digits", "rounds": rounds_of(method), "method": method, "data": {"source": "given"},
+            "name": "some-digits", "rounds": ROUNDS, "method": method, "data": {"source": "given"},
             "partition": {"rule": "dirichlet", "options": {"alpha": 1.0}}, "autoencoder": {"path": str(autoencoder)},
             "models": {
                 "cnn": {"builder": "cnn3", "options": {"widths": [8, 12, 16]}},
@@ -86,7 +80,7 @@ def test_a_method_learns_and_goes_on_where_it_stopped(method, autoencoder, tmp_p
     assert (whole.folder / "curves.png").exists()
     assert json.loads((whole.folder / "results.json").read_text())["method"] == method
     with pytest.raises(Killed):
-        simulate(settings, out=tmp_path / "cut", dataset=data, progress=KillAfter(rounds_of(method) - 3))
+        simulate(settings, out=tmp_path / "cut", dataset=data, progress=KillAfter(ROUNDS - 3))
     resumed = simulate(settings, out=tmp_path / "cut", dataset=data, resume=True)
     np.testing.assert_array_equal(resumed.accuracy_RV, whole.accuracy_RV)
     assert resumed.bytes_total == whole.bytes_total

@@ -126,6 +126,7 @@ def test_constant_hyperparameters_are_the_same_object_every_round():
             with_changes("training", {"teacher_ensemble": "x"}),
             "teacher_ensemble: got 'x', expected one of 'entropy', 'mean', 'none'",
         ),
+        (with_changes("training", {"children_beta": -1}), "training.children_beta: got -1"),
         (with_changes("training", {"parent_temperature": 0}), "training.parent_temperature: got 0"),
         (with_changes("training", {"non_target_weight": -1}), "training.non_target_weight: got -1"),
         (with_changes("models", {"a": {"builder": "cnn3", "batch_norm": "x"}}), "models.a.batch_norm: got 'x'"),

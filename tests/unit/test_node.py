@@ -213,6 +213,23 @@ def test_an_edge_learns_from_its_parent_and_its_children_at_once(nodes, rule):
     np.testing.assert_array_equal(lesson.teacher_NC, parent_NC)
 
 
+def test_each_link_has_its_beta(nodes):
+    edge = nodes["edge-0"]
+    edge.hyperparameters = hyperparameters(beta=3.0, children_beta=0.0, parent_beta=2.0)
+    up = distill.Received(nodes["cloud"].perform(distill.Predict(Link("edge-0", "cloud"), 0), 0))
+    down = distill.Received(nodes["device-000"].perform(distill.Predict(LINK, 0), 0))
+    assert edge.settings((up,), 0).beta == 2.0
+    assert edge.settings((down,), 0).beta == 0.0
+    edge.hyperparameters = hyperparameters(beta=3.0)
+    assert edge.settings((up,), 0).beta == edge.settings((down,), 0).beta == 3.0
+    start, reports = edge.learner.state(), []
+    for changes in ({"children_beta": 0.5, "beta": 3.0}, {"beta": 0.5}, {"beta": 3.0}):
+        edge.learner.load_state(start)
+        edge.hyperparameters = hyperparameters(**changes)
+        reports.append(edge.perform(distill.Train((down,), "x"), 0))
+    assert reports[0] == reports[1] != reports[2]
+
+
 def test_each_link_has_its_temperature(nodes):
     edge = nodes["edge-0"]
     edge.hyperparameters = hyperparameters(temperature=3.0, children_temperature=1.5, parent_temperature=4.0)

@@ -7,6 +7,10 @@ both sides. Two tiers: edges have no model and pass messages on. The FedAgg pape
 at which T; the default is 1, because 1.5 * T^2 at T = 3 had both sides teach each other their initial ignorance for ten
 rounds (docs/baselines.md).
 
+All devices' extractors start from the same weights, as in the authors' code, which gives every client one pretrained
+extractor: features of extractors that were drawn apart have nothing in common, and the cloud's one model learns next to
+nothing from them (docs/baselines.md has the figures). The classifiers above them start apart.
+
 The device's model is cut where it first pools or its second layer with weights begins, and the cloud's model is built
 for features of that shape. The cloud is judged as FedGKT's authors do, on samples of every device through that
 device's extractor: the common test set is dealt out among the devices, row by row.
@@ -40,7 +44,9 @@ Array = NDArray[np.float32]
 
 class FedGkt(Trained):
     """`beta` weighs both KL terms, `temperature` is T. `cut` is how many leading modules of the device's model make
-    the extractor, by default up to the first pooling or the second layer with weights.
+    the extractor, by default up to the first pooling or the second layer with weights. `common_start`: extractors of
+    one structure start from the first such device's weights (false: each from its own). `mixed`: the cloud trains on
+    all devices' features shuffled together in place of Algorithm 1's one device after the other.
     """
 
     name: ClassVar[str] = "fedgkt"
@@ -54,6 +60,8 @@ class FedGkt(Trained):
         beta: float = 1.5,
         temperature: float = 1.0,
         cut: int | None = None,
+        common_start: bool = True,
+        mixed: bool = False,
     ) -> None:
         super().__init__(world, factories)
         if not (beta >= 0 and temperature > 0):
@@ -62,11 +70,14 @@ class FedGkt(Trained):
             )
         from fedagg_edge.learners.split import Extractor  # noqa: PLC0415  # torch loads when it is wanted
 
-        self.beta, self.temperature = beta, temperature
+        self.beta, self.temperature, self.mixed = beta, temperature, mixed
         places = world.tree.places
         devices: dict[NodeId, Learner] = {d: own_learner(world, factories, places[d]) for d in self.devices}
         self._extractors = {d: Extractor(learner, cut, world.bridge.sample_shape) for d, learner in devices.items()}
         self.feature_shape = self._one_shape()
+        if common_start:
+            for extractor in self._extractors.values():
+                extractor.start_from(next(e for e in self._extractors.values() if e.structure == extractor.structure))
         self._root = world.tree.root.id
         self.learners = {self._root: self._server(), **devices}
 
@@ -108,7 +119,7 @@ class FedGkt(Trained):
 
     def passes(self) -> int:
         """See `Method.passes`."""
-        return 2 * len(self.devices)
+        return len(self.devices) + (1 if self.mixed else len(self.devices))
 
     def round(self, number: int, traffic: Traffic, on_train: OnTrain) -> None:
         """Algorithm 1: all devices train against the cloud's last logits and send; then the cloud trains."""
@@ -119,16 +130,29 @@ class FedGkt(Trained):
             settings = self.hyperparameters(Tier.DEVICE).at(number)
             loss = taught_pass(self.learners[device], x_N, y_N, taught, hyperparameters=settings, rng=rng)
             on_train(device, loss)
+        if self.mixed:
+            parts = [self._lesson(device, traffic) for device in self.devices]
+            features_N, y_N, teacher_NC = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            self._train_cloud("all", number, (features_N, y_N, teacher_NC), on_train)
+            return
         for device in self.devices:
-            x_N, y_N = self._private(device)
-            features_N = self._extractors[device].features(x_N)
-            teacher_NC = self.teacher(self.learners[device].logits(x_N))
-            rng = stream(self.world.config.seed, "server", device, number)
-            settings = self.hyperparameters(Tier.CLOUD).at(number)
-            server = self.learners[self._root]
-            loss = taught_pass(server, features_N, y_N, teacher_NC, hyperparameters=settings, rng=rng)
-            on_train(self._root, loss)
-            self._count(device, features_N, teacher_NC, traffic)
+            self._train_cloud(device, number, self._lesson(device, traffic), on_train)
+
+    def _lesson(self, device: NodeId, traffic: Traffic) -> tuple[Array, NDArray[np.int64], Array]:
+        """What a device sends: features, labels, and of its logits what the cloud distils."""
+        x_N, y_N = self._private(device)
+        features_N, teacher_NC = self._extractors[device].features(x_N), self.teacher(self.learners[device].logits(x_N))
+        self._count(device, features_N, teacher_NC, traffic)
+        return features_N, y_N, teacher_NC
+
+    def _train_cloud(
+        self, whose: str, number: int, lesson: tuple[Array, NDArray[np.int64], Array], on_train: OnTrain
+    ) -> None:
+        features_N, y_N, teacher_NC = lesson
+        rng = stream(self.world.config.seed, "server", whose, number)
+        settings = self.hyperparameters(Tier.CLOUD).at(number)
+        server = self.learners[self._root]
+        on_train(self._root, taught_pass(server, features_N, y_N, teacher_NC, hyperparameters=settings, rng=rng))
 
     def _private(self, device: NodeId) -> tuple[Array, NDArray[np.int64]]:
         arrays = self.world.arrays

@@ -1,10 +1,10 @@
-"""Kernel-based knowledge refinement (KKR): logits whose peak probability is the same for every sample and device. Pure.
+"""Kernel-based knowledge refinement (KKR): knowledge that peaks at one probability for every sample and device. Pure.
 
 Wu et al., "Exploring the Distributed Knowledge Congruence in Proxy-data-free Federated Distillation", ACM TIST 2024,
-arXiv 2204.07028: knowledge is congruent when all devices' peak probabilities agree, so every row z becomes one with
-max softmax = T. The kernel here is the exponential one, softmax(a z) with one factor a per row: it keeps the order of
-the classes, all probabilities stay above 0, and max softmax(a z) grows from 1/C to 1 as a does, so exactly one a fits
-(docs/decisions: which kernel).
+arXiv 2204.07028: knowledge is congruent when all devices' peak probabilities agree. With p = softmax(z) over C classes,
+its peak M and the wanted peak T, the kernel is affine, p' = ((C T - 1) p + M - T) / (C M - 1), which is p drawn towards
+(or pushed away from) the uniform distribution u: p' = s p + (1 - s) u with s = (T - 1/C) / (M - 1/C). A row that this
+would make negative, as only s > 1 can, becomes T at its peak and (1 - T) / (C - 1) elsewhere.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ from fedagg_edge.errors import ConfigError
 
 __all__ = ["refine"]
 
-_HALVINGS = 80  # of the bracket: past float64's resolution
-_LARGEST = 2.0**40  # a row whose peak would need more is flat
+_LEAST = 1e-7  # a probability of 0 has no logarithm
 
 
 def refine(logits_NC: NDArray[np.float32], peak: float) -> NDArray[np.float32]:
-    """Return log-probabilities float32 [N, C] whose largest probability is `peak` in every row, the classes' order
-    kept.
+    """Return log-probabilities float32 [N, C] whose largest probability is `peak` in every row.
 
-    A row with several equal largest logits cannot peak above an equal share of them; it gets as near as it can, as does
-    a row that is flat. Raises ConfigError unless 1/C < peak < 1.
+    Where the kernel holds, the classes keep their order and equal largest logits are all at the peak. A flat row has no
+    peak to move and stays flat; a row with NaN becomes NaN. Raises ConfigError unless 1/C < peak < 1.
     """
     classes = logits_NC.shape[1]
     if not 1 / classes < peak < 1:
@@ -33,25 +31,18 @@ def refine(logits_NC: NDArray[np.float32], peak: float) -> NDArray[np.float32]:
             f"methods.feddkc.peak: got {peak}, expected more than 1/{classes}, the share of each of {classes} "
             "classes when nothing is known, and less than 1"
         )
-    gap_NC = logits_NC.astype(np.float64)
-    gap_NC = gap_NC - gap_NC.max(axis=1, keepdims=True)  # 0 at the peak, below 0 elsewhere
-    factor_N = _factors(gap_NC, peak)
-    refined_NC = factor_N[:, None] * gap_NC
-    refined_NC -= np.log(np.exp(refined_NC).sum(axis=1, keepdims=True))
-    out_NC: NDArray[np.float32] = refined_NC.astype(np.float32)
+    p_NC = _softmax(logits_NC.astype(np.float64))
+    above_N1 = p_NC.max(axis=1, keepdims=True) - 1 / classes
+    # a flat row is flat under any s, but 0 / 0 is none
+    s_N1 = (peak - 1 / classes) / np.where(above_N1 > 0, above_N1, np.inf)
+    refined_NC = s_N1 * p_NC + (1 - s_N1) / classes
+    rows = np.flatnonzero((refined_NC < 0).any(axis=1))
+    refined_NC[rows] = (1 - peak) / (classes - 1)
+    refined_NC[rows, p_NC[rows].argmax(axis=1)] = peak
+    out_NC: NDArray[np.float32] = np.log(np.maximum(refined_NC, _LEAST)).astype(np.float32)
     return out_NC
 
 
-def _factors(gap_NC: NDArray[np.float64], peak: float) -> NDArray[np.float64]:
-    """Per row the factor a with max softmax(a z) = peak, by bisection of log a."""
-    spread_N = -gap_NC.min(axis=1)
-    spread_N = np.where(spread_N > 0, spread_N, 1.0)  # a flat row stays flat
-    scaled_NC = gap_NC / spread_N[:, None]  # the lowest class at -1: one bracket suits all rows
-    low_N = np.full(len(gap_NC), -40.0)
-    high_N = np.full(len(gap_NC), np.log2(_LARGEST))
-    for _ in range(_HALVINGS):
-        middle_N = (low_N + high_N) / 2
-        flat_N = 1 / np.exp(np.exp2(middle_N)[:, None] * scaled_NC).sum(axis=1) < peak
-        low_N, high_N = np.where(flat_N, middle_N, low_N), np.where(flat_N, high_N, middle_N)
-    factor_N: NDArray[np.float64] = np.exp2(low_N) / spread_N
-    return factor_N
+def _softmax(z_NC: NDArray[np.float64]) -> NDArray[np.float64]:
+    e_NC = np.exp(z_NC - z_NC.max(axis=1, keepdims=True))
+    return np.asarray(e_NC / e_NC.sum(axis=1, keepdims=True), np.float64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -40,6 +42,15 @@ class Extractor:
         self._module = module
         self._lower = module[:cut]
         self.feature_shape = self.features(np.zeros((2, *sample_shape), np.float32)).shape[1:]
+
+    @property
+    def structure(self) -> Hashable:
+        """Equal for extractors of the same layers."""
+        return repr(self._lower), tuple((name, t.shape) for name, t in self._lower.state_dict().items())
+
+    def start_from(self, other: Extractor) -> None:
+        """Take the weights and running figures of an extractor of the same `structure`."""
+        self._lower.load_state_dict(other._lower.state_dict())
 
     def features(self, x_N: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features float32 [N, *feature_shape] in evaluation mode; changes no state."""

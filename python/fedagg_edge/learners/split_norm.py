@@ -4,6 +4,10 @@ A device's private and bridge batches go through its model one by one, so in tra
 figures already; with one set of running figures an evaluation then sees the mixture of both, which fits neither. Here
 each kind of sample keeps its own, and scale and shift stay common: the statistics of AdvProp's auxiliary norm (Xie et
 al., arXiv 1911.09665) without its second set of parameters, so training's gradients are those of a common norm.
+
+A common norm's figures move twice in a step that sees both kinds. Figures apart move once, so each takes as large a
+step as the common ones' two together (`SplitNorm.moves`); otherwise they lag behind the weights twice as far, which in
+a short training costs more than what they are apart for (docs/decisions/split-norm-pace.md).
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedagg_edge.errors import ConfigError
 
-__all__ = ["SplitNorm", "norms_of", "on_bridge", "split_norms"]
+__all__ = ["SplitNorm", "norms_of", "on_bridge", "set_moves", "split_norms"]
 
 
 class SplitNorm(nn.Module):
@@ -24,7 +28,8 @@ class SplitNorm(nn.Module):
 
     Its figures, under their names, are those of private samples; ``bridge_*`` are those of bridge samples, for which
     `bridge` is set (`on_bridge`). Figures that have seen no batch yet let the others speak: an inner node trains on
-    bridge samples alone and is asked about both.
+    bridge samples alone and is asked about both. `moves`: how many moves of a common norm one of these stands for, the
+    kinds of samples in the step at hand (`set_moves`): figures follow at 1 - (1 - momentum)^moves.
     """
 
     running_mean: Tensor
@@ -39,6 +44,7 @@ class SplitNorm(nn.Module):
         self.weight, self.bias = norm.weight, norm.bias
         self.eps, self.momentum = norm.eps, norm.momentum
         self.bridge = False
+        self.moves = 1
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(norm, name))
         self.register_buffer("bridge_mean", self.running_mean.clone())
@@ -55,7 +61,7 @@ class SplitNorm(nn.Module):
         rate = 0.0
         if self.training:
             batches.add_(1)
-            rate = 1.0 / float(batches) if self.momentum is None else self.momentum
+            rate = 1.0 / float(batches) if self.momentum is None else 1.0 - (1.0 - self.momentum) ** self.moves
         return nn.functional.batch_norm(
             x, mean, var, self.weight, self.bias, training=self.training, momentum=rate, eps=self.eps
         )
@@ -84,6 +90,12 @@ def split_norms(module: nn.Module) -> nn.Module:
 def norms_of(module: nn.Module) -> tuple[SplitNorm, ...]:
     """The module's norms that tell bridge samples from others."""
     return tuple(m for m in module.modules() if isinstance(m, SplitNorm))
+
+
+def set_moves(norms: Sequence[SplitNorm], kinds: int) -> None:
+    """Say how many kinds of samples the next step sees."""
+    for norm in norms:
+        norm.moves = kinds
 
 
 @contextmanager

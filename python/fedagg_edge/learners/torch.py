@@ -17,7 +17,7 @@ from fedagg_edge.learners import objective
 from fedagg_edge.learners.base import Batch, LearnerFactory, LearnerSpec, LearnerState, StepReport
 from fedagg_edge.learners.flat import FlatModule
 from fedagg_edge.learners.optimizers import make_optimizer
-from fedagg_edge.learners.split_norm import norms_of, on_bridge, split_norms
+from fedagg_edge.learners.split_norm import norms_of, on_bridge, set_moves, split_norms
 from fedagg_edge.learners.zoo import build_model, check_model
 
 __all__ = ["TorchLearner", "make_learner", "module_factory", "seeded_model", "set_threads"]
@@ -86,6 +86,7 @@ class TorchLearner:
         """The forward passes and their losses; raise LearnerError for a loss that is not finite."""
         outputs, losses = [], []
         private = bridge = None
+        set_moves(self._norms, 2 if batch.private_x_N is not None and len(batch.bridge_x_N) else 1)
         if batch.private_x_N is not None:
             logits_NC = self._forward(batch.private_x_N)
             private = objective.private_loss(_numpy(logits_NC), batch)

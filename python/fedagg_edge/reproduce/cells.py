@@ -12,7 +12,7 @@ from typing import Any
 
 from fedagg_edge.config import SimulationConfig, parse_config
 from fedagg_edge.errors import ConfigError, nearest
-from fedagg_edge.reproduce.tables import BRIDGED, DATASETS, PRESETS, Setting, Table, Variant
+from fedagg_edge.reproduce.tables import BRIDGED, DATASETS, PRESETS, TUNED, Setting, Table, Tuned, Variant
 
 __all__ = ["Cell", "Scale", "cells_of", "config_of", "edges_of", "settings_of", "shared"]
 
@@ -114,7 +114,10 @@ def config_of(cell: Cell, data: str, autoencoder: str) -> SimulationConfig:
     """The cell's simulation; `data` and `autoencoder` are absolute paths."""
     dataset, side = DATASETS[cell.dataset], cell.edges
     keys: dict[str, Any] = {**PRESETS[cell.variant.preset]}
-    training = _training(keys.pop("training", {}), cell)
+    tuned = TUNED.get(cell.variant.method, Tuned()) if cell.variant.preset == "tuned" else Tuned()
+    training = tuned_training(_training(keys.pop("training", {}), cell), tuned)
+    if tuned.options:
+        keys["methods"] = {cell.variant.method: dict(tuned.options)}
     return parse_config(
         {
             **keys,
@@ -145,6 +148,17 @@ def config_of(cell: Cell, data: str, autoencoder: str) -> SimulationConfig:
         },
         where=cell.key,
     )
+
+
+def tuned_training(training: Mapping[str, Any], tuned: Tuned) -> dict[str, Any]:
+    """A preset's ``[training]`` with a method's tuned rates and keys."""
+    out: dict[str, Any] = {}
+    for key, value in {**training, **tuned.training}.items():
+        if isinstance(value, Mapping):
+            out[key] = tuned_training(value, Tuned(tuned.rate))
+        else:
+            out[key] = value * tuned.rate if key == "learning_rate" else value
+    return out
 
 
 def _training(preset: Mapping[str, Any], cell: Cell) -> dict[str, Any]:

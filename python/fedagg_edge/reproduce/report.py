@@ -9,7 +9,18 @@ from typing import Any
 
 from fedagg_edge.reproduce.cells import shared
 from fedagg_edge.reproduce.rows import Row
-from fedagg_edge.reproduce.tables import AUTOENCODERS, DATASETS, METHODS, PRESETS, TABLES, Setting, Table, Variant
+from fedagg_edge.reproduce.tables import (
+    AUTOENCODERS,
+    DATASETS,
+    METHODS,
+    PRESETS,
+    TABLES,
+    TUNED,
+    Setting,
+    Table,
+    Tuned,
+    Variant,
+)
 
 __all__ = ["Section", "Series", "bought", "first_round", "lead", "render", "sections", "series_of"]
 
@@ -86,7 +97,8 @@ def bought(series: Sequence[Series], preset: str, tier: str, view: str) -> list[
 
 
 def lead(series: Sequence[Series], ours: Series, view: str, *, equal_bytes: bool = False) -> tuple[str, float] | None:
-    """The baseline of the paper that `ours` in `view` leads least, and by how much: the mean over common seeds.
+    """The baseline of the paper, in any preset, that `ours` in `view` leads least, and by how much: the mean over
+    common seeds.
 
     With `equal_bytes` a baseline has the accuracy of its last round that had moved no more bytes than `ours` in all,
     and takes no part if its first round moved more. None if there is no baseline, or `ours` has no such view.
@@ -100,7 +112,8 @@ def lead(series: Sequence[Series], ours: Series, view: str, *, equal_bytes: bool
         reached = {seed: _within(rows, limit) for seed, rows in each.rows_of.items()}
         points = [own[seed] - a for seed, a in reached.items() if a is not None and seed in own]
         if points:
-            found.append((_mean(points), METHODS[each.variant.method]))
+            preset = "" if each.variant.preset == "default" else f" ({each.variant.preset})"
+            found.append((_mean(points), METHODS[each.variant.method] + preset))
     return min(found)[::-1] if found else None
 
 
@@ -241,8 +254,15 @@ def _presets(names: Sequence[str]) -> str:
     lines = ["Keys of the configuration, see docs/config.md; what is not named has its default.", ""]
     for name in names:
         keys = ", ".join(f"{k} {v}" for k, v in AUTOENCODERS[name].arguments.items())
-        lines.append(f"- `{name}`: {_keys(PRESETS[name])}; autoencoder: {keys}")
+        own = "; ".join(f"{METHODS[m]} {_tuned(t)}" for m, t in TUNED.items() if name == "tuned")
+        how = f"as `default`, but {own}" if own else _keys(PRESETS[name])
+        lines.append(f"- `{name}`: {how}; autoencoder: {keys}")
     return "\n".join(lines)
+
+
+def _tuned(tuned: Tuned) -> str:
+    parts = [] if tuned.rate == 1 else [f"learning rates x {tuned.rate:.3g}"]
+    return ", ".join([*parts, *(f"`{k}` {v}" for k, v in {**tuned.options, **tuned.training}.items())])
 
 
 def _keys(table: Mapping[str, Any], prefix: str = "") -> str:

@@ -20,10 +20,12 @@ __all__ = [
     "PAPER_ROUNDS",
     "PRESETS",
     "TABLES",
+    "TUNED",
     "AutoencoderRecipe",
     "DatasetKind",
     "Setting",
     "Table",
+    "Tuned",
     "Variant",
     "parse_variant",
     "table_of",
@@ -131,12 +133,35 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "default": _OURS,
     "open": _OURS,
     "guarded": _OURS,
+    "tuned": _OURS,
 }
 """Configuration keys by preset; `default`, `open` and `guarded` differ in their autoencoder alone. Every method gets
-the same ones."""
+the same ones, but for `tuned`, which has `default`'s with what `TUNED` says of the method."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What the preset `tuned` changes for one method: all learning rates times `rate`, its own `options`, and keys of
+    `training`, over which what the preset says of a tier alone (the devices' batch size) still lies."""
+
+    rate: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+TUNED: Mapping[str, Tuned] = {
+    "hierfavg": Tuned(options={"local_passes": 2}),
+    "fedgkt": Tuned(0.1, {"mixed": True}),
+    "feddkc": Tuned(0.1, {"mixed": True}),
+    "fedagg": Tuned(1 / 3, training={"beta": 0.3}),
+    "bridge-only": Tuned(training={"batch_size": 64}),
+}
+"""Each method's best point of the same grid on validation images, by `benchmarks/tuning.py` (docs/learning.md). A
+method that is not named was best as `default` has it, or was not tuned."""
 
 AUTOENCODERS: Mapping[str, AutoencoderRecipe] = {
     "paper": AutoencoderRecipe({"embedding_channels": 4, "epochs": 4}),
+    "tuned": AutoencoderRecipe({"preset": "default", "epochs": 2}),
     **{name: AutoencoderRecipe({"preset": name, "epochs": 2}) for name in ("default", "open", "guarded")},
 }
 

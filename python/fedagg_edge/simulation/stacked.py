@@ -34,6 +34,7 @@ _KNOWN = {
     *("learning_rate_schedule", "decay_rounds", "decay_factor"),
     *("gamma", "kl", "temperature_on", "staleness", "engine", "teacher_trust", "rectification"),
     *("parent_temperature", "children_temperature", "distillation", "target_weight", "non_target_weight"),
+    *("parent_beta", "children_beta"),
     "teacher_ensemble",  # of nodes with children
 }
 

@@ -49,12 +49,55 @@ def test_in_round_0_devices_have_no_teacher(method_of):
     device = method.devices[0]
     place, rows = method.world.tree.places[device], method.world.arrays.rows_of[device]
     arrays, settings = method.world.arrays, method.world.config.training.device
-    learner = local.own_learner(method.world, {}, place)
+    learner = local.own_learner(method.world, {}, place)  # of the first device: the others' extractors start from it
     rng = local.stream(method.world.config.seed, "local", device, 0)
     x_N, y_N = arrays.train_x_N[rows], arrays.train_y_N[rows]
     local.taught_pass(learner, x_N, y_N, None, hyperparameters=settings, rng=rng)
     run(method)
     np.testing.assert_array_equal(weights(method, device), learner.state().weights)
+
+
+def lower(method, device):
+    """The extractor's values as one array, running figures among them."""
+    return np.concatenate([t.numpy().ravel() for t in method._extractors[device]._lower.state_dict().values()])
+
+
+def test_all_extractors_start_from_the_same_weights_and_the_classifiers_apart(method_of):
+    method = method_of("fedgkt", tree=CNN_TREE, models=IMAGES)
+    one, other = method.devices
+    own = local.own_learner(method.world, {}, method.world.tree.places[other]).state().arrays()
+    started = method.learners[other].state().arrays()
+    np.testing.assert_array_equal(lower(method, one), lower(method, other))
+    first = method.learners[one].state().arrays()
+    for name in started:
+        source = first if name.split(".")[0] in "012" else own  # convolution, norm and ReLU are the extractor
+        np.testing.assert_array_equal(started[name], source[name])
+    assert any((own[name] != first[name]).any() for name in own)
+
+
+def test_extractors_may_start_apart_and_another_structure_always_does(method_of):
+    apart = method_of("fedgkt", {"common_start": False}, tree=CNN_TREE, models=IMAGES)
+    assert (lower(apart, "device-000") != lower(apart, "device-001")).any()
+    bare = {"builder": "cnn3", "options": {"widths": [2, 5, 4]}}  # the same beginning, another end
+    mixed = {"cnn": 0.5, "other": 0.5}
+    tree = {"model": "cnn", "children": [{"model": "cnn", "children": [{"model": mixed, "count": 2}]}]}
+    method = method_of("fedgkt", tree=tree, models={**IMAGES, "other": bare})
+    np.testing.assert_array_equal(lower(method, "device-000"), lower(method, "device-001"))
+
+
+def test_mixed_the_cloud_makes_one_pass_over_all_features(method_of):
+    """One batch: the reported loss is that on all devices' samples at once, before any step."""
+    options = {"beta": 1.5, "temperature": 2.0, "mixed": True}
+    method = method_of("fedgkt", options, training={"batch_size": 1024})
+    server = method.learners["cloud"].state()
+    _, heard = run(method)
+    assert [node for node, _ in heard] == [*method.devices, "cloud"]
+    assert method.passes() == len(heard)
+    taught = np.concatenate([method.learners[d].logits(method._private(d)[0]) for d in method.devices])
+    y_N = np.concatenate([method._private(d)[1] for d in method.devices])
+    method.learners["cloud"].load_state(server)
+    student = np.concatenate([method._cloud_logits(d, method._private(d)[0]) for d in method.devices])
+    assert heard[-1][1] == pytest.approx(kd_loss(student, taught, y_N, 2.0, 1.5), rel=1e-5)
 
 
 def test_the_cloud_trains_on_features_of_the_devices_lower_part(method_of):

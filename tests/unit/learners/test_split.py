@@ -57,3 +57,19 @@ def test_only_sequences_of_torch_are_cut():
         Extractor(TorchLearner(Own()), None, (1, 2, 2))
     with pytest.raises(ConfigError, match='cut: got a object, expected a model trained by engine = "torch"'):
         Extractor(object(), None, (1, 2, 2))
+
+
+def test_an_extractor_starts_from_another_and_shares_nothing_with_it():
+    one, other = (TorchLearner(build_model("cnn3", SHAPE, 4)) for _ in range(2))
+    a, b = Extractor(one, None, SHAPE), Extractor(other, None, SHAPE)
+    x = np.random.default_rng(0).random((4, *SHAPE), np.float32)
+    one.module[1].running_mean.fill_(0.25)  # running figures go along
+    assert a.structure == b.structure != Extractor(other, 4, SHAPE).structure
+    assert (a.features(x) != b.features(x)).any()
+    b.start_from(a)
+    np.testing.assert_array_equal(a.features(x), b.features(x))
+    given = {k: v for k, v in other.state().arrays().items() if k.startswith("1.running_mean")}
+    assert given
+    assert all((v == 0.25).all() for v in given.values())  # in the learner's own state too
+    one.module[0].weight.data.zero_()
+    assert (a.features(x) != b.features(x)).any()

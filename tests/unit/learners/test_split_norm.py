@@ -47,6 +47,32 @@ def test_each_kind_of_sample_has_the_figures_that_a_norm_of_its_own_would_have(m
     assert int(split.num_batches_tracked) == int(split.bridge_batches) == 3
 
 
+def test_where_both_kinds_are_the_same_samples_the_figures_are_those_of_a_common_norm():
+    """A common norm moves twice a step, by the same batch; figures apart must not follow more slowly."""
+    one, other = learner("shared"), learner("split")
+    for step in range(3):
+        x_N, y_N = batch(step).bridge_x_N, batch(step).bridge_y_N
+        for each in (one, other):
+            each.step(Batch(x_N, y_N, None, x_N, y_N), Hyperparameters(beta=0))
+    shared, split = one.state().arrays(), other.state().arrays()
+    for name, values in shared.items():
+        if "running" in name:
+            np.testing.assert_allclose(split[name], values, rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(split[name.replace("running", "bridge")], values, rtol=1e-5, atol=1e-7)
+
+
+def test_an_inner_nodes_figures_move_as_a_plain_norms():
+    one, other = learner("shared"), learner("split")
+    for each in (one, other):
+        each.step(batch(0), Hyperparameters(beta=0, learning_rate=1e-9))  # a step of both kinds leaves nothing behind
+    x_N = batch(1, private=False)
+    before = other.state().arrays()["1.bridge_mean"]
+    other.step(x_N, Hyperparameters(learning_rate=1e-9))
+    with torch.no_grad():
+        mean = one.module[0](torch.from_numpy(x_N.bridge_x_N)).mean(dim=(0, 2, 3)).numpy()
+    np.testing.assert_allclose(other.state().arrays()["1.bridge_mean"], 0.9 * before + 0.1 * mean, rtol=1e-4, atol=1e-6)
+
+
 def test_training_moves_the_weights_as_a_common_norm_does():
     one, other = learner("shared"), learner("split")
     for step in range(3):

@@ -6,8 +6,8 @@ import pytest
 from fedagg_edge.config import Hyperparameters
 from fedagg_edge.errors import ConfigError
 from fedagg_edge.records import Tier
-from fedagg_edge.reproduce.cells import Cell, Scale, cells_of, config_of, edges_of, settings_of
-from fedagg_edge.reproduce.tables import TABLES, Setting, Variant
+from fedagg_edge.reproduce.cells import Cell, Scale, cells_of, config_of, edges_of, settings_of, tuned_training
+from fedagg_edge.reproduce.tables import TABLES, TUNED, Setting, Tuned, Variant
 from fedagg_edge.tree import plant
 
 WHOLE = Scale(500)
@@ -133,3 +133,27 @@ def test_every_method_trains_with_the_same_options(method):
 def test_only_who_learns_from_bridge_samples_is_measured_on_them():
     assert cell().views == ("raw", "bridge", "both")
     assert cell(variant=Variant("centralised")).views == ("raw",)
+
+
+@pytest.mark.parametrize("method", TUNED)
+def test_a_tuned_method_has_its_own_rates_options_and_keys(method):
+    tuned = TUNED[method]
+    plain, own = (config_of(cell(variant=Variant(method, p)), "/d.npz", "/a") for p in ("default", "tuned"))
+    for tier in Tier:
+        before, after = plain.training.of(tier), own.training.of(tier)
+        assert after.learning_rate == pytest.approx(tuned.rate * before.learning_rate)
+        changed = {k: v for k, v in tuned.training.items() if tier is not Tier.DEVICE or k != "batch_size"}
+        assert after == msgspec.structs.replace(before, learning_rate=after.learning_rate, **changed)
+    assert own.methods == ({method: dict(tuned.options)} if tuned.options else {})
+
+
+def test_a_method_that_was_not_tuned_is_tuned_as_default():
+    default, tuned = (config_of(cell(variant=Variant("fedavg-per-edge", p)), "/d", "/a") for p in ("default", "tuned"))
+    assert tuned == default
+
+
+def test_tuning_reaches_the_rates_of_all_tiers():
+    training = {"learning_rate": 0.3, "momentum": 0.9, "device": {"learning_rate": 0.2, "batch_size": 8}}
+    assert tuned_training(training, Tuned(0.5, training={"batch_size": 16})) == {
+        "learning_rate": 0.15, "momentum": 0.9, "batch_size": 16, "device": {"learning_rate": 0.1, "batch_size": 8}
+    }  # fmt: skip

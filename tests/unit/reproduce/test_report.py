@@ -4,7 +4,7 @@ import pytest
 from reproduce.making import row
 
 from fedagg_edge.reproduce.report import Section, bought, first_round, lead, render, sections, series_of
-from fedagg_edge.reproduce.tables import Setting, Variant
+from fedagg_edge.reproduce.tables import METHODS, TUNED, Setting, Variant
 
 SECTION = Section("cifar10", Setting(225, 3.0), (0.1, 2, 1000))
 
@@ -78,9 +78,24 @@ def test_the_lead_on_the_best_baseline_at_equal_rounds_and_bytes():
     more = series_of([*rows, *curve([0.2, 0.90], seed=1)], SECTION)
     assert lead(more, next(s for s in more if s.variant.method == "fedagg"), "raw") == lead(series, ours, "raw")
     assert lead([ours], ours, "raw") is None
+    # a baseline in another preset is led, too, and says which
+    tuned = series_of([*rows, *curve([0.1, 0.45], method="fedgkt", preset="tuned")], SECTION)
+    assert lead(tuned, ours, "raw") == ("FedGKT (tuned)", pytest.approx(-0.05))
     text = render(rows, {})
     assert "- FedAgg, default: 40.0 in the view that is best on these test images, raw; +5.0 points on" in text
     assert "+25.0 points on the best baseline at equal bytes, HierFAVG; 44 % of centralised's raw accuracy" in text
+
+
+def test_the_tuned_preset_is_told_method_by_method():
+    text = render([*curve([0.2, 0.4], preset="tuned"), *curve([0.2, 0.4])], {})
+    line = next(each for each in text.splitlines() if each.startswith("- `tuned`: "))
+    assert line.startswith("- `tuned`: as `default`, but ")
+    for method, tuned in TUNED.items():
+        own = line.split(f"{METHODS[method]} ", 1)[1].split(";")[0]
+        assert (f"learning rates x {tuned.rate:.3g}" in own) == (tuned.rate != 1)
+        for key, value in {**tuned.options, **tuned.training}.items():
+            assert f"`{key}` {value}" in own
+    assert "`tuned`" not in render(curve([0.2, 0.4]), {})
 
 
 def test_bridge_only_is_a_ceiling_of_its_own_preset_alone():

@@ -1,5 +1,6 @@
 import pytest
 
+from fedagg_edge.autoencoder.presets import PRESETS as AUTOENCODER_PRESETS
 from fedagg_edge.baselines import METHODS as SIMULATED
 from fedagg_edge.config import parse_config
 from fedagg_edge.errors import ConfigError
@@ -9,6 +10,7 @@ from fedagg_edge.reproduce.tables import (
     METHODS,
     PRESETS,
     TABLES,
+    TUNED,
     Setting,
     Variant,
     parse_variant,
@@ -55,6 +57,17 @@ def test_a_preset_is_a_configuration(preset):
     tree = {"model": "mlp", "children": [{"model": "mlp"}]}
     config = parse_config({**keys, "name": "x", "data": {"source": "digits"}, "tree": tree, "training": training})
     assert config.training.device.batch_size == 8
+
+
+def test_what_is_tuned_are_methods():
+    assert TUNED.keys() <= METHODS.keys()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_has_an_autoencoder_that_can_be_made(preset):
+    named = AUTOENCODERS[preset].arguments.get("preset")
+    assert named is None or named in AUTOENCODER_PRESETS
+    assert AUTOENCODERS["tuned"] == AUTOENCODERS["default"]
 
 
 def test_the_papers_preset_trains_as_the_paper_says():

@@ -98,7 +98,13 @@ def test_a_stack_follows_the_learning_rates_schedule(artefact_path, counted):
 
 def test_a_stack_distils_as_its_options_say(artefact_path, counted):
     plain = {"batch_size": 4, "learning_rate": 0.02}
-    asks = {**plain, "distillation": "decoupled", "non_target_weight": 3.0, "parent_temperature": 1.5}
+    asks = {
+        **plain,
+        "distillation": "decoupled",
+        "non_target_weight": 3.0,
+        "parent_temperature": 1.5,
+        "parent_beta": 2.0,
+    }
     one, other, unlike = (
         run(artefact_path, training={"device": device}, tree=cnn_tree("mlp"), stacked=stack)[0]
         for device, stack in ((asks, False), (asks, True), (plain, True))

@@ -138,7 +138,9 @@ def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
 @lru_cache(maxsize=1)
 def whole(data: Path | None) -> Dataset:
     """All there is, read once a process."""
-    return load_dataset("digits") if data is None else load_dataset("npz", path=str(data))
+    if data is None:
+        return load_dataset("digits")
+    return load_dataset("npz", path=str(data), test_x="test_x", test_y="test_y", public_x="public_x")
 
 
 def sampled(data: Path | None, seed: int, scale: Scale) -> Dataset:

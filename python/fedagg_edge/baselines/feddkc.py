@@ -2,9 +2,9 @@
 
 Wu et al., "Exploring the Distributed Knowledge Congruence in Proxy-data-free Federated Distillation", ACM TIST 2024,
 arXiv 2204.07028, with kernel-based refinement (KKR, `baselines.kkr`): every sample's peak probability becomes `peak`.
-The cloud's loss is CE + beta * T^2 * KL(refined tau(f_device / T) || tau(f_cloud / T)), as in a public copy of what looks
-like the authors' code. The FedAgg paper runs it with beta 1.5 and a peak of 0.12 for 10 classes; the default is that
-share above chance, 1.2 / C.
+The cloud's loss is CE + beta * T^2 * KL(refined tau(f_device / T) || tau(f_cloud / T)), as in a public copy of what
+looks like the authors' code. The FedAgg paper runs it with beta 1.5 and a peak of 0.12 for 10 classes; the default is
+that share above chance, 1.2 / C.
 """
 
 from __future__ import annotations

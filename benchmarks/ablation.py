@@ -22,7 +22,6 @@ import hashlib
 import json
 import math
 import platform
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -34,6 +33,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from support.kept import keep, kept
 
 from fedagg_edge import simulate
 from fedagg_edge.autoencoder import artefact
@@ -277,7 +277,7 @@ def main() -> None:
     if unknown := set(args.options) - set(OPTIONS):
         parser.error(f"got {', '.join(sorted(unknown))}, expected {', '.join(OPTIONS)}")
     scale, seeds = (QUICK, 2) if args.quick else (DIGITS if args.data is None else FULL, args.seeds)
-    kept = {} if args.keep is None or not args.keep.exists() else read(args.keep)
+    done: dict[str, dict[str, float]] = dict(kept(args.keep))
     with tempfile.TemporaryDirectory() as folder:
         autoencoder = args.autoencoder or own_autoencoder(
             args.data, scale, Path(folder) if args.keep is None else args.keep.parent
@@ -285,29 +285,14 @@ def main() -> None:
         wanted = ["base", *(args.options or (QUICK_OPTIONS if args.quick else OPTIONS))]
         # seed by seed, so that an interrupted run has whole seeds
         cells = [Cell(o, seed, scale, args.data, autoencoder) for seed in range(seeds) for o in wanted]
-        missing = [] if args.table else [c for c in cells if c.key not in kept]
+        missing = [] if args.table else [c for c in cells if c.key not in done]
         with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
             for cell, figures in pool.map(run, missing):
-                kept[cell.key] = figures
-                if args.keep is not None:
-                    with args.keep.open("a") as f:
-                        f.write(json.dumps([cell.key, figures]) + "\n")
-                print(f"{cell.option:<18} seed {cell.seed}  {figures}", file=sys.stderr, flush=True)
-        by_option = {o: [kept[c.key] for c in cells if c.option == o and c.key in kept] for o in wanted}
+                done[cell.key] = figures
+                keep(args.keep, [cell.key, figures])
+        by_option = {o: [done[c.key] for c in cells if c.option == o and c.key in done] for o in wanted}
     found = {o: values for o, values in by_option.items() if len(values) == seeds}
     print(json.dumps(rows(found), indent=1) if args.json else table(found))
-
-
-def read(keep: Path) -> dict[str, dict[str, float]]:
-    """The cells that are done; a last line that was cut off is none."""
-    kept = {}
-    for line in keep.read_text().splitlines():
-        try:
-            key, figures = json.loads(line)
-        except ValueError:
-            continue
-        kept[key] = figures
-    return kept
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import argparse
 import datetime
 import json
 import platform
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ from typing import Any
 
 import msgspec
 from ablation import interval, laid_over
-from tuning import VALIDATION, Point, configured, own_autoencoder, validated
+from support.kept import keep, kept
+from tuning import VALIDATION, Point, configured, nothing_to_look_at, own_autoencoder, validated
 
 from fedagg_edge import simulate
 from fedagg_edge.config import parse_config
@@ -136,14 +136,10 @@ def rows(found: Found, seeds: int) -> list[dict[str, object]]:
     return out
 
 
-def read(keep: Path | None, where: str) -> dict[str, dict[int, dict[str, float]]]:
-    """What is done at this scale; a last line that was cut off is nothing."""
+def read(path: Path | None, where: str) -> dict[str, dict[int, dict[str, float]]]:
+    """What is done at this scale."""
     found: dict[str, dict[int, dict[str, float]]] = {}
-    for line in keep.read_text().splitlines() if keep is not None and keep.exists() else ():
-        try:
-            told, name, seed, figures = json.loads(line)
-        except ValueError:
-            continue
+    for told, name, seed, figures in kept(path):
         if told == where and name in CHANGES:
             found.setdefault(name, {})[seed] = figures
     return found
@@ -153,7 +149,7 @@ def main() -> None:
     """Run what is missing, print what is complete."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("changes", metavar="CHANGE", nargs="*", help=f"{', '.join(CHANGES)}; without one: all")
-    parser.add_argument("--data", type=Path, required=True, help="the .npz of `fedagg reproduce`")
+    parser.add_argument("--data", type=Path, help="the .npz of `fedagg reproduce`; --quick without it runs nothing")
     parser.add_argument("--autoencoder", type=Path, help="an artefact; without it one is trained on the open data")
     parser.add_argument("--keep", type=Path, help="write each run there at once, and take those that are there")
     parser.add_argument("--seeds", type=int, choices=(2, 3, 5, 10), default=3)
@@ -163,6 +159,8 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.changes) - set(CHANGES):
         parser.error(f"got {', '.join(sorted(unknown))}, expected some of {', '.join(CHANGES)}")
+    if nothing_to_look_at(parser, args):
+        return
     scale, seeds = (Scale(1, 0.01, 200), 2) if args.quick else (Scale(5, 0.04, VALIDATION), args.seeds)
     where = f"scale {scale.share:g}, {scale.rounds} rounds, {scale.test} validation images"
     found = read(args.keep, where)
@@ -174,11 +172,7 @@ def main() -> None:
             near = Path(folder) if args.keep is None else args.keep.parent
             autoencoder = args.autoencoder or own_autoencoder(args.data, near)
             found.setdefault(name, {})[seed] = run(name, seed, scale, args.data, autoencoder)
-            line = json.dumps([where, name, seed, found[name][seed]])
-            if args.keep is not None:
-                with args.keep.open("a") as f:
-                    f.write(line + "\n")
-            print(line, file=sys.stderr, flush=True)
+            keep(args.keep, [where, name, seed, found[name][seed]])
     print(json.dumps(rows(found, seeds), indent=1) if args.json else f"{where}\n\n{table(found, seeds)}")
 
 

@@ -19,7 +19,6 @@ import dataclasses
 import datetime
 import json
 import platform
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from support.kept import keep, kept
 
 from fedagg_edge import simulate
 from fedagg_edge.autoencoder import artefact
@@ -135,51 +135,52 @@ def own_autoencoder(data: Path, folder: Path) -> Path:
     return path
 
 
-def rows(kept: Mapping[Point, Mapping[str, float]]) -> list[dict[str, object]]:
+def rows(done: Mapping[Point, Mapping[str, float]]) -> list[dict[str, object]]:
     """Rows in the house's form for benchmarks."""
     about = {"machine": platform.processor() or platform.machine(), "date": datetime.date.today().isoformat()}
     blank = {"unit": "%", "goal": None, "holds": None, **about}
     return [
         {"figure": f"tuning: {p.method}, {p.name}, validation accuracy", "value": product(found), **blank}
-        for p, found in kept.items()
+        for p, found in done.items()
     ]
 
 
-def table(kept: Mapping[Point, Mapping[str, float]]) -> str:
+def table(done: Mapping[Point, Mapping[str, float]]) -> str:
     """Eight points a method, the best in bold, in Markdown."""
     rates = [f"x{rate:.3g}" for rate in RATES]
     lines = [f"| method | own option | {' | '.join(rates)} |", f"|---|---|{'---|' * len(rates)}"]
     for method, settings in OWN.items():
-        grid = [p for p in points(method) if p in kept]
-        best = max(grid, key=lambda p: product(kept[p]), default=None)
+        grid = [p for p in points(method) if p in done]
+        best = max(grid, key=lambda p: product(done[p]), default=None)
         for own in range(len(settings)):
             texts = []
             for point in (p for p in points(method) if p.own == own):
-                text = f"{product(kept[point]):.1f}" if point in kept else ""
+                text = f"{product(done[point]):.1f}" if point in done else ""
                 texts.append(f"**{text}**" if point == best else text)
             if any(texts):
                 lines.append(f"| {method} | {settings[own][0]} | {' | '.join(texts)} |")
     return "\n".join(lines)
 
 
-def read(keep: Path | None, where: str) -> dict[Point, dict[str, float]]:
-    """The points that are done at this scale; a last line that was cut off is none."""
-    kept = {}
-    for line in keep.read_text().splitlines() if keep is not None and keep.exists() else ():
-        try:
-            told, method, rate, own, found = json.loads(line)
-        except ValueError:
-            continue
-        if told == where:
-            kept[Point(method, rate, own)] = found
-    return kept
+def read(path: Path | None, where: str) -> dict[Point, dict[str, float]]:
+    """The points that are done at this scale."""
+    return {Point(method, rate, own): found for told, method, rate, own, found in kept(path) if told == where}
+
+
+def nothing_to_look_at(parser: argparse.ArgumentParser, args: argparse.Namespace) -> bool:
+    """Whether to stop for want of --data: only a look may, since no image comes with the package (`make bench`)."""
+    if args.data is None and not args.quick:
+        parser.error("--data: missing; make one with tools/prepare_data.py cifar10")
+    if args.data is None:
+        print("[]" if args.json else "nothing was run: a look at this one needs --data")
+    return args.data is None
 
 
 def main() -> None:
     """Run what is missing, print what is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", metavar="METHOD", nargs="*", help=f"{', '.join(OWN)}; without one: all")
-    parser.add_argument("--data", type=Path, required=True, help="the .npz of `fedagg reproduce`")
+    parser.add_argument("--data", type=Path, help="the .npz of `fedagg reproduce`; --quick without it runs nothing")
     parser.add_argument("--autoencoder", type=Path, help="an artefact; without it one is trained on the open data")
     parser.add_argument("--keep", type=Path, help="write each point there at once, and take those that are there")
     parser.add_argument("--scale", type=float, default=0.04, help="share of the paper's devices and images (0.04)")
@@ -191,9 +192,11 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.methods) - set(OWN):
         parser.error(f"got {', '.join(sorted(unknown))}, expected some of {', '.join(OWN)}")
+    if nothing_to_look_at(parser, args):
+        return
     scale = Scale(1, 0.01, 200) if args.quick else Scale(args.rounds, args.scale, VALIDATION)
     where = f"scale {scale.share:g}, {scale.rounds} rounds, {scale.test} validation images, seed {args.seed}"
-    kept = read(args.keep, where)
+    done = read(args.keep, where)
     set_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         autoencoder = (
@@ -202,15 +205,11 @@ def main() -> None:
             else args.autoencoder or own_autoencoder(args.data, Path(folder) if args.keep is None else args.keep.parent)
         )
         for point in (p for method in args.methods or OWN for p in points(method)):
-            if point in kept or autoencoder is None:
+            if point in done or autoencoder is None:
                 continue
-            kept[point] = run(point, scale, args.seed, args.data, autoencoder)
-            line = [where, point.method, point.rate, point.own, kept[point]]
-            if args.keep is not None:
-                with args.keep.open("a") as f:
-                    f.write(json.dumps(line) + "\n")
-            print(json.dumps(line), file=sys.stderr, flush=True)
-    print(json.dumps(rows(kept), indent=1) if args.json else f"{where}\n\n{table(kept)}")
+            done[point] = run(point, scale, args.seed, args.data, autoencoder)
+            keep(args.keep, [where, point.method, point.rate, point.own, done[point]])
+    print(json.dumps(rows(done), indent=1) if args.json else f"{where}\n\n{table(done)}")
 
 
 if __name__ == "__main__":

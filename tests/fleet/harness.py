@@ -172,7 +172,7 @@ def _state(fleet: up.Fleet, node: PlannedNode) -> dict[str, Any]:
             found["knowledge"][f"{child}>{parent}:{publisher}"] = (k.version, newest.basis, k.logits.value_NC.tolist())
     ledger.close()
     saved, problems = weights.load_newest(fleet.home(node) / "state" / "weights")
-    assert problems == []
+    assert problems == [], problems  # no test module: pytest does not show it
     found["version"] = -1 if saved is None else saved.version
     found["weights"] = [] if saved is None else saved.state.weights.tolist()
     found["rounds"] = [row["version"] for row in up.read_metrics(fleet, node)]

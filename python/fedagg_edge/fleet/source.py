@@ -118,22 +118,22 @@ class FunctionSource:
     def __init__(self, function: Callable[..., Iterable[Any]], options: Mapping[str, Any], what: str) -> None:
         self._function, self._options, self._what = function, dict(options), what
 
+    def _given(self) -> Iterator[Any]:
+        """What the function gives, and the error that it ends with, if one: what is left comes with a later poll."""
+        try:
+            yield from plugins.call(self._function, self._what, self._options)
+        except FedaggError:
+            raise
+        except Exception as e:  # a user's code may raise anything
+            error = DataError(f"{self._what}: raised {type(e).__name__}")
+            error.__cause__ = e
+            yield error
+
     def poll(self, seen: Seen) -> Iterator[Parcel | DataError]:
         """See `Source.poll`."""
-        items: Iterator[Any] | None = None
-        while True:
-            try:
-                if items is None:
-                    items = iter(plugins.call(self._function, self._what, self._options))
-                item = next(items)
-            except StopIteration:
-                return
-            except FedaggError:
-                raise
-            except Exception as e:  # a user's code may raise anything; what it has not given comes with a later poll
-                error = DataError(f"{self._what}: raised {type(e).__name__}")
-                error.__cause__ = e
-                yield error
+        for item in self._given():
+            if isinstance(item, DataError):
+                yield item
                 return
             try:
                 key, x_N, y_N = item

@@ -7,6 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 JOBS   ?= 2
+HANGS  := 1200# seconds after which a test is taken to hang, ten times what the longest takes: it fails and the others run
 NATIVE := CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
 .DEFAULT_GOAL := help
@@ -41,10 +42,10 @@ fleet: $(VENV)/.fleet ## a cloud, 2 edges and 6 devices as processes on this mac
 	$(BIN)/fedagg fleet up examples/fleet.toml --overwrite
 
 test: $(VENV)/.dev test-cpp ## build, install, run the tests of C++ and Python
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --timeout $(HANGS)
 
 test-full: $(VENV)/.dev test-cpp test-tflite test-executorch test-install test-arm64-full test-jvm test-jvm-arm64 ## all of it; tests marked data want FEDAGG_DATA
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --timeout 10000
 
 # Debug, so that a wider instruction set's weak symbols would show (tests/cpp/no_weak_symbols.cmake)
 test-cpp: $(VENV)/.tools ## the C++ tests alone

@@ -54,7 +54,7 @@ def training_numbers(stem: Path) -> None:
     export_tflite(model, SHAPE, CLASSES, stem.with_suffix(".tflite"))
     learner = TorchLearner(model, "sgd")
     rng = np.random.default_rng(0)
-    golden: dict[str, object] = {"hyperparameters": json.dumps(hyperparameters), "steps": STEPS}
+    golden: dict[str, object] = {"plan": json.dumps([hyperparameters] * STEPS)}
     for i in range(STEPS):
         x_N, bridge_x_N = rng.random((2, 6, *SHAPE), np.float32)
         y_N, teacher_NC = rng.integers(0, CLASSES, 6), rng.standard_normal((6, CLASSES), np.float32)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fedagg_edge.errors import Conflict, DataError
-from fedagg_edge.ledger import log
+from fedagg_edge.ledger import erase, log
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.records import Embeddings, Knowledge, Link, LogitsFormat, NodeId, PackedLogits, SampleSet, Tier
 from fedagg_edge.wire.tensors import OWN, load_embeddings, load_samples
@@ -132,6 +132,9 @@ class LedgersBesideSets(RuleBasedStateMachine):
             for link, owner in (("d", "e"), ("e", "cloud")):
                 found = log.fold(self.open[owner][0].db, NodeId(link)).embeddings()
                 assert found.samples.digest == digest(self.alive)
+                for name in (link, owner):  # what was forgotten is gone for good
+                    db = self.open[name][0].db
+                    assert erase.of_origin(db, NodeId("d")).digest == digest(self.alive)
                 assert [int(c) for c in found.code_NB[:, 0]] == sorted(self.alive) if self.alive else True
         finally:
             for pair in self.open.values():

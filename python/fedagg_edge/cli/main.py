@@ -52,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `fedagg` with `argv`; return the exit code."""
     args = make_parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    before = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         code: int = args.run(args)
         sys.stdout.flush()  # here, where a reader that left is noticed, and not while Python shuts down
@@ -74,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"fedagg: {e}", file=sys.stderr)  # noqa: T201
         return 1
+    finally:  # a caller inside this process, and what it forks, ends by SIGTERM as before
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:

@@ -21,12 +21,12 @@ from fedagg_edge.ledger import chunks, erase, knowledge, log, moves, nodes, noti
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.erase import Receipt
 from fedagg_edge.ledger.failpoints import reach
-from fedagg_edge.ledger.fold import EMPTY, union
+from fedagg_edge.ledger.fold import EMPTY, union, without
 from fedagg_edge.ledger.knowledge import Stored
 from fedagg_edge.ledger.log import By, Kind, LogEntry, Position
 from fedagg_edge.ledger.outbox import Batch, Bounds
 from fedagg_edge.records import Embeddings, Knowledge, Link, NodeId, SampleSet, Tier
-from fedagg_edge.wire.tensors import OWN, dump_embeddings, load_release, load_samples
+from fedagg_edge.wire.tensors import OWN, dump_embeddings, load_embeddings, load_release, load_samples
 from fedagg_edge.wire.terms import CHILD
 
 __all__ = ["Ledger", "Options"]
@@ -228,9 +228,23 @@ class Ledger:
             for entry in news:  # one by one: rows that were released may come again behind that
                 before, done = done, outbox.follow(self.db, self.node, [entry])
                 if entry.number > before.entry:
-                    relay.down(self.db, self.node, [entry], self._now())
+                    late = self._forget_again(entry)
+                    relay.down(self.db, self.node, [entry], self._now(), late)
                     self._follow_up(entry)
         return done
+
+    def _forget_again(self, entry: LogEntry) -> SampleSet:
+        """Erase rows that came with `entry` and wait to be forgotten by the parent: their samples.
+
+        A batch whose answer was lost comes back as the parent committed it, with rows that left this node since.
+        """
+        if entry.kind is not Kind.APPEND or not len(waiting := outbox.forgotten(self.db)):
+            return EMPTY
+        named = load_embeddings(entry.payload or b"", OWN).samples
+        late = without(named, without(named, waiting))
+        if len(late):
+            erase.erase_rows(self.db, self.node, late)
+        return late
 
     def _follow_up(self, entry: LogEntry) -> None:
         if entry.kind is not Kind.APPEND:

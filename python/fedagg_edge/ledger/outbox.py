@@ -26,6 +26,7 @@ __all__ = [
     "expected",
     "follow",
     "forget_late",
+    "forgotten",
     "held",
     "pending",
     "put_forget",
@@ -285,7 +286,7 @@ def rebase(db: Database, node: NodeId, news: Iterable[LogEntry], fence: int, now
         if db.one("SELECT fence FROM links WHERE child = ?", (node,))[0] >= fence:
             return log.head(db, node)
         mine = held(db, node)
-        gone = _forgotten(db)
+        gone = forgotten(db)
         _clear(db, node)
         reach("outbox.rebase.after-clear")
         db.execute("UPDATE links SET fence = ? WHERE child = ?", (fence, node))
@@ -315,8 +316,8 @@ def forget_late(db: Database, node: NodeId, gone: SampleSet, now: float) -> Samp
     return everything
 
 
-def _forgotten(db: Database) -> SampleSet:
-    """What waits to be forgotten."""
+def forgotten(db: Database) -> SampleSet:
+    """The samples that wait to be forgotten by the parent."""
     gone = EMPTY
     for (ids,) in db.all("SELECT ids FROM outbox WHERE kind = ?", (int(Kind.FORGET),)):
         gone = union(gone, load_samples(ids, OWN))

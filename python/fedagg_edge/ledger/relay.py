@@ -8,7 +8,7 @@ import numpy as np
 
 from fedagg_edge.ledger import log, nodes, outbox
 from fedagg_edge.ledger.database import Database
-from fedagg_edge.ledger.fold import Fold, only, pieces, without
+from fedagg_edge.ledger.fold import EMPTY, Fold, only, pieces, without
 from fedagg_edge.ledger.log import Kind, LogEntry
 from fedagg_edge.ledger.outbox import Bounds
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
@@ -65,9 +65,10 @@ def nowhere(db: Database, node: NodeId, samples: SampleSet) -> SampleSet:
     return samples
 
 
-def down(db: Database, node: NodeId, news: Iterable[LogEntry], now: float) -> None:
+def down(db: Database, node: NodeId, news: Iterable[LogEntry], now: float, late: SampleSet = EMPTY) -> None:
     """Hand entries that came from the parent to the children that they concern: new rows to their origin's owner,
-    forgotten and released samples to every child that has them. A child that moved away leaves with its release."""
+    forgotten and released samples to every child that has them. A child that moved away leaves with its release.
+    Rows of `late` were forgotten here since: no child gets them back."""
     children = [child for child in log.links(db) if child != node]
     if not children:
         return
@@ -87,6 +88,7 @@ def down(db: Database, node: NodeId, news: Iterable[LogEntry], now: float) -> No
                 forget_rows(db, child, gone, now)
             continue
         rows = load_embeddings(entry.payload or b"", OWN)
+        rows = only(rows, without(rows.samples, late))
         for child in children:
             names = [o for o in rows.samples.origins if owner.get(o) == child]
             if names:

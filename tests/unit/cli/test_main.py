@@ -57,6 +57,12 @@ def test_what_the_system_refuses_is_one_line_too(fedagg, failing, error, line):
     assert fedagg("doctor") == (1, "", line)
 
 
+def test_sigterm_does_what_it_did_once_the_command_is_done(fedagg):
+    before = signal.getsignal(signal.SIGTERM)
+    fedagg("doctor")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 @pytest.mark.parametrize("error", [ValueError("ours"), ImportError("no torch"), ZeroDivisionError()])
 def test_a_bug_is_not_hidden(fedagg, failing, error):
     failing(error)

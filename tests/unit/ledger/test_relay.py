@@ -2,7 +2,7 @@ import numpy as np
 from exchange import commit, content, meet
 from toys import embeddings
 
-from fedagg_edge.ledger import relay
+from fedagg_edge.ledger import erase, relay
 from fedagg_edge.records import Embeddings
 from fedagg_edge.wire.tensors import dump_samples
 
@@ -31,6 +31,33 @@ def test_what_a_parent_forgets_is_forgotten_below(device, edge, cloud):
     meet(device, edge)
     assert [len(x.samples("d1")) for x in (device, edge)] == [0, 0]
     assert edge.pending() == []
+
+
+def test_rows_that_are_forgotten_while_an_answer_is_lost_do_not_come_back(device, edge, cloud):
+    device.send(embeddings("d1", 2))
+    meet(device, edge)
+    (batch,) = edge.pending()
+    cloud.append("edge-a", batch.kind, batch.payload, key=batch.key, by="child")  # the edge never hears of it
+    device.retire(embeddings("d1", 1).samples)
+    meet(device, edge)
+    meet(edge, cloud)
+    left = embeddings("d1", 2).samples.only(np.array([False, True]))
+    for ledger, link in ((device, "d1"), (edge, "d1"), (edge, "edge-a"), (cloud, "edge-a")):
+        assert ledger.samples(link).digest == left.digest
+    assert edge.head("d1") == device.acknowledged()
+    for ledger in (device, edge, cloud):
+        assert erase.of_origin(ledger.db, "d1").digest == left.digest
+
+
+def test_an_own_row_that_is_retired_while_an_answer_is_lost_stays_erased(device, edge):
+    device.send(embeddings("d1", 2))
+    (batch,) = device.pending()
+    edge.append("d1", batch.kind, batch.payload, key=batch.key, by="child")
+    device.retire(embeddings("d1", 1).samples)
+    device.follow(edge.entries("d1", 0))
+    assert len(erase.of_origin(device.db, "d1")) == 1
+    meet(device, edge)
+    assert len(device.samples("d1")) == len(edge.samples("d1")) == 1
 
 
 def test_rows_of_origins_and_without_labels():

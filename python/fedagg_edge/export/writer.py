@@ -329,6 +329,11 @@ class GraphWriter:
         place_of = self._drop_unused({t.index for t in [*self._inputs.values(), *outputs.values()]})
         for name, tensor in outputs.items():
             self._graph.tensors[place_of[tensor.index]].name = name
+        for entry in self._graph.tensors:
+            if entry.name is None and not entry.buffer:
+                # sizes between inputs and outputs are worked out by the runtime: with ones in their place, all tensors
+                # of a rank are one table. The rank must stay: XNNPACK takes no operator of unknown rank, 6x slower
+                entry.shape = [1] * len(entry.shape)
         self._graph.tensors = [_Once(t) for t in self._graph.tensors]
         self._graph.inputs = [place_of[t.index] for t in self._inputs.values()]
         self._graph.outputs = [place_of[t.index] for t in outputs.values()]

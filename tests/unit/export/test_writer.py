@@ -34,6 +34,23 @@ def test_equal_operators_and_constants_are_written_once_and_unused_ones_not_at_a
     assert len(graph.tensors) == 5  # x, unused, tanh, 2.0, the product
 
 
+def test_tensors_in_between_tell_their_rank_and_those_of_the_signature_their_sizes() -> None:
+    model = ModelWriter("a test")
+    g = model.graph("g")
+    x = g.input("x", (-1, 3))
+    y = ops.reshape(g, ops.unary(g, "exp", ops.unary(g, "tanh", x)), (-1, 3, 1))
+    g.finish("g", {"y": y})
+    content = model.finish({})
+    graph = model_of(content).subgraphs[0]
+    named = {t.name: list(t.shape) for t in graph.tensors if t.name}
+    assert named == {b"x": [1, 3], b"y": [1, 3, 1]}
+    between = [list(t.shape) for t in graph.tensors if not t.name and not t.buffer]
+    assert between == [[1, 1], [1, 1]]
+    x_N3 = np.arange(6, dtype=np.float32).reshape(2, 3)
+    result = Interpreter(model_content=content).get_signature_runner("g")(x=x_N3)["y"]
+    np.testing.assert_allclose(result, np.exp(np.tanh(x_N3))[..., None], rtol=1e-6)
+
+
 def test_equal_vectors_share_their_bytes_however_large_the_file_grows() -> None:
     model = ModelWriter("a test")
     g = model.graph("g")

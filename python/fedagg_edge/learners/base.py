@@ -25,7 +25,8 @@ class Batch:
     `bridge_x_N` float32 [N, *sample_shape] with labels and teacher logits (float32 [N, C], or None: labels only), and
     on a leaf the private samples with the same ids, row by row. One of the two halves may be missing (length 0).
     `teacher_weight_N` float32 in [0, 1] scales each row's distillation term (None: all 1). A bridge label below 0 was
-    held back by a node below: that row has no cross-entropy.
+    held back by a node below: that row has no cross-entropy. Nothing is looked at when one is made: `check` is for an
+    engine that was stopped by what it got.
     """
 
     bridge_x_N: NDArray[np.float32]
@@ -34,6 +35,31 @@ class Batch:
     private_x_N: NDArray[np.float32] | None = None
     private_y_N: NDArray[np.int64] | None = None
     teacher_weight_N: NDArray[np.float32] | None = None
+
+    def check(self, classes: int) -> None:
+        """Raise LearnerError unless arrays fit each other and a model of so many classes; samples are not looked at."""
+        bridge, private = len(self.bridge_x_N), 0 if self.private_x_N is None else len(self.private_x_N)
+        _check_labels("bridge_y_N", self.bridge_y_N, bridge, classes, least=-1)
+        if self.private_x_N is not None:
+            _check_labels("private_y_N", self.private_y_N, private, classes, least=0)
+        for name, array, shape in (
+            ("teacher_NC", self.teacher_NC, (bridge, classes)),
+            ("teacher_weight_N", self.teacher_weight_N, (bridge,)),
+        ):
+            if array is not None and (array.dtype != np.float32 or array.shape != shape):
+                raise LearnerError(f"batch: {name}: got {array.dtype} {array.shape}, expected float32 {shape}")
+
+
+def _check_labels(name: str, y_N: NDArray[np.int64] | None, rows: int, classes: int, *, least: int) -> None:
+    if y_N is None or y_N.dtype.kind not in "iu" or y_N.shape != (rows,):
+        got = "nothing" if y_N is None else f"{y_N.dtype} {y_N.shape}"
+        raise LearnerError(f"batch: {name}: got {got}, expected int64 ({rows},): a label for each sample")
+    wrong_N = np.flatnonzero((y_N < least) | (y_N >= classes))
+    if len(wrong_N):
+        row = int(wrong_N[0])
+        raise LearnerError(
+            f"batch: {name}: got label {y_N[row]} in row {row}, this model has classes 0 to {classes - 1}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +172,14 @@ class LearnerSpec:
             raise ConfigError(
                 f"model {self.model.builder!r}: batch_norm: got {self.model.batch_norm!r} with engine {engine!r}, "
                 'expected "shared": only engine = "torch" splits a batch norm'
+            )
+
+    def refuse_decoupled(self, engine: str) -> None:
+        """Raise ConfigError if decoupled distillation is asked for, which `engine` does not have."""
+        if self.hyperparameters.distillation != "classical":
+            raise ConfigError(
+                f"distillation: got {self.hyperparameters.distillation!r} with engine {engine!r}, "
+                'expected "classical": its files have their loss inside; take engine = "torch" for the other'
             )
 
 

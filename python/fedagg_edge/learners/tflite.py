@@ -66,12 +66,20 @@ class TfliteLearner(ExportedLearner[TrainingFile]):
         return np.concatenate(parts) if parts else np.empty((0, self._file.classes), np.float32)
 
     def step(self, batch: Batch, hyperparameters: Hyperparameters) -> StepReport:
-        """See `Learner.step`; raise LearnerError for samples of another shape."""
+        """See `Learner.step`; raise LearnerError for a batch that does not fit the file."""
+        if hyperparameters.distillation != "classical":
+            raise LearnerError(
+                f"distillation: got {hyperparameters.distillation!r}, a training file has the classical one"
+            )
         trial = _Trial(self, self._weights[: self._seen].copy())
-        if self._file.rows_apart and batch.private_x_N is not None and len(batch.bridge_x_N):
-            trial.joined(batch, hyperparameters)
-        else:
-            trial.apart(batch, hyperparameters)
+        try:
+            if self._file.rows_apart and batch.private_x_N is not None and len(batch.bridge_x_N):
+                trial.joined(batch, hyperparameters)
+            else:
+                trial.apart(batch, hyperparameters)
+        except (IndexError, RuntimeError, TypeError, ValueError):
+            batch.check(self._file.classes)
+            raise
         report = objective.report(trial.private, trial.bridge)
         self._check_finite(report, trial.gradient, trial.weights[self._trained :])
         self._weights[: self._seen] = trial.weights

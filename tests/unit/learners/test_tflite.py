@@ -1,7 +1,9 @@
 import copy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,3 +140,37 @@ def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
     with pytest.raises(LearnerError, match="state: got 1 arrays, this model has 4"):
         learner.load_state(LearnerState(before.table[:1], before.weights[: before.table[0].size]))
     np.testing.assert_array_equal(learner.state().weights, before.weights)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"bridge_y_N": np.array([0, 99])},
+            rf"bridge_y_N: got label 99 in row 1, this model has classes 0 to {CLASSES - 1}",
+        ),
+        ({"bridge_y_N": np.array([0, CLASSES])}, rf"bridge_y_N: got label {CLASSES} in row 1"),
+        ({"private_y_N": np.array([0, -1])}, "private_y_N: got label -1 in row 1"),
+        ({"private_y_N": None}, r"private_y_N: got nothing, expected int64 \(2,\)"),
+        ({"bridge_y_N": np.array([0])}, r"bridge_y_N: got int64 \(1,\), expected int64 \(2,\)"),
+        ({"bridge_y_N": np.array([0.0, 1.0])}, "bridge_y_N: got float64"),
+        ({"teacher_NC": np.zeros((2, CLASSES - 1), np.float32)}, rf"teacher_NC: got float32 \(2, {CLASSES - 1}\)"),
+        ({"teacher_NC": np.zeros((1, CLASSES), np.float32)}, r"teacher_NC: got float32 \(1, "),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_named_and_the_next_is_taken(changes: dict[str, Any], message: str) -> None:
+    learner = TfliteLearner(small_file())
+    x_N, y_N = np.ones((2, *IMAGE), np.float32), np.array([0, 1])
+    good = Batch(x_N, y_N, np.zeros((2, CLASSES), np.float32), x_N, y_N)
+    before = learner.state()
+    with pytest.raises(LearnerError, match=message):
+        learner.step(replace(good, **changes), Hyperparameters())
+    np.testing.assert_array_equal(learner.state().weights, before.weights)
+    learner.step(good, Hyperparameters())
+    assert learner.state().steps == 1
+
+
+def test_distillation_that_the_file_does_not_have_is_refused() -> None:
+    x_N, y_N = np.ones((2, *IMAGE), np.float32), np.array([0, 1])
+    with pytest.raises(LearnerError, match="distillation: got 'decoupled', a training file has the classical one"):
+        TfliteLearner(small_file()).step(Batch(x_N, y_N, None), Hyperparameters(distillation="decoupled"))

@@ -9,7 +9,7 @@ import pytest
 from toys import config
 
 from fedagg_edge.config import Hyperparameters, ModelConfig
-from fedagg_edge.errors import ArtefactError, ExportError, LearnerError
+from fedagg_edge.errors import ArtefactError, ConfigError, ExportError, LearnerError
 from fedagg_edge.export.tflite import export_tflite
 from fedagg_edge.learners import learner_factory
 from fedagg_edge.learners.base import LearnerSpec
@@ -50,6 +50,11 @@ def test_a_model_that_cannot_be_compiled_says_why(tmp_path) -> None:
     )
     with pytest.raises(ExportError, match=r"aten\.erfinv\.default .* at odd_model\.py:7"):
         make_learner(spec(ModelConfig(builder="odd_model:build"), base_dir=str(tmp_path)))
+
+
+def test_what_the_engine_does_not_have_is_refused_before_anything_is_compiled() -> None:
+    with pytest.raises(ConfigError, match="distillation: got 'decoupled' with engine 'tflite', expected \"classical\""):
+        make_learner(spec(hyperparameters=Hyperparameters(distillation="decoupled")))
 
 
 @pytest.fixture(scope="module")

@@ -136,6 +136,7 @@ class Hyperparameters(Table, frozen=True, kw_only=True):
     of FedEEC's self-knowledge rectification, see `teachers.Rectifier` (0: off); it comes before the trust.
     `staleness`: knowledge that is `age` versions old counts (1 + age)^-staleness (fleet only; 0: as if it were fresh).
     `engine`: what trains: ``torch``, ``tflite``, ``executorch``, or ``module:function`` that returns a Learner.
+    `precision`: what the torch engine's convolutions and matrix products compute in.
     """
 
     learning_rate: Positive = 0.02
@@ -164,6 +165,7 @@ class Hyperparameters(Table, frozen=True, kw_only=True):
     rectification: Annotated[int, Meta(ge=0, le=65536)] = 0
     staleness: NonNegative = 0.5
     engine: str = "torch"
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def at(self, number: int) -> Hyperparameters:
         """These hyperparameters with the learning rate of round `number`, counted from 0 (an async fleet's node: turn).
@@ -262,6 +264,7 @@ class SimulationConfig(Table, frozen=True, kw_only=True):
     `preset`: a key of `PRESETS`, whose settings hold where the file has none of its own.
     `stacked`: whether FedAgg's devices that are alike train as one stacked model under ``snapshot`` (true: all must;
     "auto": those that can). Results then agree with false within float tolerance, not to the bit.
+    `workers`: how many of FedAgg's nodes train at the same time, with `threads` each; results are the same to the bit.
     """
 
     schema: int = SCHEMA
@@ -274,6 +277,7 @@ class SimulationConfig(Table, frozen=True, kw_only=True):
     schedule: Literal["sequential", "snapshot"] = "sequential"
     stacked: bool | Literal["auto"] = False
     threads: Count = 1
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
     knowledge: LogitsFormat = LogitsFormat.F32
     bridge_views: Literal["plain", "mirror", "shift", "mirror+shift"] = "plain"
     checkpoint_every: Count = 1

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 from fedagg_edge.config import Hyperparameters, ModelConfig
 from fedagg_edge.errors import ConfigError, LearnerError
 
-__all__ = ["Batch", "Entry", "Learner", "LearnerFactory", "LearnerSpec", "LearnerState", "StepReport", "TellsBridge"]
+__all__ = [
+    "Batch",
+    "DrawsShared",
+    "Entry",
+    "Learner",
+    "LearnerFactory",
+    "LearnerSpec",
+    "LearnerState",
+    "StepReport",
+    "TellsBridge",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +161,15 @@ class TellsBridge(Protocol):
         """Logits [N, C] float32 on bridge samples in evaluation mode; must not change any state."""
 
 
+@runtime_checkable
+class DrawsShared(Protocol):
+    """What a learner may offer beside `Learner`, where its training passes may draw from a stream of the process."""
+
+    @property
+    def draws_shared(self) -> bool:
+        """Whether they do: then no two such learners may train at the same time."""
+
+
 @dataclass(frozen=True, slots=True)
 class LearnerSpec:
     """What one node's learner is built from.
@@ -172,6 +191,14 @@ class LearnerSpec:
             raise ConfigError(
                 f"model {self.model.builder!r}: batch_norm: got {self.model.batch_norm!r} with engine {engine!r}, "
                 'expected "shared": only engine = "torch" splits a batch norm'
+            )
+
+    def refuse_bfloat16(self, engine: str) -> None:
+        """Raise ConfigError if another precision than float32 is asked for, which `engine` does not have."""
+        if self.hyperparameters.precision != "float32":
+            raise ConfigError(
+                f'precision: got {self.hyperparameters.precision!r} with engine {engine!r}, expected "float32": '
+                'only engine = "torch" has another'
             )
 
     def refuse_decoupled(self, engine: str) -> None:

@@ -39,6 +39,7 @@ def make_learner(spec: LearnerSpec) -> TfliteLearner:
     ExportError for a model that cannot be compiled, LearnerError if no runtime is usable.
     """
     spec.refuse_split_norm("tflite")
+    spec.refuse_bfloat16("tflite")
     spec.refuse_decoupled("tflite")
     file, weights = _from_file(spec) if spec.model.builder.endswith(_SUFFIX) else _compiled(spec)
     learner = TfliteLearner(file, spec.hyperparameters.optimizer, classes=spec.classes, sample_shape=spec.sample_shape)

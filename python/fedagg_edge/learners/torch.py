@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from fedagg_edge.learners.zoo import build_model, check_model
 
 __all__ = ["TorchLearner", "make_learner", "module_factory", "seeded_model", "set_threads"]
 
+_DROPOUT = torch.nn.modules.dropout._DropoutNd  # the base of all kinds of dropout
 _EVAL_ROWS = 512  # bounds the activations of an evaluation pass
 
 
@@ -29,10 +31,14 @@ class TorchLearner:
     """Trains a torch module: the C++ kernel turns logits into dLoss/dlogits, ``logits.backward`` takes it from there.
 
     The private and the bridge batch go through the model apart, as in the authors' code: a batch norm sees each on its
-    own. `module` float32 (N, *sample_shape) -> (N, classes).
+    own. `module` float32 (N, *sample_shape) -> (N, classes). `precision`: what convolutions and matrix products compute
+    in; weights, their update, batch norms' figures and the loss are float32 in any case (torch's autocast).
     """
 
-    def __init__(self, module: torch.nn.Module, optimizer: str = "sgd") -> None:
+    def __init__(
+        self, module: torch.nn.Module, optimizer: str = "sgd", precision: Literal["float32", "bfloat16"] = "float32"
+    ) -> None:
+        self._precision = getattr(torch, precision)
         self._flat = FlatModule(module)
         self._optimizer = make_optimizer(optimizer, self._flat.trained)
         # the same memory as the tensors', for the update without torch
@@ -45,6 +51,11 @@ class TorchLearner:
     def module(self) -> torch.nn.Module:
         """The module, whose weights this learner trains in place."""
         return self._module
+
+    @property
+    def draws_shared(self) -> bool:
+        """See `DrawsShared`: whether the module has dropout; randomness of a user's own layers is not seen."""
+        return any(getattr(m, "p", 0) and isinstance(m, _DROPOUT) for m in self._module.modules())
 
     @property
     def flat(self) -> FlatModule:
@@ -62,7 +73,7 @@ class TorchLearner:
         try:
             with torch.inference_mode():
                 starts = range(0, max(1, len(x_N)), _EVAL_ROWS)
-                parts = [self._module(_tensor(x_N[i : i + _EVAL_ROWS])).numpy() for i in starts]
+                parts = [self._run(x_N[i : i + _EVAL_ROWS]).numpy() for i in starts]
         finally:
             self._module.train()
         return np.ascontiguousarray(np.concatenate(parts))
@@ -106,9 +117,18 @@ class TorchLearner:
             )
         return report, outputs, losses
 
+    def _run(self, x_N: NDArray[np.float32]) -> torch.Tensor:
+        """The module's logits, float32."""
+        if self._precision is torch.float32:
+            out: torch.Tensor = self._module(_tensor(x_N))
+            return out
+        with torch.autocast("cpu", self._precision):
+            out = self._module(_tensor(x_N))
+        return out.float()
+
     def _forward(self, x_N: NDArray[np.float32]) -> torch.Tensor:
         try:
-            out: torch.Tensor = self._module(_tensor(x_N))
+            out = self._run(x_N)
         except ValueError as e:
             if len(x_N) > 1 or "more than 1 value per channel" not in str(e):
                 raise
@@ -174,7 +194,7 @@ def _table_difference(state: LearnerState, flat: FlatModule) -> str:
 
 def make_learner(spec: LearnerSpec) -> TorchLearner:
     """A `LearnerFactory`: build the model, its weights drawn from `seed`; torch's own random state is left alone."""
-    return TorchLearner(seeded_model(spec), spec.hyperparameters.optimizer)
+    return TorchLearner(seeded_model(spec), spec.hyperparameters.optimizer, spec.hyperparameters.precision)
 
 
 def seeded_model(spec: LearnerSpec) -> torch.nn.Module:
@@ -195,7 +215,7 @@ def module_factory(build: Callable[..., torch.nn.Module]) -> LearnerFactory:
             check_model(module, name, spec.sample_shape, spec.classes)  # makes lazy layers
             if spec.model.batch_norm == "split":
                 module = split_norms(module)
-        return TorchLearner(module, spec.hyperparameters.optimizer)
+        return TorchLearner(module, spec.hyperparameters.optimizer, spec.hyperparameters.precision)
 
     return factory
 

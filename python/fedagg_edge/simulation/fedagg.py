@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from fedagg_edge import distill
 from fedagg_edge.errors import ConfigError
+from fedagg_edge.learners.base import DrawsShared, Learner
 from fedagg_edge.passes import TrainReport
 from fedagg_edge.records import NodeId
 from fedagg_edge.simulation import stacked
@@ -31,6 +32,8 @@ class FedAgg(Trained):
             raise ConfigError(f"{self.name}: the world was built without nodes, expected one a place of the tree")
         self.migration = Migration(world.config, world.tree)
         self.learners = {n: node.learner for n, node in world.nodes.items()}
+        if world.config.workers > 1:
+            _refuse_shared_randomness(self.learners)
         self.together = stacked.chosen(world.config, world.nodes) if type(self) is FedAgg else None
 
     def passes(self) -> int:
@@ -45,7 +48,7 @@ class FedAgg(Trained):
         """Algorithm 2, init. Encoding is deterministic, so a resumed run does it again rather than storing it."""
         tree = self.world.tree
         programs = {n: distill.init(tree.places[n]) for n in tree.post_order()}
-        drive(programs, self.world.nodes, version=0, traffic=traffic)
+        drive(programs, self.world.nodes, version=0, traffic=traffic)  # encoding has a bridge that is still being made
 
     def round(self, number: int, traffic: Traffic, on_train: OnTrain) -> None:
         """Algorithm 2, round, after the moves that are due before it."""
@@ -56,7 +59,15 @@ class FedAgg(Trained):
         def on_report(node: NodeId, done: TrainReport) -> None:
             on_train(node, done.loss)
 
-        drive(programs, self.world.nodes, version=number, traffic=traffic, on_train=on_report, together=self.together)
+        drive(
+            programs,
+            self.world.nodes,
+            version=number,
+            traffic=traffic,
+            on_train=on_report,
+            together=self.together,
+            workers=self.world.config.workers,
+        )
 
     def snapshot(self) -> tuple[Tensors, dict[str, Any]]:
         """See `Method.snapshot`; the queues of rectification lie beside the learners as ``<node>/rectifier/<name>``."""
@@ -74,3 +85,14 @@ class FedAgg(Trained):
                 start = f"{name}/rectifier/"
                 own = {key.removeprefix(start): array for key, array in tensors.items() if key.startswith(start)}
                 node.rectifier.load_state(own)
+
+
+def _refuse_shared_randomness(learners: Mapping[NodeId, Learner]) -> None:
+    """Raise ConfigError if two nodes at a time would draw from one random stream: torch has one for a process."""
+    for name, learner in learners.items():
+        if isinstance(learner, DrawsShared) and learner.draws_shared:
+            raise ConfigError(
+                f"workers: got more than 1, but {name}'s model has dropout, which draws from torch's one random "
+                "stream: results would vary from run to run; take workers = 1, or a model without it, or "
+                'engine = "tflite"'
+            )

@@ -16,6 +16,7 @@ from fedagg_edge.errors import ConfigError
 from fedagg_edge.node import Node
 from fedagg_edge.passes import TrainReport, batch_rows, mean_report, pass_batches
 from fedagg_edge.records import NodeId, Tier
+from fedagg_edge.simulation.driver import Job
 
 if TYPE_CHECKING:
     from fedagg_edge.learners.base import Batch, StepReport
@@ -89,38 +90,36 @@ class Stacked:
         """See `Together.joins`."""
         return node.place.id in self._able
 
-    def train(self, jobs: Mapping[NodeId, tuple[Node, Train]], version: int) -> dict[NodeId, TrainReport]:
-        """See `Together.train`: nodes of equal models and hyperparameters in chunks, those of like size together."""
+    def parts(self, jobs: Mapping[NodeId, Job]) -> list[dict[NodeId, Job]]:
+        """See `Together.parts`: nodes of equal models and hyperparameters in chunks, those of like size together."""
         from fedagg_edge.learners.stacked import stack_key  # noqa: PLC0415  # torch loads when it is wanted
 
         alike: dict[Hashable, list[NodeId]] = {}
         for name, (node, _) in jobs.items():
             alike.setdefault((stack_key(node.learner), node.hyperparameters), []).append(name)
-        done: dict[NodeId, TrainReport] = {}
+        chunks = []
         for names in alike.values():
             names.sort(key=lambda n: len(jobs[n][0].samples or ()))
-            for start in range(0, len(names), _CHUNK):
-                chunk = names[start : start + _CHUNK]
-                done |= _train_chunk({n: jobs[n] for n in chunk}, version)
-        return {name: done[name] for name in jobs}
+            chunks += [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
+        return [{name: jobs[name] for name in chunk} for chunk in chunks]
 
-
-def _train_chunk(jobs: Mapping[NodeId, tuple[Node, Train]], version: int) -> dict[NodeId, TrainReport]:
-    reports: dict[NodeId, list[tuple[StepReport, int]]] = {name: [] for name in jobs}
-    pending = {name: _batches(node, request, version) for name, (node, request) in jobs.items()}
-    while pending:
-        # devices whose batches have the same shapes step together; the last batch of a device may be on its own
-        groups: dict[Hashable, dict[NodeId, Batch]] = {}
-        for name in list(pending):
-            batch = next(pending[name], None)
-            if batch is None:
-                del pending[name]
-            else:
-                groups.setdefault(_shape(batch), {})[name] = batch
-        for group in groups.values():
-            for name, report in _step(jobs, group, version).items():
-                reports[name].append((report, batch_rows(group[name])))
-    return {name: mean_report(parts) for name, parts in reports.items()}
+    def train(self, jobs: Mapping[NodeId, Job], version: int) -> dict[NodeId, TrainReport]:
+        """See `Together.train`."""
+        reports: dict[NodeId, list[tuple[StepReport, int]]] = {name: [] for name in jobs}
+        pending = {name: _batches(node, request, version) for name, (node, request) in jobs.items()}
+        while pending:
+            # devices whose batches have the same shapes step together; the last batch of a device may be on its own
+            groups: dict[Hashable, dict[NodeId, Batch]] = {}
+            for name in list(pending):
+                batch = next(pending[name], None)
+                if batch is None:
+                    del pending[name]
+                else:
+                    groups.setdefault(_shape(batch), {})[name] = batch
+            for group in groups.values():
+                for name, report in _step(jobs, group, version).items():
+                    reports[name].append((report, batch_rows(group[name])))
+        return {name: mean_report(parts) for name, parts in reports.items()}
 
 
 def _batches(node: Node, request: Train, version: int) -> Iterator[Batch]:
@@ -133,9 +132,7 @@ def _shape(batch: Batch) -> Hashable:
     return len(batch.bridge_x_N), None if batch.private_x_N is None else len(batch.private_x_N)
 
 
-def _step(
-    jobs: Mapping[NodeId, tuple[Node, Train]], group: Mapping[NodeId, Batch], version: int
-) -> dict[NodeId, StepReport]:
+def _step(jobs: Mapping[NodeId, Job], group: Mapping[NodeId, Batch], version: int) -> dict[NodeId, StepReport]:
     from fedagg_edge.learners.stacked import stacked_step  # noqa: PLC0415  # torch loads when it is wanted
 
     nodes = [jobs[name][0] for name in group]

@@ -1,5 +1,6 @@
 import copy
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 from toys import hyperparameters
 
 from fedagg_edge.config import ModelConfig
-from fedagg_edge.errors import LearnerError
+from fedagg_edge.errors import ConfigError, LearnerError
 from fedagg_edge.learners.base import Batch, LearnerSpec, LearnerState
 from fedagg_edge.learners.torch import TorchLearner, make_learner, module_factory
 
@@ -285,3 +286,32 @@ def test_one_sample_and_a_batch_norm_over_one_value():
     batch = Batch(np.zeros((1, 1, 2, 2), np.float32), np.array([0]), None)
     with pytest.raises(LearnerError, match="one sample alone cannot train this model"):
         TorchLearner(module).step(batch, hyperparameters())
+
+
+@pytest.mark.parametrize("leaf", [True, False])
+def test_bfloat16_computes_roughly_and_keeps_its_weights_in_float32(leaf):
+    given, hp = batch(n=8, leaf=leaf), hyperparameters()
+    exact, rough = TorchLearner(network()), TorchLearner(network(), precision="bfloat16")
+    before = exact.state().weights
+    logits = rough.logits(given.bridge_x_N)
+    assert logits.dtype == np.float32
+    difference = np.abs(logits - exact.logits(given.bridge_x_N)).max()
+    assert 0 < difference < 0.02  # 8 bits of mantissa, sums of 16 and logits of about 1
+    reports = [learner.step(given, hp) for learner in (exact, rough)]
+    assert reports[0].loss == pytest.approx(reports[1].loss, rel=0.02)
+    moved, moved_too = (learner.state().weights - before for learner in (exact, rough))
+    assert moved_too.dtype == np.float32
+    assert 0 < np.linalg.norm(moved - moved_too) < 0.05 * np.linalg.norm(moved)
+
+
+def test_the_factory_takes_the_precision_asked_for_and_other_engines_refuse_it():
+    spec = LearnerSpec(ModelConfig(builder="mlp"), SHAPE, C, hyperparameters(precision="bfloat16"), 0)
+    x_N = batch().bridge_x_N
+    plain = make_learner(replace(spec, hyperparameters=hyperparameters()))
+    assert not np.array_equal(make_learner(spec).logits(x_N), plain.logits(x_N))
+    with pytest.raises(ConfigError, match="precision: got 'bfloat16' with engine 'tflite', expected \"float32\""):
+        spec.refuse_bfloat16("tflite")
+
+
+def test_a_learner_says_whether_it_draws_from_the_process_stream():
+    assert [TorchLearner(network(dropout=d)).draws_shared for d in (True, False)] == [True, False]

@@ -21,13 +21,13 @@ def in_order(tree, shuffle=None):
     return names
 
 
-def run(tree, nodes, schedule="sequential", *, rounds=1, shuffle=None, on_train=None):
+def run(tree, nodes, schedule="sequential", *, rounds=1, shuffle=None, on_train=None, workers=1):
     traffic = Traffic()
     programs = {n: distill.init(tree.places[n]) for n in in_order(tree, shuffle)}
-    drive(programs, nodes, version=0, traffic=traffic)
+    drive(programs, nodes, version=0, traffic=traffic, workers=workers)
     for number in range(rounds):
         programs = {n: distill.SCHEDULES[schedule](tree.places[n], number) for n in in_order(tree, shuffle)}
-        drive(programs, nodes, version=number, traffic=traffic, on_train=on_train)
+        drive(programs, nodes, version=number, traffic=traffic, on_train=on_train, workers=workers)
     return traffic
 
 
@@ -40,13 +40,13 @@ def groups(shape):
 
 
 @settings(max_examples=25, deadline=None)
-@given(SHAPES, st.sampled_from(["sequential", "snapshot"]), st.integers(0, 1000))
-def test_the_order_in_which_nodes_get_their_turn_changes_nothing(shape, schedule, seed):
+@given(SHAPES, st.sampled_from(["sequential", "snapshot"]), st.integers(0, 1000), st.integers(1, 4))
+def test_the_order_and_the_threads_in_which_nodes_get_their_turn_change_nothing(shape, schedule, seed, workers):
     tree = plant(groups(shape), 0)
     one, other = toy_nodes(tree, hyperparameters()), toy_nodes(tree, hyperparameters())
     before = bits(one)
     first = run(tree, one, schedule, rounds=2)
-    second = run(tree, other, schedule, rounds=2, shuffle=random.Random(seed))
+    second = run(tree, other, schedule, rounds=2, shuffle=random.Random(seed), workers=workers)
     assert bits(one) == bits(other)
     assert (first.up, first.down) == (second.up, second.down)
     assert all(bits(one)[name] != before[name] for name in before)
@@ -74,7 +74,8 @@ def test_traffic_is_what_a_hand_counts(form, row):
     assert traffic.total() == 2 * traffic.of(NodeId("device-000")) + traffic.of(NodeId("edge-0"))
 
 
-def test_a_deadlock_is_reported_and_not_waited_for():
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_deadlock_is_reported_and_not_waited_for(workers):
     tree = small_tree()
     nodes = toy_nodes(tree, hyperparameters())
     run(tree, nodes, rounds=0)
@@ -82,7 +83,7 @@ def test_a_deadlock_is_reported_and_not_waited_for():
     # version 1 never comes: the edge's neighbours speak of version 0
     programs[NodeId("edge-0")] = distill.round_sequential(tree.places[NodeId("edge-0")], 1)
     with pytest.raises(LocalProtocolError, match=r"all nodes wait for one another: device-000 for Receive\(") as caught:
-        drive(programs, nodes, version=0, traffic=Traffic())
+        drive(programs, nodes, version=0, traffic=Traffic(), workers=workers)
     assert "version=0" in str(caught.value)
 
 
@@ -103,12 +104,13 @@ def test_every_training_pass_is_heard_of(schedule, of_edge):
     assert dict(heard)["cloud"] == 2 * ROWS
 
 
-def test_what_a_node_raises_passes_through():
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_a_node_raises_passes_through(workers):
     tree = small_tree()
     nodes = toy_nodes(tree, hyperparameters())
     nodes[NodeId("device-000")].samples = None
     with pytest.raises(LocalProtocolError, match="device-000: this device has no private samples"):
-        run(tree, nodes)
+        run(tree, nodes, workers=workers)
 
 
 def test_traffic_adds_up_by_direction():

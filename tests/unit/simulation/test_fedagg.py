@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 from simulation.worlds import bands, bits, toy_config
 
@@ -31,6 +32,37 @@ def test_it_drives_the_nodes_programs(world_of, schedule):
     assert (traffic.up, traffic.down) == (moved.up, moved.down)
     assert len(heard) == method.passes()
     assert {node for node, _ in heard} == set(world.nodes) == method.trained
+
+
+@pytest.mark.parametrize("schedule", ["sequential", "snapshot"])
+def test_nodes_at_work_at_the_same_time_come_to_the_same_bits(world_of, schedule):
+    worlds = [world_of(schedule=schedule, workers=workers, bridge_views="shift") for workers in (1, 3)]
+    for world in worlds:
+        method = FedAgg(world, {})
+        method.init(Traffic())
+        for number in range(3):
+            method.round(number, Traffic(), lambda node, loss: None)
+    assert bits(worlds[0].nodes) == bits(worlds[1].nodes)
+
+
+def test_dropout_and_several_workers_are_refused(artefact_path, tmp_path):
+    (tmp_path / "noisy.py").write_text(
+        "from torch import nn\n"
+        "def build(sample_shape, classes, p=0.5):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Dropout(p), nn.LazyLinear(classes))\n",
+        encoding="utf-8",
+    )
+    leaves = {"model": "mlp", "children": [{"model": "noisy", "count": 2}]}
+
+    def world(p):
+        models = {"noisy": {"builder": "noisy:build", "options": {"p": p}}}
+        config = toy_config(artefact_path, workers=2, models=models, tree=leaves)
+        config = msgspec.structs.replace(config, base_dir=str(tmp_path))
+        return build.build_world(config, bands(), artefact.load(artefact_path))
+
+    with pytest.raises(ConfigError, match=r"workers: got more than 1, but device-\d+'s model has dropout"):
+        FedAgg(world(0.5), {})
+    FedAgg(world(0.0), {})
 
 
 def test_a_world_without_nodes_is_refused(world_of):

@@ -85,6 +85,13 @@ def test_rounds_are_those_of_devices_one_by_one(artefact_path, model, counted):
     assert sum(x for _, x in said) == pytest.approx(sum(x for _, x in said_too), rel=1e-3)
 
 
+def test_stacks_at_work_at_the_same_time_come_to_the_same_bits(artefact_path, counted):
+    tree = {"model": "mlp", "children": [{"model": "mlp", "children": [{"model": "mlp", "count": 20}]}]}
+    one, other = (run(artefact_path, 1, tree=tree, stacked=True, workers=workers)[0] for workers in (1, 2))
+    assert max(counted) > 2
+    assert distance(one, other) == 0
+
+
 def test_a_stack_follows_the_learning_rates_schedule(artefact_path, counted):
     constant = {"batch_size": 4, "learning_rate": 0.02}
     falling = {**constant, "learning_rate_schedule": "step", "decay_rounds": 1, "decay_factor": 0.1}

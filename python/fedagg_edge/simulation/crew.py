@@ -45,11 +45,10 @@ class Crew(Generic[Result]):
         for _ in self._threads:
             self._given.put(None)
         for thread in self._threads:
-            thread.join(0.0 if error is None else 0.05)  # one without a job ends by itself
-            while error is not None and thread.is_alive():
-                _interrupt(thread)
-                thread.join(0.05)
-            thread.join()
+            if error is None:
+                thread.join()
+            else:
+                _end(thread)
 
     @property
     def busy(self) -> bool:
@@ -86,6 +85,16 @@ class Crew(Generic[Result]):
                     self._done.put((None, e))
                 else:
                     self._done.put((result, None))
+
+
+def _end(thread: threading.Thread) -> None:
+    """Wait for a thread's end, which one that is at a job is made to come to. A second Ctrl-C does not go before it:
+    an interpreter that shuts down around a running operator aborts."""
+    while thread.is_alive():
+        with suppress(KeyboardInterrupt):
+            thread.join(0.05)  # one without a job ends by itself
+            if thread.is_alive():
+                _interrupt(thread)
 
 
 def _interrupt(thread: threading.Thread) -> None:

@@ -1,3 +1,4 @@
+import signal
 import threading
 
 import pytest
@@ -58,6 +59,30 @@ def test_leaving_by_an_error_stops_jobs_that_would_run_on():
     def leave():
         with Crew[None](2) as crew:
             crew.give(endless)
+            running.wait()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        leave()
+    assert ended.is_set()
+
+
+def test_a_second_interrupt_does_not_leave_jobs_running():
+    running, again, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def stubborn():
+        running.set()
+        try:
+            while not again.is_set():  # the first stop finds it here
+                pass
+        except SystemExit:
+            signal.raise_signal(signal.SIGINT)  # to the main thread, which waits for this one
+            again.set()
+            ended.set()
+
+    def leave():
+        with Crew[None](2) as crew:
+            crew.give(stubborn)
             running.wait()
             raise KeyboardInterrupt
 

@@ -61,6 +61,7 @@ def register(verbs: Any) -> None:
         help=f"some rows (the table's): of {', '.join(METHODS)}; presets {', '.join(PRESETS)} (default)",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="seeds (0)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="nodes that train at the same time (1)")
     parser.add_argument("--keep-checkpoints", action="store_true", help="leave those of finished simulations")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run)
@@ -71,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     table = table_of(args.table)
     if any(seed < 0 for seed in args.seeds):
         raise ConfigError(f"--seeds: got {min(args.seeds)}, expected 0 or more")
+    if not 1 <= args.workers <= 256:
+        raise ConfigError(f"--workers: got {args.workers}, expected 1 to 256")
     scale = Scale(args.rounds, args.scale, args.test)
     variants = None if args.methods is None else tuple(map(parse_variant, args.methods))
     cells = cells_of(table, scale, args.seeds, settings_of(table, args.columns), variants)
@@ -84,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         progress=lambda: make_progress(quiet=args.quiet),
         commit=commit_of(),
         keep=args.keep_checkpoints,
+        workers=args.workers,
     )
     try:
         elsewhere = run_cells(cells, bench)
@@ -98,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 def _command(args: argparse.Namespace) -> str:
     """The same command again."""
     words = ["fedagg", "reproduce", args.table]
-    for flag in ("data", "out", "runs", "rounds", "scale", "test", "columns", "methods", "seeds"):
+    for flag in ("data", "out", "runs", "rounds", "scale", "test", "columns", "methods", "seeds", "workers"):
         value = getattr(args, flag)
         if value is not None:
             many: Sequence[Any] = value if isinstance(value, list) else [value]

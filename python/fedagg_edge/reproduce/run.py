@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from fedagg_edge import __version__
 from fedagg_edge.autoencoder import artefact as artefacts
 from fedagg_edge.config import SimulationConfig
@@ -38,8 +40,9 @@ __all__ = ["Bench", "commit_of", "finished", "obtain_autoencoder", "publish", "r
 @dataclass(frozen=True, slots=True)
 class Bench:
     """Where a table is worked on: the `data` file, the folder `runs` of cells and autoencoders, the folder `out` of
-    results and report. `keep`: leave the checkpoints of finished cells. `progress` makes one display a cell. `commit`:
-    of the code that this process has loaded, so found out once: its files may change while it runs."""
+    results and report. `keep`: leave the checkpoints of finished cells. `workers`: a simulation's. `progress` makes one
+    display a cell. `commit`: of the code that this process has loaded, so found out once: its files may change while it
+    runs."""
 
     data: Path
     runs: Path
@@ -47,6 +50,7 @@ class Bench:
     progress: Callable[[], Progress]
     commit: str
     keep: bool = False
+    workers: int = 1
 
 
 def run_cells(cells: Sequence[Cell], bench: Bench) -> list[Cell]:
@@ -75,6 +79,7 @@ def run_cell(cell: Cell, bench: Bench, title: str) -> list[Row]:
     folder = RunFolder(bench.runs / cell.key)
     autoencoder = obtain_autoencoder(cell, bench)
     config = config_of(cell, str(bench.data.absolute()), str(autoencoder.absolute()))
+    config = msgspec.structs.replace(config, workers=bench.workers)  # no part of the result
     started = folder.config.exists()
     if started and (differing := folder.differing(config)):
         raise ConfigError(

@@ -94,3 +94,12 @@ def test_another_table(fedagg):
     code, _, err = fedagg("reproduce", "table22", "--data", "x.npz")
     assert code == 1
     assert "got 'table22' (did you mean 'table2'?), expected one of table2, table3, table4, table6, table8" in err
+
+
+def test_workers_change_no_figure_and_may_change_while_a_run_goes_on(fedagg, words, tmp_path):
+    assert fedagg(*words("one", methods=["fedagg"], rounds=1))[0] == 0
+    assert fedagg(*words("two", "--workers", 2, methods=["fedagg"], rounds=1))[0] == 0
+    assert figures(tmp_path / "one") == figures(tmp_path / "two")
+    code, _, err = fedagg(*words("one", "--workers", 3, methods=["fedagg"], rounds=1))
+    assert (code, err) == (0, "")
+    assert fedagg(*words("one", "--workers", 0))[0::2] == (1, "fedagg: --workers: got 0, expected 1 to 256\n")

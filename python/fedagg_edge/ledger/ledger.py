@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ __all__ = ["Ledger", "Options"]
 @dataclass(frozen=True, slots=True)
 class Options:
     """`hold_labels`: no label goes to the own parent, whatever the child it came from said. `staged`: bytes of chunks
-    per node. `fold_bytes`: of logs kept in memory, None: all. `clock`: seconds since 1970."""
+    per node. `fold_bytes`: of logs kept in memory, None: all. `clock`: seconds since 1970. `watch`: entered while the
+    file is checked after a crash."""
 
     tier: Tier = Tier.DEVICE
     hold_labels: bool = False
@@ -44,6 +45,7 @@ class Options:
     fold_bytes: int | None = None
     busy_seconds: float = 10.0
     clock: Callable[[], float] = time.time
+    watch: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 class Ledger:
@@ -64,7 +66,7 @@ class Ledger:
     ) -> Ledger:
         """Open the file at `path`, making it if it is not there; StorageError if it cannot be `node`'s."""
         options = options or Options()
-        db = Database(path, busy_seconds=options.busy_seconds, read_only=read_only)
+        db = Database(path, busy_seconds=options.busy_seconds, read_only=read_only, watch=options.watch)
         db.fold_bytes = options.fold_bytes
         ledger = cls(db, node, federation, options)
         try:

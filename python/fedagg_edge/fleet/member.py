@@ -107,6 +107,7 @@ def _enrol(config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lo
     command = [sys.executable, "-m", "fedagg_edge", "enroll", parent.url, "--token", "-"]
     command += ["--state", str(config.state), "--node", config.node.id, "--role", tier.value]
     backoff = Backoff(base=0.5, cap=30.0, rng=Random())
+    told = ""
     while True:
         notify(*_ALIVE)  # a parent that is away is no reason to start this node again
         try:
@@ -120,6 +121,9 @@ def _enrol(config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lo
                 return
             if done.returncode > 0 and done.returncode != Exit.UNREACHABLE:  # below 0: killed, memory may be short
                 break
+            if done.stderr != told:  # why it waits, once: no answer, a captive portal, an edge that is drained
+                told = done.stderr
+                sys.stderr.write(told)
         time.sleep(backoff.next())
     said = done.stderr.strip().splitlines() or ["no message"]
     raise IdentityError(f"enrolment at {parent.url}: {said[-1].removeprefix('fedagg: ')}")

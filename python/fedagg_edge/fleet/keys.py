@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PROGRESS", "PUBLISHED", "RECEIPTS", "SENT", "TERMS"]
+__all__ = ["LEFT_TO", "PROGRESS", "PUBLISHED", "RECEIPTS", "SENT", "TERMS"]
 
 TERMS = "terms"
 """What the federation agreed on: parent, classes, mode, target, autoencoder."""
@@ -14,3 +14,5 @@ RECEIPTS = "receipts/"
 """Prefix, with a node's id behind it: receipts (bytes) that came from there, or this node's own, oldest first."""
 SENT = "receipts.sent"
 """Digests of receipts that the parent has."""
+LEFT_TO = "leaving.to"
+"""Where the children of an edge that is drained were told to go: addresses, none if each has its own."""

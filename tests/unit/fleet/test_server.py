@@ -8,7 +8,7 @@ import time
 import pytest
 
 from fedagg_edge.errors import IdentityBusy, IdentityError, PermissionDenied, StorageFull
-from fedagg_edge.fleet import parts, server
+from fedagg_edge.fleet import operating, parts, server
 from fedagg_edge.fleet.config import FleetConfig, LimitsConfig, parse_fleet_config
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.shelf import DiskShelf
@@ -18,8 +18,10 @@ from fedagg_edge.identity.facts import Facts, Issuer, IssuerKind
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
-from fedagg_edge.wire.messages import Adopt, Hello, Problem, Welcome, decode, encode
+from fedagg_edge.wire.messages import Adopt, Hello, MoveTo, Problem, Welcome, decode, encode
+from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import EMPTY_DIGEST, Peer
+from fedagg_edge.wire.terms import LEAVING
 
 
 @pytest.fixture
@@ -96,6 +98,42 @@ def test_a_token_is_spent_by_the_first_key_that_brings_it(view):
     server._spend(view, digest, key)  # its answer was lost
     with pytest.raises(PermissionDenied, match="it was used already"):
         server._spend(view, digest, hashlib.sha256(b"other").hexdigest())
+
+
+def test_a_drained_edge_enrols_no_newcomer_and_says_where_to_go(tmp_path):
+    table = {
+        "federation": "toy",
+        "node": {"id": "hall", "state": "state", "model": "mlp"},
+        "parent": {"url": "https://a"},
+    }
+    config = parse_fleet_config(table, Tier.EDGE, base_dir=tmp_path)
+    view = ParentView(parts.open_ledger(config, Tier.EDGE))
+    early, late = "a" * 64, "b" * 64
+    server._spend(view, early, "key")
+    operating.drain(view.ledger, config.state, ["https://hall-2.example:9443"])
+    with pytest.raises(Refusal, match=r"enrol at https://hall-2\.example:9443, with a token made there") as caught:
+        server._spend(view, late, "key")
+    answer = server._denied(caught.value)
+    assert (answer.status, decode(Problem, answer.body, Limits()).code) == (503, "draining")
+    assert answer.retry_after == 60.0
+    assert view.get(f"token/{late}") is None  # the token is not spent: it is good if the edge serves again
+    server._spend(view, early, "key")  # its answer was lost
+    for _ in range(2):
+        server._enter(view, NodeId("device-9"), Tier.DEVICE, "ab")
+        told = view.notices(NodeId("device-9"), 0)
+        assert [decode(MoveTo, n.body, Limits()).urls for n in told] == [("https://hall-2.example:9443",)]
+    operating.drain(view.ledger, config.state)
+    operating.serve_again(view.ledger)
+    server._spend(view, late, "key")
+    server._enter(view, NodeId("device-10"), Tier.DEVICE, "cd")
+    assert not view.notices(NodeId("device-10"), 0)
+    view.close()
+
+
+def test_a_drained_edge_that_knows_no_other_says_so(view):
+    view.put(LEAVING, True)
+    with pytest.raises(Refusal, match="enrol at another edge, with a token made there"):
+        server._spend(view, "d" * 64, "key")
 
 
 def test_revoked_and_expired_peers_are_refused_at_once(config):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LEFT_TO", "PROGRESS", "PUBLISHED", "RECEIPTS", "SENT", "TERMS"]
+__all__ = ["ASIDE", "LEFT_TO", "PARCELS", "PROGRESS", "PUBLISHED", "RECEIPTS", "SENT", "TERMS"]
 
 TERMS = "terms"
 """What the federation agreed on: parent, classes, mode, target, autoencoder."""
@@ -16,3 +16,7 @@ SENT = "receipts.sent"
 """Digests of receipts that the parent has."""
 LEFT_TO = "leaving.to"
 """Where the children of an edge that is drained were told to go: addresses, none if each has its own."""
+ASIDE = "outbox.aside"
+"""What waits as the parent does not take it: batches, rows, bytes of the longest, limit (the parent's, in bytes)."""
+PARCELS = "parcels.refused"
+"""Private data that a device could not take in: now (parcels, at the last look), total (refusals, each told once)."""

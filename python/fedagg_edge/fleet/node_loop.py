@@ -19,7 +19,7 @@ from fedagg_edge.bridge import Bridge
 from fedagg_edge.errors import ArtefactError, DataError, FedaggError
 from fedagg_edge.fleet import journal, moving, parts, weights
 from fedagg_edge.fleet.config import FleetConfig
-from fedagg_edge.fleet.keys import PROGRESS, PUBLISHED
+from fedagg_edge.fleet.keys import ASIDE, PARCELS, PROGRESS, PUBLISHED
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.publish import Publisher, model_content
@@ -327,6 +327,8 @@ class NodeLoop:
             "late": len(report.late),
             "silent": len(report.silent),
             "refused": len(report.refused),
+            "set_aside": (self.ledger.get(ASIDE) or {}).get("rows", 0),
+            "parcels_refused": (self.ledger.get(PARCELS) or {}).get("now", 0),
             "accuracy": self._evaluate(node),
             "at": time.time(),
         }

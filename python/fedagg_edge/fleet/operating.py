@@ -24,7 +24,7 @@ from fedagg_edge.wire.terms import LEAVING
 __all__ = ["Remaining", "drain", "drain_until_empty", "open_node", "remaining", "serve_again", "tell_to_move"]
 
 
-def open_node(state: Path) -> Ledger:
+def open_node(state: Path, *, read_only: bool = False) -> Ledger:
     """The ledger in a node's state folder, beside the node's own processes. Raises ConfigError if there is none,
     StorageError if it cannot be read."""
     path = state / "ledger.sqlite"
@@ -39,7 +39,10 @@ def open_node(state: Path) -> Ledger:
         raise ConfigError(f"{state}: the node here has not run yet")
     mine = msgspec.msgpack.decode(row[0], type=dict[str, str])
     options = Options(tier=Tier(mine["tier"]))
-    return Ledger.open(path, node=NodeId(mine["node"]), federation=mine["federation"], options=options)
+    return Ledger.open(
+        path, node=NodeId(mine["node"]), federation=mine["federation"], options=options,
+        read_only=read_only,
+    )  # fmt: skip
 
 
 def tell_to_move(ledger: Ledger, state: Path, node: NodeId, urls: Sequence[str]) -> None:

@@ -304,7 +304,10 @@ class NodeLoop:
         if self.private is not None and self._bridge is not None:
             node.samples = self.private(self._bridge)
         report = conductor.repeat(heard.knowledge, done)
-        self._finish(node, conductor, report, 0.0, keep_version=done)
+        if report.trained or report.refused:
+            self._finish(node, conductor, report, 0.0, keep_version=done)
+        else:  # it has no sample any more that the parent spoke of: nothing to learn, nothing to write
+            self._ended = time.monotonic()
 
     def _finish(
         self,

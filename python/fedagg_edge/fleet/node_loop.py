@@ -318,7 +318,7 @@ class NodeLoop:
         keep_version: int | None = None,
     ) -> None:
         turn = report.version if keep_version is None else keep_version
-        self._number = max(turn, self._number)
+        self._number = max(turn, self._number + 1)
         self._taught_by = node.place.parent if keep_version is None else self._taught_by
         self._ended = time.monotonic()
         row: dict[str, Any] = {

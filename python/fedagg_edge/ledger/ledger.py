@@ -310,10 +310,10 @@ class Ledger:
         return moves.waiting(self.db)
 
     def adopt(self, asked: moves.Adoption) -> moves.Adoption:
-        """Take in a node that moved: at once at the root, else when the own parent has."""
+        """Take in a node that moved once its origins are known: at the root at once, else when the own parent has."""
         with self.db.savepoint():
             moves.want(self.db, asked)
-            return self.settle(asked) if self.options.tier is Tier.CLOUD else asked
+            return self.settle(asked) if self.options.tier is Tier.CLOUD and not asked.more else asked
 
     def settle(self, asked: moves.Adoption) -> moves.Adoption:
         """See `moves.settle`; at an edge, rows that its parent lacks go on to it."""

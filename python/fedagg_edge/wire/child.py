@@ -64,6 +64,7 @@ from fedagg_edge.wire.messages import (
     decode,
     encode,
 )
+from fedagg_edge.wire.origins import is_part, last_of, part
 from fedagg_edge.wire.problems import of_response
 from fedagg_edge.wire.state import EMPTY_DIGEST
 from fedagg_edge.wire.transfer import ArtefactDownload, Download
@@ -143,6 +144,7 @@ class ChildEnd:
     _again: float = math.inf  # when to say hello again, as something is set aside
     _look: float = 0.0  # when to ask for news although this node owes an answer
     _adopted: bool = False  # whether the parent has taken this node in since its move
+    _noted: tuple[NodeId, int, NodeId] | None = None  # (node, fence, the last of its origins that the parent has noted)
     _log: list[TakenEntry] = field(default_factory=list)  # the new parent's, as far as it has come
     _welcome: Welcome | None = None  # told when the new parent's log is here
     _behind: int = 0  # the entry that has to come before a node that moved here can be settled
@@ -158,7 +160,7 @@ class ChildEnd:
 
     def restart(self, wake: float = 0.0) -> None:
         """The state says that this node changes its parent, or again another one: begin with that at `wake`."""
-        self._sent = self._download = self._needed = None
+        self._sent = self._download = self._needed = self._noted = None
         self._wake, self._failures, self._unfit, self._adopted = wake, 0, -1, False
         self._wanted.clear()
         self.step = Step.HELLO
@@ -214,7 +216,7 @@ class ChildEnd:
         moving, self._behind = self.state.moving(), 0
         self.fence = self.state.fence() if moving is None else moving
         if moving is not None and not self._adopted:
-            return self._post("adopt", Adopt(self.node, tuple(self.state.origins()), moving))
+            return self._post("adopt", self._adopt(self.node, self.state.origins(), moving))
         return self._post("hello", self._hello(fresh=moving is not None))
 
     def _ask_log(self) -> Request:
@@ -228,7 +230,12 @@ class ChildEnd:
         if self.state.acknowledged().entry < self._behind:
             return None  # the rows first: the next exchange has them
         found = self.state.adoptions()
-        return Adopt(found[0].node, tuple(found[0].origins), found[0].fence) if found else None
+        return self._adopt(found[0].node, found[0].origins, found[0].fence) if found else None
+
+    def _adopt(self, node: NodeId, origins: Sequence[NodeId], fence: int) -> Adopt:
+        """The question, with the origins that follow those which the parent has noted."""
+        after = self._noted[2] if self._noted is not None and self._noted[:2] == (node, fence) else None
+        return Adopt(node, part(origins, after), fence)
 
     def _hello(self, *, fresh: bool) -> Hello:
         """`fresh`: this node knows nothing of the parent's log yet."""
@@ -587,9 +594,7 @@ class ChildEnd:
             else:
                 return self._caught_up(behind)
         problem = of_response(response, self.limits)
-        if problem.code == "missing":  # swept in between: ask again which
-            self._needed = None
-            self._back_off(now)
+        if self._lacks(about, problem, now):
             return ()
         if download is not None and request.method == "GET" and problem.code == "not_found":
             return self._gone(download, response.status, problem, now)
@@ -601,6 +606,17 @@ class ChildEnd:
         self._wake = now + _REFUSED_WAIT.get(response.status, _LONGEST_WAIT) * (0.5 + self.rng.random())
         self.step = Step.REFUSED
         return (Refused(response.status, problem),)
+
+    def _lacks(self, about: object, problem: Problem, now: float) -> bool:
+        """Whether the parent only lacks what goes before, or behind: chunks, other parts of a list of origins."""
+        if problem.code == "missing":  # swept in between: ask again which
+            self._needed = self._noted = None
+            self._back_off(now)
+            return True
+        if isinstance(about, Adopt) and problem.code == "adopting" and is_part(about.origins):
+            self._noted, self._failures = (NodeId(about.node), about.fence, NodeId(last_of(about.origins))), 0
+            return True
+        return False
 
     def _gives_up(self, about: object, status: int, problem: Problem) -> bool:
         """Whether only what the request was about is refused: then all else goes on."""

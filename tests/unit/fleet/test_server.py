@@ -84,7 +84,7 @@ def test_an_edge_that_asks_to_be_adopted_is_no_child_before_it_is(tmp_path):
     view = ParentView(parts.open_ledger(config, Tier.EDGE))
     view.put("terms", {"classes": 10, "mode": "sync", "target": 4})
     DiskShelf(config.state / "artefacts").put("autoencoder", b"x", b"", "m")
-    asked = Request("POST", "/v1/adopt", encode(Adopt(node="edge-0", origins=("d1",), fence=1)))
+    asked = Request("POST", "/v1/adopt", encode(Adopt(node="edge-0", origins=("edge-0", "d1"), fence=1)))
     with view.transaction():
         answer = server._Handler(config, Tier.EDGE).handle(view, EDGE, asked, 5.0)
     assert decode(Problem, answer.body, Limits()).code == "adopting"

@@ -79,7 +79,7 @@ class _Handler:
         if end is None:
             return answer(Refusal(503, "starting", "this parent does not know its own terms yet", 1.0))
         known = _peer(peer)
-        if known.role is Tier.EDGE and ledger.node(known.node) is None and not request.path.endswith("/adopt"):
+        if known.role is Tier.EDGE and not request.path.endswith("/adopt") and _is_new(ledger, known.node):
             ledger.ledger.enrol(known.node, known.role, known.serial)  # the operator made its identity
         return end.handle(ledger, known, request, now)
 
@@ -109,6 +109,16 @@ class _Handler:
                 shelf=Pinned(self._shelf),
             )
         )
+
+
+def _is_new(ledger: ParentView, node: NodeId) -> bool:
+    """Whether a node has never been here, nor asked to come: at most it has renewed its certificate, as one does whose
+    first connections broke off."""
+    facts = ledger.node(node)
+    if facts is None:
+        return True
+    was_here = facts.active or ledger.fence(node) or ledger.head(node).entry
+    return facts.revoked is None and not was_here and ledger.adoption(node) is None
 
 
 def _peer(peer: AnyPeer) -> Peer:

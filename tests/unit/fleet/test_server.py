@@ -6,6 +6,7 @@ import io
 import time
 
 import pytest
+from toys import embeddings
 
 from fedagg_edge.errors import IdentityBusy, IdentityError, PermissionDenied, StorageFull
 from fedagg_edge.fleet import operating, parts, server
@@ -21,6 +22,7 @@ from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import Adopt, Hello, MoveTo, Problem, Welcome, decode, encode
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import EMPTY_DIGEST, Peer
+from fedagg_edge.wire.tensors import dump_embeddings
 from fedagg_edge.wire.terms import LEAVING
 
 
@@ -71,6 +73,18 @@ def test_an_edge_that_the_operator_made_is_let_in_and_a_strange_device_is_not(co
     assert [a.name for a in welcome.artefacts] == ["autoencoder"]
     device = Peer(NodeId("edge-0x"), Tier.DEVICE, "2")
     assert decode(Problem, ask(config, view, device, hello("device")).body, Limits()).code == "unknown"
+
+
+def test_an_edge_that_renewed_its_certificate_before_its_first_hello_is_let_in(config, view):
+    """As one whose first connections broke off, while the cloud was starting, does."""
+    view.put("terms", {"classes": 10, "mode": "sync", "target": 4})
+    DiskShelf(config.state / "artefacts").put("autoencoder", b"x", b"", "m")
+    view.introduce(EDGE.node, EDGE.role, "2")
+    assert ask(config, view, EDGE, hello()).status == 200
+    assert view.ledger.children() == ["edge-0"]
+    view.ledger.append(NodeId("edge-0"), 1, dump_embeddings(embeddings("d1", 1)), key=1, by="child")
+    view.ledger.leave(NodeId("edge-0"))  # it has been here, and went
+    assert decode(Problem, ask(config, view, EDGE, hello()).body, Limits()).code == "moved"
 
 
 def test_an_edge_that_asks_to_be_adopted_is_no_child_before_it_is(tmp_path):

@@ -27,7 +27,7 @@ __all__ = ["Checkpoint", "drop_after", "list_rounds", "load", "save"]
 
 SCHEMA = 1
 _KEEP = 2
-_MANIFEST = re.compile(r"round-(\d{6})\.json")
+_MANIFEST = re.compile(r"round-(\d{6,18})\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,8 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, then drop all but the last two."""
+    """Write a checkpoint, then drop all but the last two. One of the same round must not be there: in between, its
+    tensors would not be those of its manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"round-{checkpoint.round:06d}.safetensors"
     beside = path.with_name(path.name + ".tmp")

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 
 import numpy as np
+import pytest
 from harness import (
     assert_as_simulated,
     experiment,
@@ -166,6 +167,59 @@ def test_a_device_that_is_cut_off_trains_on_and_catches_up_by_itself(tmp_path):
     assert found["device-000"]["links"]["device-000"]["samples"]["device-000"] == list(range(count + 5))
     trained = [row["loss"] for row in up.read_metrics(fleet, device) if "offline" in row]
     assert len(set(trained)) > 1  # it learnt, it did not only say so
+
+
+@pytest.mark.parametrize("left", ["all but five", "none"])
+def test_a_device_that_lets_samples_go_while_it_is_cut_off_trains_on_with_what_remains(tmp_path, left):
+    """Its parent's last knowledge is about a set of which it has a part, or nothing, any more."""
+
+    def patient(node, table):
+        if node.place.tier is Tier.DEVICE:
+            table["rounds"]["idle"] = 0.2
+            table["parent"]["lost_after"] = 0.5
+            table["poll"] = 0.1
+            table["retention"] = {"samples": len(node.private[1]) if left == "all but five" else 5}
+
+    fleet = lay_out(experiment(rounds=100_000, devices=2), tmp_path / "fleet", change=patient)
+    device = node_named(fleet, "device-000")
+    count = len(device.private[1])
+    kept = range(5, count + 5) if left == "all but five" else range(count + 15, count + 20)
+
+    def passes():
+        return [row for row in up.read_metrics(fleet, device) if "offline" in row]
+
+    with proxied(fleet, lambda name, port: Proxy(port)) as proxies:
+        try:
+            started(fleet)
+            wait_for(lambda: rounds_done(fleet) >= 2, fleet, "the first rounds")
+            proxies["device-000"].partition()
+            already = len(passes())
+            wait_for(lambda: len(passes()) >= already + 2, fleet, "passes without a parent")
+            drop(fleet, device, 0)
+            wait_for(
+                lambda: waiting(fleet, device) == 2, fleet, "new samples, and what forgets old ones, in the outbox"
+            )
+            since = len(passes())
+            if left == "none":  # nothing to learn; it lives, and takes in what comes
+                for number in (1, 2, 3):
+                    drop(fleet, device, number)
+                    wait_for(lambda n=2 + 2 * number: waiting(fleet, device) == n, fleet, "more samples")
+                assert len(passes()) <= since + 1
+            else:
+                wait_for(lambda: len(passes()) >= since + 4, fleet, "passes with what remains")
+                assert {row["rows"] for row in passes()[since + 1 :]} == {count - 5}
+            stopped = rounds_done(fleet)
+            proxies["device-000"].heal()
+            wait_for(lambda: waiting(fleet, device) == 0, fleet, "an empty outbox")
+            wait_for(lambda: rounds_done(fleet) >= stopped + 2, fleet, "rounds after it")
+        finally:
+            fleet.stop()
+    found = state(fleet)
+    for node in ("device-000", "edge-0"):
+        assert found[node]["links"]["device-000"]["samples"]["device-000"] == list(kept)
+    log = (fleet.home(device) / "log.txt").read_text()
+    assert "pass_refused" not in log
+    assert "turn_put_off" not in log
 
 
 def waiting(fleet, node):

@@ -19,6 +19,16 @@ def drain(fleet, edge, *words):
     return done.returncode, done.stdout + done.stderr
 
 
+def newcomer(fleet, edge, tmp_path):
+    """Somebody enrols with a good token: (exit code, what the command said)."""
+    fedagg = [sys.executable, "-m", "fedagg_edge"]
+    identity = fleet.home(edge) / "state" / "identity"
+    token = subprocess.check_output([*fedagg, "pki", "token", str(identity), "--node", "newcomer"], timeout=60)
+    words = ["enroll", url_of(edge), "--token", "-", "--state", str(tmp_path / "newcomer"), "--node", "newcomer"]
+    done = subprocess.run([*fedagg, *words], input=token, capture_output=True, timeout=120, check=False)
+    return done.returncode, done.stderr.decode()
+
+
 def held(fleet, node, link):
     """Samples of a link: {origin: counters}."""
     ledger = ledger_of(fleet, node)
@@ -52,6 +62,9 @@ def test_a_drained_edges_device_goes_to_its_fallback_and_no_sample_is_lost_or_do
         assert (code, said.splitlines()[-1]) == (0, "all have gone; stop the edge now"), said
         assert held(fleet, old, name) == held(fleet, old, old.place.id) == {}
         assert not daemons.reap()  # the edge serves until somebody stops it
+        code, said = newcomer(fleet, old, tmp_path)
+        assert code == 69, said  # later: it may be started again and serve
+        assert "this edge is drained and takes nobody in" in said
         wait_for(lambda: arrived(fleet, device, new), fleet, "the device has not arrived", seconds=120)
     finally:
         daemons.stop()

@@ -15,7 +15,7 @@ from trees import SMALL, Trees
 
 from fedagg_edge.fleet import moving
 from fedagg_edge.ledger.ledger import Ledger, Options
-from fedagg_edge.records import SampleSet, Tier
+from fedagg_edge.records import Embeddings, NodeId, SampleSet, Tier
 from fedagg_edge.wire.child import Step
 from fedagg_edge.wire.events import Moved, Refused, Settled
 from fedagg_edge.wire.http import Request, Response
@@ -279,6 +279,34 @@ def test_four_tiers(tmp_path, mover, to):
     assert held == {child for child, _ in path}
     new = sum(len(r.body) for who, _, r in trees.sent[before:] if who == mover and r.path == "/v1/append")
     assert new < 1500  # the five new rows
+    trees.close()
+
+
+@pytest.mark.parametrize("fate", ["", "lose", "drop", "twice", "restart"])
+@pytest.mark.parametrize("to", ["m2", "cloud"])
+def test_an_edge_of_more_devices_than_a_message_names_moves(tmp_path, to, fate):
+    """Its origins go in parts, to each parent on the way up: none is left on the old branch."""
+    trees = Trees(tmp_path, Limits(), tiers=FOUR, parents=UNDER)
+    trees.run(20)
+    count = 2500
+    names = sorted(f"d{i}-with-a-rather-long-name" for i in range(count))
+    samples = SampleSet(tuple(map(NodeId, names)), tuple(np.zeros(1, np.uint64) for _ in names))
+    trees.ledgers["e1"].send(Embeddings(samples, np.zeros((count, 4), np.uint8), np.zeros(count, np.int64)))
+    trees.run(20)
+    assert len(trees.rows_at_cloud()) == count
+    trees.move("e1", to)
+    rng = np.random.default_rng(0)
+    trees.run(60, lambda name: fate if rng.random() < 0.2 else "")
+    trees.now += 100
+    trees.run(60)
+    assert moving.under_way(trees.ledgers["e1"]) is None
+    assert trees.rows_at_cloud() == {name: [0] for name in names}
+    assert len(trees.ledgers["m1"].samples("m1")) == len(trees.ledgers["m1"].samples("e1")) == 0
+    assert len(trees.ledgers[to].samples("e1")) == count
+    owners = set(trees.ledgers["cloud"].db.all("SELECT DISTINCT child FROM owners"))
+    assert owners == {("e1" if to == "cloud" else "m2",)}
+    asked = [r for _, _, r in trees.sent if r.path == "/v1/adopt"]
+    assert fate or len(asked) <= 40  # parts follow each other at once, without a wait that doubles
     trees.close()
 
 

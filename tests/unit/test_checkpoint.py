@@ -31,6 +31,14 @@ def test_the_last_two_are_kept_and_read_back(folder):
     assert checkpoint.load(folder, 2).meta["steps"] == 2
 
 
+def test_the_millionth_is_found_too(tmp_path):
+    """A device that trains every few seconds gets there in months."""
+    for number in (999_998, 999_999, 1_000_000):
+        checkpoint.save(tmp_path, make(number))
+    assert checkpoint.list_rounds(tmp_path) == [999_999, 1_000_000]
+    assert checkpoint.load(tmp_path).meta["steps"] == 1_000_000
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".json"])
 def test_any_flipped_bit_is_seen_and_the_previous_one_offered(folder, suffix):
     path = folder / f"round-000003{suffix}"

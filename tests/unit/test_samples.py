@@ -20,6 +20,11 @@ def test_samples_are_found_by_id_not_by_position():
     assert samples.take(samples.samples)[0] is samples.x_N
 
 
+def test_of_a_set_of_which_nothing_is_left_there_is_nothing():
+    x_N, y_N = private().take(SampleSet((), ()))
+    assert (x_N.shape, y_N.shape, x_N.dtype, y_N.dtype) == ((0, 2), (0,), np.float32, np.int64)
+
+
 @pytest.mark.parametrize("ids", [[4], [0, 9], [2**63]])
 def test_a_sample_that_is_not_there(ids):
     with pytest.raises(DataError, match="does not have"):

@@ -99,6 +99,8 @@ def enrol(where: Address, token: tokens.Token, place: Path, *, node: str, role: 
             f"{where.host}:{where.port}: not of the token's federation ({error.verify_message})"
         ) from None
     except OSError as error:
+        if tls.speaks_no_tls(error):
+            raise Unreachable(f"{where.host}:{where.port}: {tls.NO_TLS}") from None
         raise Unreachable(f"{where.host}:{where.port}: no connection ({error.strerror or error})") from None
     request = enrolment.request_enrolment(place, contact.authority, token, node=node, role=role, time=time.time())
     certificate = send(where, contact.context, token, request)
@@ -117,10 +119,12 @@ class _Enrolled(msgspec.Struct, array_like=True, frozen=True):
 def post(where: Address, context: ssl.SSLContext, token: tokens.Token, request: EnrolmentRequest) -> bytes:
     """POST /v1/enrol, once: a token is spent by an answer that got lost, and then the same request gets it again.
 
-    Raises PermissionDenied if the server refuses, Unreachable for no answer or one that says later,
-    RemoteProtocolError for one that cannot be read.
+    Raises PermissionDenied if the server refuses, Unreachable for no answer, one that says later or one that somebody
+    in between gave in the server's place, RemoteProtocolError for one that cannot be read.
     """
     import urllib3  # noqa: PLC0415
+
+    from fedagg_edge.wire.http import strange  # noqa: PLC0415
 
     fields = (token.text, request.node, request.role.value, request.public_key, request.proof, request.time)
     with urllib3.HTTPSConnectionPool(where.host, where.port, ssl_context=context, retries=False) as pool:
@@ -134,6 +138,8 @@ def post(where: Address, context: ssl.SSLContext, token: tokens.Token, request: 
                 redirect=False,
                 preload_content=False,
             )
+            if (text := strange(answer.status, str(answer.headers.get("Content-Type", "")))) is not None:
+                raise Unreachable(f"{where.host}:{where.port}: {text}")
             body = answer.read(_ANSWER + 1, decode_content=False)
         except urllib3.exceptions.HTTPError as error:
             raise Unreachable(f"{where.host}:{where.port}: no answer ({type(error).__name__}: {error})") from None

@@ -14,7 +14,13 @@ from typing import Any
 from fedagg_edge.errors import FedaggError
 from fedagg_edge.records import Tier
 
-__all__ = ["register", "run"]
+__all__ = ["SILENCE", "START_SECONDS", "register", "run"]
+
+SILENCE = 120.0
+"""Seconds without a sign of life of its ledger's thread after which a gateway is started again: more than its longest
+transaction (a link of a million rows taken in)."""
+START_SECONDS = 240.0
+"""The same until a process is ready: more than one try to enrol takes."""
 
 _HELP = {
     Tier.DEVICE: "train beside private data and talk to a parent",
@@ -64,7 +70,12 @@ def _run(args: argparse.Namespace) -> int:
     ledger.close()
     command = [sys.executable, "-m", "fedagg_edge.fleet.run"]
     children = [
-        ChildSpec("gateway", [*command, "gateway", args.tier.value, str(args.config)]),
-        ChildSpec("node_loop", [*command, "train", args.tier.value, str(args.config)]),
+        ChildSpec(
+            "gateway",
+            [*command, "gateway", args.tier.value, str(args.config)],
+            silence=SILENCE,
+            start_seconds=START_SECONDS,
+        ),
+        ChildSpec("node_loop", [*command, "train", args.tier.value, str(args.config)], start_seconds=START_SECONDS),
     ]
     return supervise(config.state, children, parts.make_log(config, args.tier))

@@ -1,7 +1,9 @@
-"""`fedagg status URL`: what an edge or the cloud says of itself and, to servers' identities, of its children.
+"""`fedagg status URL`: what an edge or the cloud says of itself and, to servers' identities, of its children; with a
+state folder in the URL's place, what a node on this machine, also a device, has noted there.
 
     fedagg status https://fed.example:9443 --identity /var/lib/fedagg/identity
     fedagg status https://127.0.0.1:40123 --identity runs/digits-fleet/cloud/state/identity
+    fedagg status /var/lib/fedagg
 
 A server answers whoever shows a certificate of its federation. Without --identity only its health is asked for, and
 nothing that it says is checked.
@@ -32,7 +34,7 @@ def register(verbs: Any) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("url", metavar="URL", help="https://host:port of an edge or the cloud")
+    parser.add_argument("url", metavar="URL", help="https://host:port of an edge or the cloud; or a state folder here")
     parser.add_argument("--identity", type=Path, metavar="DIR", help="a node's <state>/identity: a server's shows all")
     parser.add_argument("--json", action="store_true", help="print the answer as it came, for programs")
     parser.set_defaults(run=run)
@@ -40,6 +42,8 @@ def register(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb. Raises FedaggError."""
+    if "://" not in args.url and Path(args.url).is_dir():
+        return _print(args, _local(Path(args.url)))
     try:
         from fedagg_edge.fleet.visitor import Visitor  # noqa: PLC0415  urllib3: only when it is used
     except ModuleNotFoundError as error:
@@ -50,6 +54,24 @@ def run(args: argparse.Namespace) -> int:
         else:
             told = _read(visitor.get("/v1/status").body) | {"verified": True}
         told.setdefault("certificate_until", visitor.until)
+    return _print(args, told)
+
+
+def _local(state: Path) -> dict[str, Any]:
+    """What the ledger in a state folder says of its node. Raises ConfigError, StorageError."""
+    from fedagg_edge.fleet.commons import certificate_until, status  # noqa: PLC0415  the ledger: only when it is used
+    from fedagg_edge.fleet.operating import open_node  # noqa: PLC0415
+    from fedagg_edge.fleet.views import ParentView  # noqa: PLC0415
+
+    ledger = open_node(state, read_only=True)
+    try:
+        told = status(ParentView(ledger), ledger.federation, ledger.node, ledger.options.tier)
+    finally:
+        ledger.close()
+    return told | {"verified": True, "certificate_until": certificate_until(state / "identity")}
+
+
+def _print(args: argparse.Namespace, told: dict[str, Any]) -> int:
     text = json.dumps(told, indent=1) if args.json else render(told, time.time())
     sys.stdout.write(f"{text}\n")
     return 0
@@ -96,6 +118,12 @@ def _facts(told: dict[str, Any], now: float) -> Any:
         model = told["model"]
         yield "model", f"version {model['version']}, {_bytes(model['size'])}, sha256 {model['digest'][:12]}"
     yield "certificate", f"until {_time(told.get('certificate_until'))}"
+    if told.get("waiting"):
+        yield "waiting", f"{told['waiting']} batches for the parent"
+    if told.get("aside"):
+        yield "set aside", _aside(told["aside"])
+    if (told.get("parcels_refused") or {}).get("total"):
+        yield "private data", "{now} parcels refused at the last look, {total} so far".format(**told["parcels_refused"])
     if "children" in told:
         present = sum(bool(c["present"]) for c in told["children"])
         yield "children", f"{present} of {len(told['children'])} present"
@@ -108,6 +136,12 @@ def _state(told: dict[str, Any]) -> str:
         return "draining"
     target = f", target {told['target']}" if told.get("target") else ""
     return f"training, {told.get('mode')}{target}" if told.get("mode") else "waits for its parent"
+
+
+def _aside(aside: dict[str, Any]) -> str:
+    """What the parent does not take, and what to do."""
+    said = f"{aside['rows']} rows that the parent does not take: up to {aside['bytes']} bytes each, it takes"
+    return f"{said} {aside['limit']} (its limits.entry_bytes and .staged), or it holds limits.samples already"
 
 
 def _round(told: dict[str, Any], now: float) -> str:

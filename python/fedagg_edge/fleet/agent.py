@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fedagg_edge.bridge import Bridge
 from fedagg_edge.errors import ConfigError, DataError, LearnerError, OutboxFull
 from fedagg_edge.fleet import parts
 from fedagg_edge.fleet.config import FleetConfig, load_fleet_config
+from fedagg_edge.fleet.keys import PARCELS
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.member import run_member
 from fedagg_edge.fleet.node_loop import NodeLoop
@@ -46,6 +48,7 @@ class Intake:
         self._source: Source | None = None
         self._due = 0.0
         self._cached: PrivateSamples | None = None
+        self._refused: frozenset[str] = frozenset()  # what was said of the parcels refused at the last look
 
     def look(self, bridge: Bridge) -> None:
         """Take in what is new, let go what retention says; at most every `poll` seconds."""
@@ -53,18 +56,32 @@ class Intake:
         if now < self._due:
             return
         self._due = now + self._config.poll
+        refused: dict[str, BaseException] = {}
         for found in self._open(bridge).poll(lambda key: private.is_taken(self._ledger.db, key)):
             if isinstance(found, DataError):
-                self._log.failure("parcel_refused", found.__cause__ or found)
+                refused[str(found)] = found.__cause__ or found
                 continue
             try:
                 self._take(found, bridge)
             except OutboxFull as error:
                 self._log.failure("outbox_full", error)
+                refused |= dict.fromkeys(self._refused - set(refused), error)  # the rest was not looked at
                 break
             except DataError as error:
-                self._log.failure("parcel_refused", error)
+                refused[f"{found.key}: {error}"] = error
+        self._count(refused)
         self._retire()
+
+    def _count(self, refused: Mapping[str, BaseException]) -> None:
+        """Log what was not refused at the last look, and count: a refused parcel is looked at again each time."""
+        new = [error for text, error in refused.items() if text not in self._refused]
+        self._refused = frozenset(refused)
+        for error in new:
+            self._log.failure("parcel_refused", error)
+        known = self._ledger.get(PARCELS) or {"now": 0, "total": 0}
+        found = {"now": len(refused), "total": known["total"] + len(new)}
+        if found != known:
+            self._ledger.put(PARCELS, found)
 
     def samples(self, bridge: Bridge) -> PrivateSamples | None:
         """All private samples on the model's scale; None while there are none."""

@@ -18,7 +18,7 @@ from fedagg_edge import __version__
 from fedagg_edge.errors import IdentityError
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.ends import Peer
-from fedagg_edge.fleet.keys import PROGRESS, PUBLISHED, RECEIPTS, TERMS
+from fedagg_edge.fleet.keys import ASIDE, PARCELS, PROGRESS, PUBLISHED, RECEIPTS, TERMS
 from fedagg_edge.fleet.receipts import shown
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.views import ParentView
@@ -28,13 +28,14 @@ from fedagg_edge.wire.http import JSON_TYPE, RAW_TYPE, Request, Response
 from fedagg_edge.wire.messages import PROTOCOL, Offered, encode
 from fedagg_edge.wire.problems import answer
 from fedagg_edge.wire.refusal import Refusal
-from fedagg_edge.wire.terms import PRESENT, draining, finished
+from fedagg_edge.wire.terms import LEAVING, PRESENT, draining, finished
 
-__all__ = ["Commons", "status"]
+__all__ = ["Commons", "certificate_until", "status"]
 
 _PART = re.compile(r"/v1/artefacts/([0-9a-f]{64})/([0-9]{1,9})")
 _REVOKED = re.compile(r"/v1/revocations/([0-9a-f]{64}|none)")
 _RECEIPTS_SHOWN = 64
+_MOST_WAITING = 10_000
 
 
 class Commons:
@@ -84,7 +85,7 @@ class Commons:
 
     def _status(self, ledger: ParentView, peer: Peer) -> dict[str, Any]:
         told = status(ledger, self._federation, self._node, self._tier)
-        told["certificate_until"] = _certificate_until(self._identity)
+        told["certificate_until"] = certificate_until(self._identity)
         # of a device's own row alone: each of the others costs reading a log
         names = [name for name in _names(ledger) if peer.role != Tier.DEVICE or name == peer.node]
         connected = self._connected()
@@ -120,7 +121,10 @@ def status(ledger: ParentView, federation: str, node: NodeId, tier: Tier) -> dic
         "loss": progress.get("loss"),
         "accuracy": progress.get("accuracy"),
         "finished": finished(ledger),
-        "draining": draining(ledger) is not None,
+        "draining": draining(ledger) is not None or ledger.get(LEAVING) is True,
+        "waiting": len(ledger.ledger.pending(_MOST_WAITING, inline=0)),
+        "aside": ledger.get(ASIDE),
+        "parcels_refused": ledger.get(PARCELS),
         "model": {k: published[k] for k in ("version", "digest", "size", "at") if k in published} or None,
     }
 
@@ -147,7 +151,8 @@ def _child(ledger: ParentView, node: NodeId, name: NodeId, connected: frozenset[
     }
 
 
-def _certificate_until(identity: Path) -> float | None:
+def certificate_until(identity: Path) -> float | None:
+    """When the certificate in an identity folder ends; None if there is none."""
     try:
         return pem.validity(pem.certificates(folder.read(identity / folder.CERTIFICATE))[0]).not_after
     except IdentityError:

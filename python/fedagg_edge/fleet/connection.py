@@ -20,9 +20,9 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import SKIP_HEADER, Timeout
 
 from fedagg_edge.fleet.endpoints import Endpoint
-from fedagg_edge.wire.http import MEDIA_TYPE, Request, Response
+from fedagg_edge.wire.http import MEDIA_TYPE, Request, Response, strange
 
-__all__ = ["Cutter", "NoAnswer", "ParentConnection"]
+__all__ = ["Cutter", "NoAnswer", "ParentConnection", "StrangeAnswer"]
 
 PIECE = 65_536
 CheckPeer = Callable[[ssl.SSLSocket], None]
@@ -30,6 +30,14 @@ CheckPeer = Callable[[ssl.SSLSocket], None]
 
 class NoAnswer(Exception):
     """Raised when no complete answer came: refused, reset, timed out, cut, too large, not the parent's certificate."""
+
+
+class StrangeAnswer(NoAnswer):
+    """Raised when somebody else answered in the parent's place: its text says what came. `kind`: its media type."""
+
+    def __init__(self, text: str, status: int, kind: str) -> None:
+        super().__init__(text)
+        self.status, self.kind = status, kind
 
 
 class Cutter:
@@ -127,6 +135,7 @@ class ParentConnection:
                 assert_same_host=False,
             )
             try:
+                _check_media(answer)
                 body = self._read(answer)
             except BaseException:
                 answer.close()
@@ -213,3 +222,9 @@ def _seconds(text: str | None) -> float | None:
 
 def _media(headers: Any) -> str:
     return str(headers.get("Content-Type", ""))
+
+
+def _check_media(answer: urllib3.BaseHTTPResponse) -> None:
+    media = _media(answer.headers)
+    if (text := strange(answer.status, media)) is not None:
+        raise StrangeAnswer(text, answer.status, media.partition(";")[0].strip().lower())

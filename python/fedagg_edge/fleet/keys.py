@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PROGRESS", "PUBLISHED", "RECEIPTS", "SENT", "TERMS"]
+__all__ = ["ASIDE", "LEFT_TO", "PARCELS", "PROGRESS", "PUBLISHED", "RECEIPTS", "SENT", "TERMS"]
 
 TERMS = "terms"
 """What the federation agreed on: parent, classes, mode, target, autoencoder."""
@@ -14,3 +14,9 @@ RECEIPTS = "receipts/"
 """Prefix, with a node's id behind it: receipts (bytes) that came from there, or this node's own, oldest first."""
 SENT = "receipts.sent"
 """Digests of receipts that the parent has."""
+LEFT_TO = "leaving.to"
+"""Where the children of an edge that is drained were told to go: addresses, none if each has its own."""
+ASIDE = "outbox.aside"
+"""What waits as the parent does not take it: batches, rows, bytes of the longest, limit (the parent's, in bytes)."""
+PARCELS = "parcels.refused"
+"""Private data that a device could not take in: now (parcels, at the last look), total (refusals, each told once)."""

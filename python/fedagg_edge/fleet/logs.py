@@ -77,6 +77,7 @@ FIELDS: Final[dict[str, Callable[[object], bool]]] = {
     "rows": _integer,
     "count": _integer,
     "bytes": _integer,
+    "limit": _integer,
     "status": _integer,
     "here": _text(r"\d{1,6} to \d{1,6}"),  # versions of the protocol
     "there": _text(r"\d{1,6} to \d{1,6}"),

@@ -17,7 +17,7 @@ from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.node_loop import NodeLoop, Stopped
-from fedagg_edge.fleet.notify import notify
+from fedagg_edge.fleet.notify import extension, notify
 from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.publish import Publisher
 from fedagg_edge.fleet.renewal import Renewer, by_own_issuer
@@ -25,6 +25,10 @@ from fedagg_edge.fleet.shelf import AUTOENCODER
 from fedagg_edge.identity.renewal import DAY
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.records import Tier
+
+_TRY = 120.0  # seconds for one try to enrol
+_LOCK_PAUSE = 0.5
+_ALIVE = ("WATCHDOG=1", extension(2 * _TRY))
 
 __all__ = ["enrol_if_needed", "own_renewer", "publish_autoencoder", "run_member"]
 
@@ -80,9 +84,21 @@ def enrol_if_needed(config: FleetConfig, tier: Tier) -> None:
         raise ConfigError(f"{path}: cannot be read; parent.token_file names a file with the enrolment token") from None
     config.state.mkdir(parents=True, exist_ok=True)
     with (config.state / "enrolment.lock").open("wb") as lock:  # an edge's two processes may both come here
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _wait_for(lock.fileno())
         if not (identity / "certificate.pem").exists():
             _enrol(config, config.parent, tier, token, lock.fileno())
+
+
+def _wait_for(lock: int) -> None:
+    """Take the lock; another process that enrols may wait for the parent for days."""
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            notify(*_ALIVE)
+            time.sleep(_LOCK_PAUSE)
+        else:
+            return
 
 
 def _enrol(config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lock: int) -> None:
@@ -91,10 +107,12 @@ def _enrol(config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lo
     command = [sys.executable, "-m", "fedagg_edge", "enroll", parent.url, "--token", "-"]
     command += ["--state", str(config.state), "--node", config.node.id, "--role", tier.value]
     backoff = Backoff(base=0.5, cap=30.0, rng=Random())
+    told = ""
     while True:
+        notify(*_ALIVE)  # a parent that is away is no reason to start this node again
         try:
             done = subprocess.run(
-                command, input=token + "\n", capture_output=True, text=True, timeout=120, check=False, pass_fds=(lock,)
+                command, input=token + "\n", capture_output=True, text=True, timeout=_TRY, check=False, pass_fds=(lock,)
             )
         except subprocess.TimeoutExpired:  # killed then: the parent answers too slowly
             pass
@@ -103,6 +121,9 @@ def _enrol(config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lo
                 return
             if done.returncode > 0 and done.returncode != Exit.UNREACHABLE:  # below 0: killed, memory may be short
                 break
+            if done.stderr != told:  # why it waits, once: no answer, a captive portal, an edge that is drained
+                told = done.stderr
+                sys.stderr.write(told)
         time.sleep(backoff.next())
     said = done.stderr.strip().splitlines() or ["no message"]
     raise IdentityError(f"enrolment at {parent.url}: {said[-1].removeprefix('fedagg: ')}")

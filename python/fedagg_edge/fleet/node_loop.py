@@ -19,7 +19,7 @@ from fedagg_edge.bridge import Bridge
 from fedagg_edge.errors import ArtefactError, DataError, FedaggError
 from fedagg_edge.fleet import journal, moving, parts, weights
 from fedagg_edge.fleet.config import FleetConfig
-from fedagg_edge.fleet.keys import PROGRESS, PUBLISHED
+from fedagg_edge.fleet.keys import ASIDE, PARCELS, PROGRESS, PUBLISHED
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.publish import Publisher, model_content
@@ -304,7 +304,10 @@ class NodeLoop:
         if self.private is not None and self._bridge is not None:
             node.samples = self.private(self._bridge)
         report = conductor.repeat(heard.knowledge, done)
-        self._finish(node, conductor, report, 0.0, keep_version=done)
+        if report.trained or report.refused:
+            self._finish(node, conductor, report, 0.0, keep_version=done)
+        else:  # it has no sample any more that the parent spoke of: nothing to learn, nothing to write
+            self._ended = time.monotonic()
 
     def _finish(
         self,
@@ -315,7 +318,7 @@ class NodeLoop:
         keep_version: int | None = None,
     ) -> None:
         turn = report.version if keep_version is None else keep_version
-        self._number = max(turn, self._number)
+        self._number = max(turn, self._number + 1)
         self._taught_by = node.place.parent if keep_version is None else self._taught_by
         self._ended = time.monotonic()
         row: dict[str, Any] = {
@@ -327,6 +330,8 @@ class NodeLoop:
             "late": len(report.late),
             "silent": len(report.silent),
             "refused": len(report.refused),
+            "set_aside": (self.ledger.get(ASIDE) or {}).get("rows", 0),
+            "parcels_refused": (self.ledger.get(PARCELS) or {}).get("now", 0),
             "accuracy": self._evaluate(node),
             "at": time.time(),
         }

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
-__all__ = ["notify", "watchdog_seconds"]
+__all__ = ["extension", "is_extension", "more_time", "notify", "watchdog_seconds"]
+
+_EXTEND = "EXTEND_TIMEOUT_USEC="
 
 
 def notify(*lines: str, environment: Mapping[str, str] | None = None) -> bool:
@@ -38,3 +43,40 @@ def watchdog_seconds(environment: Mapping[str, str] | None = None) -> float | No
     except ValueError:
         return None
     return allowed / 2 if allowed > 0 and watched == os.getpid() else None
+
+
+def extension(seconds: float) -> str:
+    """The line that asks for `seconds` more from now on; a service manager never shortens what it allows by it."""
+    return f"{_EXTEND}{int(seconds * 1e6)}"
+
+
+def is_extension(line: bytes) -> bool:
+    """Whether a line that came in is one of those."""
+    return line.startswith(_EXTEND.encode())
+
+
+@contextmanager
+def more_time(*, every: float = 10.0, seconds: float = 60.0, tell: Callable[..., bool] = notify) -> Iterator[None]:
+    """While the block runs and gets on, ask every `every` seconds for `seconds` more.
+
+    It gets on when the calling thread's CPU clock moves: a check of a file computes for each page, also where SQLite
+    calls no progress handler (before 3.42, inside a table), and a thread that waits for a disk that hangs does not.
+    """
+    clock = time.pthread_getcpuclockid(threading.get_ident())
+    over = threading.Event()
+
+    def watch() -> None:
+        before = time.clock_gettime(clock)
+        while not over.wait(every):
+            now = time.clock_gettime(clock)
+            if now > before:
+                tell("WATCHDOG=1", extension(seconds))
+            before = now
+
+    watcher = threading.Thread(target=watch, name="more-time", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()

@@ -12,6 +12,7 @@ import msgspec
 from fedagg_edge.errors import ConfigError
 from fedagg_edge.fleet import moving
 from fedagg_edge.fleet.endpoints import parse_endpoint
+from fedagg_edge.fleet.keys import LEFT_TO
 from fedagg_edge.ledger import notices
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.ledger import Ledger, Options
@@ -22,10 +23,8 @@ from fedagg_edge.wire.terms import LEAVING
 
 __all__ = ["Remaining", "drain", "drain_until_empty", "open_node", "remaining", "serve_again", "tell_to_move"]
 
-_LEFT_TO = "leaving.to"  # a fact: where the children of a parent that is drained were told to go
 
-
-def open_node(state: Path) -> Ledger:
+def open_node(state: Path, *, read_only: bool = False) -> Ledger:
     """The ledger in a node's state folder, beside the node's own processes. Raises ConfigError if there is none,
     StorageError if it cannot be read."""
     path = state / "ledger.sqlite"
@@ -40,7 +39,10 @@ def open_node(state: Path) -> Ledger:
         raise ConfigError(f"{state}: the node here has not run yet")
     mine = msgspec.msgpack.decode(row[0], type=dict[str, str])
     options = Options(tier=Tier(mine["tier"]))
-    return Ledger.open(path, node=NodeId(mine["node"]), federation=mine["federation"], options=options)
+    return Ledger.open(
+        path, node=NodeId(mine["node"]), federation=mine["federation"], options=options,
+        read_only=read_only,
+    )  # fmt: skip
 
 
 def tell_to_move(ledger: Ledger, state: Path, node: NodeId, urls: Sequence[str]) -> None:
@@ -98,11 +100,11 @@ def drain(ledger: Ledger, state: Path, urls: Sequence[str] = ()) -> None:
         raise ConfigError(
             f"drain: got {ledger.node!r}, a {ledger.options.tier}; only an edge's children can go elsewhere"
         )
-    children, before = ledger.children(), ledger.get(_LEFT_TO) if ledger.get(LEAVING) is True else None
+    children, before = ledger.children(), ledger.get(LEFT_TO) if ledger.get(LEAVING) is True else None
     if before is not None and list(urls) in ([], before):
         urls, children = before, [c for c in children if not any(n.kind == "move" for n in ledger.notices(c, 0))]
     if before is None or children:
-        _notify(ledger, state, children, urls, **{LEAVING: True, _LEFT_TO: list(urls)})
+        _notify(ledger, state, children, urls, **{LEAVING: True, LEFT_TO: list(urls)})
 
 
 def serve_again(ledger: Ledger) -> None:

@@ -7,17 +7,18 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from fedagg_edge import __version__
-from fedagg_edge.errors import ConfigError, FedaggError, IdentityError, RemoteProtocolError
+from fedagg_edge.errors import ConfigError, FedaggError, IdentityError, RemoteProtocolError, StorageFull
 from fedagg_edge.fleet import forgetting, moving, parts, receipts
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.endpoints import parse_endpoint
 from fedagg_edge.fleet.ends import Talker
 from fedagg_edge.fleet.errands import Errands, RevocationList
+from fedagg_edge.fleet.keys import ASIDE
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.renewal import Renewer, at_parent
 from fedagg_edge.fleet.shelf import AUTOENCODER, DiskShelf
@@ -30,6 +31,7 @@ from fedagg_edge.ledger.signal import Signal
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire import events
 from fedagg_edge.wire.child import ChildEnd, Idle
+from fedagg_edge.wire.child_state import Batch
 from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import MoveTo, Notice, Problem, Welcome, decode
@@ -51,7 +53,9 @@ class _Talk:
 
     def next(self, now: float) -> Request | Idle:
         self._link.look()
-        return self._end.next(now)
+        step = self._end.next(now)
+        self._link.tell_aside()
+        return step
 
 
 class ParentLink:
@@ -82,6 +86,7 @@ class ParentLink:
             most=revocation.LIMIT if tier is Tier.EDGE else 2 << 20,
             patience=parent.lost_after,
         )
+        self._aside: tuple[Batch, ...] | None = None  # looked at last
         self._clock_is_behind = False
         self._good: ssl.SSLContext | None = None
         self._broken = self._answered = 0
@@ -173,6 +178,28 @@ class ParentLink:
         elif time.monotonic() - self._begun[1] > self._patience:
             self._begun = None
             self._turned_away(ledger, "not taken in for too long")
+
+    def tell_aside(self) -> None:
+        """Say once what the parent does not take, and again whenever that changes; called in the link's thread."""
+        ledger, end = self._ledger, self._end
+        if ledger is None or end is None or end.aside is self._aside:
+            return
+        rows, longest = sum(b.rows for b in end.aside), max((b.size for b in end.aside), default=0)
+        limit = min(end.limits.entry_bytes, end.limits.staged)
+        found = {"batches": len(end.aside), "rows": rows, "bytes": longest, "limit": limit} if end.aside else None
+        if found != ledger.get(ASIDE):
+            try:
+                ledger.put(ASIDE, found)
+            except StorageFull:  # told when there is room
+                return
+            self._log_aside(found)
+        self._aside = end.aside
+
+    def _log_aside(self, found: Mapping[str, int] | None) -> None:
+        if found is None:
+            self._log.info("nothing_set_aside")
+        else:
+            self._log.warning("rows_set_aside", **{name: found[name] for name in ("rows", "bytes", "limit")})
 
     def _lost(self, url: str) -> None:
         """The parent was silent for too long: `url` is the next one."""

@@ -8,6 +8,7 @@ import sys
 from fedagg_edge.bridge import Bridge, open_bridge
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.logs import Form, Level, Log, redirect_logging
+from fedagg_edge.fleet.notify import more_time
 from fedagg_edge.identity import tls
 from fedagg_edge.learners import learner_factory
 from fedagg_edge.learners.base import Learner, LearnerSpec
@@ -35,6 +36,7 @@ def open_ledger(config: FleetConfig, tier: Tier, *, read_only: bool = False, fol
         outbox=Bounds(int(config.outbox.megabytes * 1e6), config.outbox.days * _DAY),
         fold_bytes=fold_bytes,
         staged=config.limits.staged,
+        watch=more_time,
     )
     return Ledger.open(
         config.state / "ledger.sqlite",

@@ -24,11 +24,13 @@ from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.metrics import MEDIA_TYPE, Registry
 from fedagg_edge.fleet.notify import notify, watchdog_seconds
 from fedagg_edge.fleet.peers import Connections
-from fedagg_edge.fleet.writer import Store, Writer
+from fedagg_edge.fleet.writer import Store, Writer, WriterBusy, WriterStopped
 
 __all__ = ["Doorbell", "Service", "ServiceSettings", "serve"]
 
 L = TypeVar("L", bound=Store)
+
+_PAT = 5.0  # seconds between signs of life at most: nearly all of what the supervisor allows is left to one operation
 
 
 class Doorbell(Protocol):
@@ -138,7 +140,7 @@ class Service(Generic[L]):
         self._tasks = [loop.create_task(self._every(1.0, self._look)), loop.create_task(self._every(2.0, self._cut))]
         self._tasks += [loop.create_task(self._every(seconds, work, now=True)) for seconds, work in self._chores]
         if (seconds := watchdog_seconds()) is not None:
-            self._tasks.append(loop.create_task(self._every(seconds, self._pat)))
+            self._tasks.append(loop.create_task(self._every(min(seconds, _PAT), self._pat)))
 
     async def stop(self) -> bool:
         """Accept nothing more, answer what waits, commit what was taken, close; return whether all was answered."""
@@ -207,7 +209,24 @@ class Service(Generic[L]):
                 self._log.warning("connections_cut", reason=reason, count=number)
 
     async def _pat(self) -> None:
+        """A sign of life that the writer's thread has given, too: a gateway without it takes requests and answers none.
+        An error is one: the thread has answered."""
+        groups = self.writer.groups
+        try:
+            await self.writer.run(_nothing)
+        except WriterStopped:
+            return
+        except WriterBusy:  # its queue is full: it lives if it gets on with it
+            await asyncio.sleep(_PAT)
+            if self.writer.groups == groups:
+                return
+        except Exception as error:
+            self._log.debug("housekeeping_failed", error=type(error).__name__)
         notify("WATCHDOG=1")
+
+
+def _nothing(ledger: object) -> None:
+    """An operation that shows that operations are run."""
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)

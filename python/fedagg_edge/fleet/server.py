@@ -26,6 +26,7 @@ from fedagg_edge.fleet.config import FleetConfig, ListenConfig
 from fedagg_edge.fleet.ends import Peer as AnyPeer
 from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.gateway import GatewayLimits
+from fedagg_edge.fleet.keys import LEFT_TO
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.rates import TokenBucket
 from fedagg_edge.fleet.reload import Reloaded
@@ -39,17 +40,18 @@ from fedagg_edge.ledger.signal import Listener
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.http import Request, Response
 from fedagg_edge.wire.limits import Limits
-from fedagg_edge.wire.messages import Enrol, Enrolled, Renew, decode, encode
+from fedagg_edge.wire.messages import Enrol, Enrolled, MoveTo, Renew, decode, encode
 from fedagg_edge.wire.parent import Later, ParentEnd
 from fedagg_edge.wire.problems import answer
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import Peer
-from fedagg_edge.wire.terms import Terms
+from fedagg_edge.wire.terms import LEAVING, Terms
 
 __all__ = ["run_gateway"]
 
 _FOLD_BYTES = 16 << 20  # rows are the node loop's to keep in memory; here a child's are wanted when it appends
 _TIDY_EVERY = 3600.0  # seconds between looks at tokens and revocations that have had their time
+_DRAINED = 60.0  # seconds after which to ask a drained edge again: it may be started again and serve
 _STRANGERS = 6.0  # renewals a minute of certificates that this server has not seen before
 
 
@@ -77,7 +79,7 @@ class _Handler:
         if end is None:
             return answer(Refusal(503, "starting", "this parent does not know its own terms yet", 1.0))
         known = _peer(peer)
-        if known.role is Tier.EDGE and ledger.node(known.node) is None and not request.path.endswith("/adopt"):
+        if known.role is Tier.EDGE and not request.path.endswith("/adopt") and _is_new(ledger, known.node):
             ledger.ledger.enrol(known.node, known.role, known.serial)  # the operator made its identity
         return end.handle(ledger, known, request, now)
 
@@ -107,6 +109,16 @@ class _Handler:
                 shelf=Pinned(self._shelf),
             )
         )
+
+
+def _is_new(ledger: ParentView, node: NodeId) -> bool:
+    """Whether a node has never been here, nor asked to come: at most it has renewed its certificate, as one does whose
+    first connections broke off."""
+    facts = ledger.node(node)
+    if facts is None:
+        return True
+    was_here = facts.active or ledger.fence(node) or ledger.head(node).entry
+    return facts.revoked is None and not was_here and ledger.adoption(node) is None
 
 
 def _peer(peer: AnyPeer) -> Peer:
@@ -217,7 +229,7 @@ class _Gateway:
             )
             issued = await offload.ask_async(wanted, requests.Issued)
             node = NodeId(grant.node)
-            await self._in_ledger(lambda ledger: ledger.ledger.enrol(node, grant.role, issued.serial))
+            await self._in_ledger(lambda ledger: _enter(ledger, node, grant.role, issued.serial))
         except (FedaggError, RemoteProtocolError) as error:
             return self._denied(error)
         self.log.info("enrolled", peer=node, serial=issued.serial)
@@ -277,13 +289,31 @@ class _Gateway:
 
 
 def _spend(ledger: ParentView, digest: str, key: str) -> None:
-    """A token is spent by the first key that comes with it; the same key again is a retry."""
+    """A token is spent by the first key that comes with it; the same key again is a retry, whose node was told where
+    to go if this edge is drained since. Raises PermissionDenied, Refusal."""
     fact = f"token/{digest}"
     known = ledger.get(fact)
     if known is None:
+        _refuse_newcomers(ledger)
         ledger.put(fact, key)
     elif known != key:
         raise PermissionDenied("enrolment token: it was used already; make another: fedagg pki token")
+
+
+def _enter(ledger: ParentView, node: NodeId, role: Tier, serial: str) -> None:
+    """Make it a child; one whose token was spent before this edge was drained hears where the others have gone."""
+    ledger.ledger.enrol(node, role, serial)
+    if ledger.get(LEAVING) is True and not any(n.kind == "move" for n in ledger.notices(node, 0)):
+        ledger.ledger.notify(node, "move", encode(MoveTo(tuple(ledger.get(LEFT_TO) or ()))))
+
+
+def _refuse_newcomers(ledger: ParentView) -> None:
+    """An edge that is drained takes nobody in: who came now would hear of that from nobody."""
+    if ledger.get(LEAVING) is not True:
+        return
+    others = " or ".join(ledger.get(LEFT_TO) or ())
+    where = f"at {others}, with a token made there" if others else "at another edge, with a token made there"
+    raise Refusal(503, "draining", f"this edge is drained and takes nobody in; enrol {where}", _DRAINED)
 
 
 _PLACE = re.compile(r"[^\s/]*/\S")  # a path, absolute or not: of this server's files nothing goes to a peer

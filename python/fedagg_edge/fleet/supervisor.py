@@ -2,12 +2,13 @@
 
 Each child is told (in NOTIFY_SOCKET, as systemd would) where to say that it is ready and alive, so that a child runs
 the same under the supervisor, under systemd or alone. The supervisor is ready when all its children are, and alive
-while all of them are.
+while all of them are: while it starts, it hands on what a child says of needing more time.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import select
 import shutil
@@ -26,7 +27,7 @@ from fedagg_edge.fleet.backoff import Backoff
 from fedagg_edge.fleet.exits import PERMANENT, Exit
 from fedagg_edge.fleet.lock import StateLock
 from fedagg_edge.fleet.logs import Log
-from fedagg_edge.fleet.notify import notify, watchdog_seconds
+from fedagg_edge.fleet.notify import is_extension, notify, watchdog_seconds
 
 __all__ = ["ChildSpec", "Supervisor", "supervise"]
 
@@ -37,7 +38,8 @@ TICK = 0.25
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
     """A process to keep running. `silence`: seconds without a sign of life after which it is killed; None: not watched.
-    `start_seconds`: the same until it says that it is ready. Exit code 0 of a child that `ends` ends the whole."""
+    `start_seconds`: the same until it says that it is ready; one that is not watched then only counts as not alive.
+    Exit code 0 of a child that `ends` ends the whole."""
 
     name: str
     argv: Sequence[str]
@@ -177,6 +179,9 @@ class Supervisor:
                 return
             child.heard = self._clock()
             child.ready = child.ready or b"READY=1" in lines
+            if not self._state.announced:
+                for line in filter(is_extension, lines):
+                    self._tell(line.decode())
 
     def _check(self, child: _Child) -> None:
         process, spec = child.process, child.spec
@@ -191,8 +196,18 @@ class Supervisor:
             process.kill()
 
     def _is_silent(self, child: _Child) -> bool:
-        allowed = child.spec.silence if child.ready else child.spec.start_seconds
-        return child.spec.silence is not None and self._clock() - child.heard > (allowed or 0)
+        return child.spec.silence is not None and self._clock() - child.heard > self._allowed(child)
+
+    def _allowed(self, child: _Child) -> float:
+        """Seconds without a sign of life that a child may take."""
+        if not child.ready:
+            return child.spec.start_seconds
+        return math.inf if child.spec.silence is None else child.spec.silence
+
+    def _lives(self, child: _Child) -> bool:
+        """Whether it runs: ready, or in a start that does not take too long. One that is started again in vain, as on a
+        full disk, is seen to here and need not take the others with it."""
+        return child.process is not None and self._clock() - child.heard <= self._allowed(child)
 
     def _ended(self, child: _Child, code: int) -> None:
         self._log.info("child_ended", child=child.spec.name, exit=code)
@@ -219,13 +234,13 @@ class Supervisor:
                 child.process.terminate()
 
     def _report(self) -> None:
-        if self._state.stopping or not all(c.ready and c.process is not None for c in self._children):
+        if self._state.stopping or not all(self._lives(c) for c in self._children):
             return
-        if not self._state.announced:
+        if not self._state.announced and all(c.ready for c in self._children):
             self._state.announced = True
             self._tell("READY=1")
             self._log.info("ready")
-        if watchdog_seconds() is not None:
+        if self._state.announced and watchdog_seconds() is not None:
             self._tell("WATCHDOG=1")
 
     def _kill_all(self) -> None:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from fedagg_edge.errors import StorageFull
-from fedagg_edge.fleet.connection import CheckPeer, Cutter, NoAnswer, ParentConnection
+from fedagg_edge.fleet.connection import CheckPeer, Cutter, NoAnswer, ParentConnection, StrangeAnswer
 from fedagg_edge.fleet.endpoints import Endpoints, parse_endpoint
 from fedagg_edge.fleet.ends import Talker
 from fedagg_edge.fleet.logs import Log
@@ -79,6 +79,7 @@ class Uplink:
         self._stopping = self._poked = self._polling = False
         self._new_urls: tuple[str, ...] | None = None
         self._stale = True  # the connection, if there is one, must be made anew
+        self._strange: tuple[int, str] | None = None  # what somebody else answered last, told once
         self._cutter = Cutter()
         self._connection: ParentConnection | None = None
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
@@ -175,6 +176,7 @@ class Uplink:
             self._log.debug(
                 "no_answer", endpoint=self._endpoints.current, error=type(error.__cause__ or error).__name__
             )
+            self._tell_strange(error)
             talker.failed(request, self._clock())
             if self._on_failure(error):
                 self._stale = True
@@ -184,6 +186,7 @@ class Uplink:
                 self._on_move(self._endpoints.current)
             return
         self._endpoints.contact(self._clock())
+        self._strange = None
         counts = self.counts
         counts.exchanges += 1
         counts.sent += len(request.body)
@@ -203,6 +206,15 @@ class Uplink:
                 self._log.failure("answer_not_kept", error)
                 with self._changed:
                     self._changed.wait(FULL_WAIT)
+
+    def _tell_strange(self, error: BaseException) -> None:
+        if isinstance(error, StrangeAnswer) and self._strange != (error.status, error.kind):
+            self._strange = (error.status, error.kind)
+            kind = error.kind.replace("/", " ")
+            self._log.warning(
+                "no_parents_answer", endpoint=self._endpoints.current, status=error.status, kind=kind,
+                reason="proxy or captive portal",
+            )  # fmt: skip
 
     def _connected(self) -> ParentConnection:
         """The connection to the current address; raises OSError if its TLS context cannot be made."""

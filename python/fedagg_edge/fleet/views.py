@@ -54,8 +54,8 @@ class ParentView:
     def adoption(self, node: NodeId) -> Adoption | None:
         return self.ledger.adoption(node)
 
-    def adopt(self, child: NodeId, node: NodeId, origins: Sequence[NodeId], fence: int) -> Adoption:
-        return self.ledger.adopt(Adoption(node=node, child=child, origins=tuple(origins), fence=fence))
+    def adopt(self, child: NodeId, node: NodeId, origins: Sequence[NodeId], fence: int, *, more: bool) -> Adoption:
+        return self.ledger.adopt(Adoption(node=node, child=child, origins=tuple(origins), fence=fence, more=more))
 
     def stage(self, node: NodeId, digest: bytes, chunk: bytes) -> None:
         self.ledger.stage(node, digest, chunk)

@@ -16,7 +16,7 @@ from types import TracebackType
 from urllib3.exceptions import InsecureRequestWarning
 
 from fedagg_edge.errors import IdentityError, PermissionDenied, RemoteProtocolError
-from fedagg_edge.fleet.connection import Cutter, NoAnswer, ParentConnection
+from fedagg_edge.fleet.connection import Cutter, NoAnswer, ParentConnection, StrangeAnswer
 from fedagg_edge.fleet.endpoints import parse_endpoint
 from fedagg_edge.identity import pem, tls
 from fedagg_edge.identity.facts import Facts
@@ -89,6 +89,10 @@ class Visitor:
             return self._connection.send(Request("GET", path))
 
     def _refuse_for_good(self, error: NoAnswer) -> None:
+        if isinstance(error, StrangeAnswer):
+            raise RemoteProtocolError(f"{self._url}: {error}") from error
+        if tls.speaks_no_tls(error):
+            raise RemoteProtocolError(f"{self._url}: {tls.NO_TLS}") from error
         if tls.refused_as_expired(error):
             raise IdentityError(f"{self._url}: it refuses this identity, whose certificate has expired") from error
         if _unverified(error):

@@ -26,8 +26,8 @@ class Saved:
     """A learner after its round, per link the newest neighbour's version that it was trained on, and the `row` that
     metrics.jsonl gets for that round: a process that was killed between the two writes it later.
 
-    `version` numbers checkpoints and only grows; it is the round's, but after a move to a `parent` whose rounds are
-    behind, `turn` is.
+    `version` numbers checkpoints and grows with each; it is the round's, but after passes without a parent, or a move
+    to a `parent` whose rounds are behind, `turn` is.
     """
 
     version: int
@@ -44,7 +44,8 @@ class Saved:
 
 
 def save(folder: Path, saved: Saved) -> None:
-    """Write a checkpoint; the one before it stays."""
+    """Write a checkpoint; the one before it stays. Its version must be a new one: over another of its number, a kill
+    between the two files leaves neither."""
     arrays, facts = to_arrays(saved.state, _NAME)
     meta: dict[str, Any] = {"learner": facts, "trained": dict(saved.trained), "row": dict(saved.row)}
     meta |= {"turn": saved.turn, "parent": saved.parent}

@@ -91,6 +91,7 @@ class Writer(Generic[L]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
         self._busy = False  # the last group had several operations
+        self.groups = 0  # that were run so far
 
     @property
     def waiting(self) -> int:
@@ -140,6 +141,7 @@ class Writer(Generic[L]):
                 group, more = self._gather()
                 if group:
                     self._commit(ledger, group)
+                    self.groups += 1
                     self._loop.call_soon_threadsafe(_settle, group)
         finally:
             ledger.close()

@@ -22,6 +22,7 @@ from fedagg_edge.identity.facts import Facts, facts_of
 from fedagg_edge.identity.renewal import clock_is_unset
 
 __all__ = [
+    "NO_TLS",
     "Contact",
     "broke_off",
     "client_context",
@@ -30,7 +31,11 @@ __all__ = [
     "peer_of",
     "refused_as_expired",
     "server_context",
+    "speaks_no_tls",
 ]
+
+NO_TLS = "what answers there does not speak TLS: a proxy or captive portal in between, or the port of something else"
+_NO_TLS_REASONS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")  # OpenSSL 3.0; 3.2, 3.3
 
 NO_CHECK_TIME = 0x200000
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME: everything but the dates is checked. The `ssl` module has no name for it."""
@@ -159,6 +164,11 @@ def refused_as_expired(error: BaseException | None) -> bool:
 def broke_off(error: BaseException | None) -> bool:
     """Whether a server accepted a connection and then ended it without a word: it may have refused the certificate."""
     return any(isinstance(e, ssl.SSLEOFError | ConnectionResetError | BrokenPipeError) for e in _causes(error))
+
+
+def speaks_no_tls(error: BaseException | None) -> bool:
+    """Whether what answered does not speak TLS: a captive portal in between, or another port's service."""
+    return any(isinstance(e, ssl.SSLError) and e.reason in _NO_TLS_REASONS for e in _causes(error))
 
 
 def _context(protocol: ssl._SSLMethod, authority: bytes, *, check_time: bool) -> ssl.SSLContext:

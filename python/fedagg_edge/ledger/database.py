@@ -9,8 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Hashable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,18 @@ class Database:
     transaction calls `touch`, so that a rollback drops it.
     """
 
-    def __init__(self, path: Path, *, busy_seconds: float = _BUSY_SECONDS, read_only: bool = False) -> None:
-        """Open `path`, making it if there is none; raise StorageError if that cannot be done."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        busy_seconds: float = _BUSY_SECONDS,
+        read_only: bool = False,
+        watch: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        """Open `path`, making it if there is none; raise StorageError if that cannot be done. `watch` is entered for as
+        long as the check after a crash takes, which is as long as reading the whole file."""
         self.path = path
+        self._watch = watch
         self.cache: dict[Hashable, Any] = {}
         self.fold_bytes: int | None = None  # of logs in memory (log.py); None: all that were asked for
         self._touched: set[Hashable] = set()
@@ -78,7 +87,8 @@ class Database:
             self.execute(f"PRAGMA {pragma}")
         self._check_header()
         if first and unclean:
-            self.check()
+            with self._watch():
+                self.check()
         self._migrate()
         if first:
             fcntl.flock(self._lock, fcntl.LOCK_SH)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from fedagg_edge.errors import DataError, StorageError
-from fedagg_edge.ledger import chunks, erase, knowledge, log, moves, nodes, notices, outbox, payloads, relay
+from fedagg_edge.ledger import chunks, erase, knowledge, log, moves, nodes, notices, outbox, payloads, relay, uptime
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.erase import Receipt
 from fedagg_edge.ledger.failpoints import reach
@@ -35,7 +35,8 @@ __all__ = ["Ledger", "Options"]
 @dataclass(frozen=True, slots=True)
 class Options:
     """`hold_labels`: no label goes to the own parent, whatever the child it came from said. `staged`: bytes of chunks
-    per node. `fold_bytes`: of logs kept in memory, None: all. `clock`: seconds since 1970."""
+    per node. `fold_bytes`: of logs kept in memory, None: all. `clock`: seconds since 1970. `boot_clock`: seconds
+    since the machine's start. `watch`: entered while the file is checked after a crash."""
 
     tier: Tier = Tier.DEVICE
     hold_labels: bool = False
@@ -44,6 +45,8 @@ class Options:
     fold_bytes: int | None = None
     busy_seconds: float = 10.0
     clock: Callable[[], float] = time.time
+    boot_clock: Callable[[], float] = time.monotonic
+    watch: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 class Ledger:
@@ -64,7 +67,7 @@ class Ledger:
     ) -> Ledger:
         """Open the file at `path`, making it if it is not there; StorageError if it cannot be `node`'s."""
         options = options or Options()
-        db = Database(path, busy_seconds=options.busy_seconds, read_only=read_only)
+        db = Database(path, busy_seconds=options.busy_seconds, read_only=read_only, watch=options.watch)
         db.fold_bytes = options.fold_bytes
         ledger = cls(db, node, federation, options)
         try:
@@ -149,7 +152,7 @@ class Ledger:
         bounds, hold = self.options.outbox, self.options.hold_labels or self._asked_to_hold(child)
         for entry in log.entries(self.db, child, after, 1 << 30, inline=1 << 30):
             relay.up(self.db, self.node, entry.kind, entry.payload or b"", hold_labels=hold, bounds=bounds,
-                     now=self._now())  # fmt: skip
+                     now=self._ran())  # fmt: skip
 
     def _asked_to_hold(self, child: NodeId) -> bool:
         """Whether `child` said that its labels are for this node alone."""
@@ -198,7 +201,7 @@ class Ledger:
     def send(self, embeddings: Embeddings) -> int | None:
         """Put rows into the outbox; the last batch's key, None if the parent has or will get all. Raises OutboxFull."""
         with self.db.savepoint():
-            return outbox.put_rows(self.db, self.node, embeddings, self.options.outbox, self._now())
+            return outbox.put_rows(self.db, self.node, embeddings, self.options.outbox, self._ran())
 
     def pending(self, limit: int = 256, inline: int = log.INLINE) -> list[Batch]:
         """See `outbox.pending`."""
@@ -252,14 +255,14 @@ class Ledger:
             if entry.kind is Kind.RELEASE:
                 moves.overtaken(self.db, load_release(entry.payload or b"", OWN))
         elif self.options.tier is Tier.DEVICE:
-            gone = outbox.forget_late(self.db, self.node, EMPTY, self._now())
+            gone = outbox.forget_late(self.db, self.node, EMPTY, self._ran())
             if len(gone):
                 erase.erase_everywhere(self.db, gone)
 
     def rebase(self, news: Iterable[LogEntry], fence: int) -> Position:
         """Change parents; see `outbox.rebase`."""
         with self.db.savepoint():
-            return outbox.rebase(self.db, self.node, news, fence, self._now())
+            return outbox.rebase(self.db, self.node, news, fence, self._ran())
 
     def set_fence(self, fence: int) -> None:
         """The parent knows of moves that this node has forgotten."""
@@ -285,7 +288,7 @@ class Ledger:
     def retire_rows(self, samples: SampleSet) -> None:
         """`retire` as a part of a larger transaction; the bytes stay in freed pages until the next scrub."""
         with self.db.savepoint():
-            outbox.put_forget(self.db, self.node, samples, self._now())
+            outbox.put_forget(self.db, self.node, samples, self._ran())
             erase.erase_everywhere(self.db, samples)
 
     def scrub(self) -> bool:
@@ -307,10 +310,10 @@ class Ledger:
         return moves.waiting(self.db)
 
     def adopt(self, asked: moves.Adoption) -> moves.Adoption:
-        """Take in a node that moved: at once at the root, else when the own parent has."""
+        """Take in a node that moved once its origins are known: at the root at once, else when the own parent has."""
         with self.db.savepoint():
             moves.want(self.db, asked)
-            return self.settle(asked) if self.options.tier is Tier.CLOUD else asked
+            return self.settle(asked) if self.options.tier is Tier.CLOUD and not asked.more else asked
 
     def settle(self, asked: moves.Adoption) -> moves.Adoption:
         """See `moves.settle`; at an edge, rows that its parent lacks go on to it."""
@@ -358,7 +361,7 @@ class Ledger:
                 if child != self.node and relay.forget_rows(self.db, child, gone, self._now()):
                     entries[child] = self.head(child).entry
             if self.options.tier is not Tier.CLOUD:
-                outbox.put_forget(self.db, self.node, gone, self._now())
+                outbox.put_forget(self.db, self.node, gone, self._ran())
             freed = erase.erase_everywhere(self.db, gone)
             reach("ledger.forget.after-erase")
             chunks.drop(self.db, origin)
@@ -488,3 +491,7 @@ class Ledger:
 
     def _now(self) -> float:
         return self.options.clock()
+
+    def _ran(self) -> float:
+        """Seconds that this node has run: what ages in the outbox are counted in."""
+        return uptime.count(self.db, self.options.boot_clock())

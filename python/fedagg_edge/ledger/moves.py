@@ -48,7 +48,8 @@ class Owner:
 
 class Adoption(msgspec.Struct, frozen=True, kw_only=True):
     """A node that moved to below `child`. `head`: the entry of the child's log up to which its rows are there, None
-    while this parent waits for its own; `refused`: a newer move of the node was known above."""
+    while this parent waits for its own; `refused`: a newer move of the node was known above; `more`: some of its
+    origins have not come yet."""
 
     node: NodeId
     child: NodeId
@@ -56,6 +57,7 @@ class Adoption(msgspec.Struct, frozen=True, kw_only=True):
     fence: int
     head: int | None = None
     refused: bool = False
+    more: bool = False
 
 
 def adoption(db: Database, node: NodeId) -> Adoption | None:
@@ -75,7 +77,7 @@ def waiting(db: Database) -> list[Adoption]:
     """The moves that the own parent has to be asked about."""
     rows = db.all("SELECT value FROM facts WHERE key > ?1 AND key < ?1 || x'7f' ORDER BY key", (_PREFIX,))
     found = [msgspec.msgpack.decode(value, type=Adoption) for (value,) in rows]
-    return [a for a in found if a.head is None and not a.refused]
+    return [a for a in found if a.head is None and not a.refused and not a.more]
 
 
 def settle(db: Database, asked: Adoption, *, node: NodeId, now: float) -> Adoption:

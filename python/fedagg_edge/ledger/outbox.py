@@ -1,7 +1,8 @@
 """Batches of this node for its parent, until the parent has committed them; and the child's end of the own log.
 
 A batch is put once, keeps its key for ever and leaves only when the parent has named the entry that it became. The
-outbox is bounded in bytes and age: at the bound new samples are refused, nothing is dropped.
+outbox is bounded in bytes and age: at the bound new samples are refused, nothing is dropped. `now` and `at` here are
+seconds that this node has run (uptime.py), which no setting of the clock moves.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ _GONE = "outbox.gone"  # a fact: samples that were to be forgotten when this nod
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much may wait: payload bytes, and seconds since the oldest batch was put (None: any age)."""
+    """How much may wait: payload bytes, and seconds that this node has run since the oldest batch was put (None: any
+    age)."""
 
     size: int = 256 << 20
     age: float | None = None

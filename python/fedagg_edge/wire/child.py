@@ -14,6 +14,7 @@ a restart is in the state, never here. The order is always the same:
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ from fedagg_edge.wire.messages import (
     decode,
     encode,
 )
+from fedagg_edge.wire.origins import is_part, last_of, part
 from fedagg_edge.wire.problems import of_response
 from fedagg_edge.wire.state import EMPTY_DIGEST
 from fedagg_edge.wire.transfer import ArtefactDownload, Download
@@ -91,6 +93,7 @@ _STEPS: dict[Step, frozenset[Step]] = {
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds of the first and the longest backoff
 _REFUSED_WAIT = {401: 30.0, 403: 30.0, 426: 600.0}  # seconds before the next try; the rest: _LONGEST_WAIT
+_ASK_AGAIN = 600.0  # seconds until a batch that was refused is asked for again
 _LARGEST_ARTEFACT = 1 << 30
 _OWN = Limits()  # what this end takes, however little the parent does
 _NO_NEWS = 1 << 62  # a version and a notice that no parent has a newer one of
@@ -125,19 +128,23 @@ class ChildEnd:
     labels: str = "all"
     step: Step = Step.HELLO
     parent: NodeId | None = None
+    aside: tuple[Batch, ...] = ()  # own batches that the parent does not take: one row of each is too long, or unfit
     _sent: Request | None = None
     _about: object = None  # what the request that is out is about
     _wake: float = 0.0
     _failures: int = 0
     _given: int = -1  # version of the own knowledge that the parent has
     _unfit: int = -1  # version of the own knowledge that the parent refused
+    _refused_sizes: dict[int, int] = field(default_factory=dict)  # of batches that the parent refused, by key
     _needed: list[bytes] | None = None  # chunks to send before the next append or exchange; None: not asked
     _download: Download | ArtefactDownload | None = None
     _wanted: list[Artefact] = field(default_factory=list)
     _known_finished: bool = False
     _greet: bool = False
+    _again: float = math.inf  # when to say hello again, as something is set aside
     _look: float = 0.0  # when to ask for news although this node owes an answer
     _adopted: bool = False  # whether the parent has taken this node in since its move
+    _noted: tuple[NodeId, int, NodeId] | None = None  # (node, fence, the last of its origins that the parent has noted)
     _log: list[TakenEntry] = field(default_factory=list)  # the new parent's, as far as it has come
     _welcome: Welcome | None = None  # told when the new parent's log is here
     _behind: int = 0  # the entry that has to come before a node that moved here can be settled
@@ -153,7 +160,7 @@ class ChildEnd:
 
     def restart(self, wake: float = 0.0) -> None:
         """The state says that this node changes its parent, or again another one: begin with that at `wake`."""
-        self._sent = self._download = self._needed = None
+        self._sent = self._download = self._needed = self._noted = None
         self._wake, self._failures, self._unfit, self._adopted = wake, 0, -1, False
         self._wanted.clear()
         self.step = Step.HELLO
@@ -166,10 +173,10 @@ class ChildEnd:
             return Idle(self._wake)
         if self.step is Step.REFUSED:
             self._go(Step.HELLO)
-        if self._greet and self._download is None and self.step in (Step.SYNC, Step.EXCHANGE):
+        if (self._greet or now >= self._again) and self._download is None and self.step in (Step.SYNC, Step.EXCHANGE):
             self._go(Step.HELLO)
         if self.step is Step.HELLO:
-            self._greet = False
+            self._greet, self._again = False, math.inf
             return self._introduction()
         if self.step is Step.REBASE:
             return self._ask_log()
@@ -178,7 +185,7 @@ class ChildEnd:
         if self._download is not None:
             self._back_to_sync()
             return self._send(Request("GET", self._download.path))
-        if owed := self._next_write():
+        if owed := self._next_write(now):
             self._back_to_sync()
             return owed
         if self.step is Step.SYNC:
@@ -209,7 +216,7 @@ class ChildEnd:
         moving, self._behind = self.state.moving(), 0
         self.fence = self.state.fence() if moving is None else moving
         if moving is not None and not self._adopted:
-            return self._post("adopt", Adopt(self.node, tuple(self.state.origins()), moving))
+            return self._post("adopt", self._adopt(self.node, self.state.origins(), moving))
         return self._post("hello", self._hello(fresh=moving is not None))
 
     def _ask_log(self) -> Request:
@@ -223,7 +230,12 @@ class ChildEnd:
         if self.state.acknowledged().entry < self._behind:
             return None  # the rows first: the next exchange has them
         found = self.state.adoptions()
-        return Adopt(found[0].node, tuple(found[0].origins), found[0].fence) if found else None
+        return self._adopt(found[0].node, found[0].origins, found[0].fence) if found else None
+
+    def _adopt(self, node: NodeId, origins: Sequence[NodeId], fence: int) -> Adopt:
+        """The question, with the origins that follow those which the parent has noted."""
+        after = self._noted[2] if self._noted is not None and self._noted[:2] == (node, fence) else None
+        return Adopt(node, part(origins, after), fence)
 
     def _hello(self, *, fresh: bool) -> Hello:
         """`fresh`: this node knows nothing of the parent's log yet."""
@@ -242,26 +254,49 @@ class ChildEnd:
             labels=self.labels,
         )
 
-    def _next_write(self) -> Request | None:
+    def _next_write(self, now: float) -> Request | None:
         """A node that moved to below this one comes first: it cannot work until it is taken in."""
         asked = self._next_adoption()
         if asked is not None:
             return self._post("adopt", asked)
-        found = self.state.pending(1)
-        if found and self._is_over(found[0]):
-            self._needed = None
-            self.state.split(*self._room())
-            found = self.state.pending(1)
-        return self._offer(found[0]) if found else None
+        found = self._next_batch()
+        if self.aside and math.isinf(self._again):  # its limits and its room may have changed: Welcome tells
+            wait = _ASK_AGAIN if self._refused_sizes else _LONGEST_WAIT
+            self._again = now + wait * (0.5 + self.rng.random())
+        return None if found is None else self._offer(found)
+
+    def _next_batch(self) -> Batch | None:
+        """The first own batch that the parent takes. Those before it stay where they are, and `aside` names them once
+        all have been looked at: they go when the parent takes more, or when their rows have been erased."""
+        passed: dict[int, Batch] = {}
+        looked, cut = 1, False
+        while True:
+            found = self.state.pending(looked)
+            if not cut and any(map(self._is_over, found)):
+                self._needed, cut = None, True
+                self.state.split(*self._room())
+                continue
+            for batch in found:
+                if not self._is_unfit(batch):
+                    return batch
+                passed[batch.key] = batch
+            if len(found) < looked:
+                self.aside = tuple(passed.values())
+                return None
+            looked *= 4
 
     def _room(self) -> tuple[int, int]:
         """Rows and bytes of an entry that the parent takes: of its chunks, no more may be staged."""
         return self.limits.entry_rows, min(self.limits.entry_bytes, self.limits.staged)
 
     def _is_over(self, batch: Batch) -> bool:
-        """Whether the parent would refuse a batch for good that could be shorter, and all behind it."""
+        """Whether the parent would refuse a batch for good that could be shorter."""
         rows, size = self._room()
         return batch.rows > rows or (batch.size > size and batch.rows > 1)
+
+    def _is_unfit(self, batch: Batch) -> bool:
+        """Whether the parent would refuse, or has refused since its last Welcome, what cannot be cut."""
+        return batch.size > self._room()[1] or self._refused_sizes.get(batch.key) == batch.size
 
     def _offer(self, batch: Batch) -> Request:
         """Append the batch; what is too long for a message goes ahead in chunks."""
@@ -292,7 +327,7 @@ class ChildEnd:
     def _exchange(self, now: float) -> Request | Idle:
         behind = self.state.acknowledged().entry < self._behind  # a node that moved here waits for these rows
         if not self.ready and not behind:
-            return Idle(now + _LONGEST_WAIT)
+            return Idle(min(now + _LONGEST_WAIT, self._again))
         given = self._knowledge_to_give()
         if given is not None and given.payload.chunks:
             stored = self.state.newest(self._link(), self.node)
@@ -411,6 +446,7 @@ class ChildEnd:
         for artefact in welcome.artefacts:
             ArtefactDownload(artefact, limits.chunk, _LARGEST_ARTEFACT)
         self.limits, self.parent = limits, parent
+        self._refused_sizes.clear()
         self._given = welcome.version
         if self.state.moving() is not None:
             self._log, self._welcome = [], welcome
@@ -558,9 +594,7 @@ class ChildEnd:
             else:
                 return self._caught_up(behind)
         problem = of_response(response, self.limits)
-        if problem.code == "missing":  # swept in between: ask again which
-            self._needed = None
-            self._back_off(now)
+        if self._lacks(about, problem, now):
             return ()
         if download is not None and request.method == "GET" and problem.code == "not_found":
             return self._gone(download, response.status, problem, now)
@@ -573,10 +607,24 @@ class ChildEnd:
         self.step = Step.REFUSED
         return (Refused(response.status, problem),)
 
+    def _lacks(self, about: object, problem: Problem, now: float) -> bool:
+        """Whether the parent only lacks what goes before, or behind: chunks, other parts of a list of origins."""
+        if problem.code == "missing":  # swept in between: ask again which
+            self._needed = self._noted = None
+            self._back_off(now)
+            return True
+        if isinstance(about, Adopt) and problem.code == "adopting" and is_part(about.origins):
+            self._noted, self._failures = (NodeId(about.node), about.fence, NodeId(last_of(about.origins))), 0
+            return True
+        return False
+
     def _gives_up(self, about: object, status: int, problem: Problem) -> bool:
         """Whether only what the request was about is refused: then all else goes on."""
         if isinstance(about, Exchange) and about.knowledge is not None and problem.code in _KNOWLEDGE_CODES:
             self._unfit = about.knowledge.version
+            return True
+        if isinstance(about, Append) and problem.code in _BATCH_CODES and not _may_pass(status, problem):
+            self._refused_sizes[about.key], self._needed = about.payload.size, None
             return True
         if not isinstance(about, Adopt) or about.node == self.node or _may_pass(status, problem):
             return False
@@ -610,3 +658,6 @@ def _may_pass(status: int, problem: Problem) -> bool:
 
 _KNOWLEDGE_CODES = ("unfit", "unknown_digest", "conflict", "too_large")
 """The parent will never take this version: the next one may do better."""
+
+_BATCH_CODES = ("too_large", "unfit")
+"""The parent does not take this batch as it is and as its limits are: those behind it may do better."""

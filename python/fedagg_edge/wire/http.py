@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["JSON_TYPE", "MEDIA_TYPE", "RAW_TYPE", "Request", "Response"]
+__all__ = ["JSON_TYPE", "MEDIA_TYPE", "RAW_TYPE", "Request", "Response", "strange"]
 
 MEDIA_TYPE = "application/x-fedagg"
 """A msgpack message of wire/messages.py."""
@@ -31,3 +31,15 @@ class Response:
     body: bytes = b""
     retry_after: float | None = None
     media: str = MEDIA_TYPE
+
+
+def strange(status: int, media: str) -> str | None:
+    """What to say of an answer that no parent gave, going by its Content-Type: what a proxy or a captive portal puts in
+    its place. None for one that may be a parent's; one that names no type is."""
+    kind = media.partition(";")[0].strip().lower()
+    if kind in ("", MEDIA_TYPE, RAW_TYPE, JSON_TYPE):
+        return None
+    return (
+        f"got status {status} with {kind[:60]!a}, expected {MEDIA_TYPE}: no parent's answer, but that of a proxy or a "
+        "captive portal in between; log in to that network, or correct the address"
+    )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from fedagg_edge.records import Tier, node_id
+from collections.abc import Sequence
+
+from fedagg_edge.records import NodeId, Tier, node_id
 from fedagg_edge.wire.http import Response
 from fedagg_edge.wire.messages import Adopt, Adopted, encode
+from fedagg_edge.wire.origins import is_part, joined
 from fedagg_edge.wire.problems import answer
 from fedagg_edge.wire.refusal import Refusal
-from fedagg_edge.wire.state import ParentLedger, Peer
+from fedagg_edge.wire.state import Adoption, ParentLedger, Peer
 from fedagg_edge.wire.terms import LEAVING, admit, refuse_while_draining
 
 __all__ = ["adopt"]
@@ -34,10 +37,23 @@ def adopt(ledger: ParentLedger, peer: Peer, asked: Adopt) -> Response:
             raise Refusal(409, "leaving", f"this parent is about to stop and takes nobody in: {asked.node!r}")
         if peer.node == node:
             ledger.introduce(peer.node, peer.role, peer.serial)
-        known = ledger.adopt(peer.node, node, tuple(node_id(o) for o in asked.origins), asked.fence)
+        known = _note(ledger, peer, asked, ())
+    elif known.more:
+        known = _note(ledger, peer, asked, known.origins)
+    if known.more:
+        text = f"node {asked.node!r}: {len(known.origins)} of its origins are noted, send the others"
+        return answer(Refusal(503, "adopting", text, _SOON))
     if known.head is None:  # returned, not raised: what was noted must be committed
         return answer(Refusal(503, "adopting", f"node {asked.node!r}: the parents above are being asked", _SOON))
     return Response(200, encode(Adopted(asked.fence, known.head)))
+
+
+def _note(ledger: ParentLedger, peer: Peer, asked: Adopt, before: Sequence[NodeId]) -> Adoption:
+    """Note the question, with the origins that came in parts before; the last part has it looked at."""
+    node, names = node_id(asked.node), tuple(node_id(o) for o in asked.origins)
+    origins = joined(node, before, names)
+    more = is_part(names) or (bool(before) and origins == tuple(before))  # the latter: a part said twice
+    return ledger.adopt(peer.node, node, origins, asked.fence, more=more)
 
 
 def _check_sender(ledger: ParentLedger, peer: Peer, asked: Adopt) -> None:

@@ -2,6 +2,7 @@
 
 import http.server
 import logging
+import socket
 import threading
 import time
 
@@ -47,6 +48,8 @@ class Parent(http.server.BaseHTTPRequestHandler):
 
     def reply(self, status, body):
         self.send_response(status)
+        if self.server.media:
+            self.send_header("Content-Type", self.server.media)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -69,6 +72,7 @@ def world(tmp_path):
 def parent(world):
     server = Quiet(("127.0.0.1", 0), Parent)
     server.place, server.spent, server.seen, server.canned = world.edge, set(), [], None
+    server.media = ""
     server.socket = tls.server_context(world.edge).wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )
@@ -124,6 +128,37 @@ def test_odd_answers_leave_nothing_installed(fedagg, world, parent, tmp_path, ca
     assert code == 1
     assert err.startswith("fedagg: ")
     assert not (tmp_path / "state" / "identity" / folder.CERTIFICATE).exists()
+
+
+@pytest.mark.parametrize("status", [200, 302, 403, 502, 511])
+def test_a_captive_portals_page_is_called_what_it_is_and_asked_again_later(fedagg, world, parent, tmp_path, status):
+    """The token is not spent, so a device that finds itself in such a network goes on trying."""
+    parent.canned, parent.media = (status, b"<html>Welcome to our hotel</html>"), "text/html; charset=utf-8"
+    code, _, err = fedagg("enroll", parent.url, "--token", grant(world), "--node", "n", "--state", tmp_path / "state")
+    assert code == Exit.UNREACHABLE
+    assert f"got status {status} with 'text/html', expected application/x-fedagg" in err
+    assert "captive portal" in err
+    assert "hotel" not in err
+    assert not (tmp_path / "state" / "identity" / folder.CERTIFICATE).exists()
+
+
+def test_what_does_not_speak_tls_is_called_what_it_is(fedagg, world, tmp_path):
+    page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            line, _ = listener.accept()
+            with line:
+                line.recv(4096)
+                line.sendall(page)
+
+        portal = threading.Thread(target=answer, daemon=True)
+        portal.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        code, _, err = fedagg("enroll", url, "--token", grant(world), "--node", "n", "--state", tmp_path / "state")
+        portal.join(20)
+    assert code == Exit.UNREACHABLE
+    assert "does not speak TLS" in err
 
 
 def test_no_server(fedagg, world, tmp_path):

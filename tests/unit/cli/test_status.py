@@ -7,10 +7,13 @@ from identity.worlds import make_world
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "fleet"))
 from serving import server_config, serving
+from toys import embeddings
 
 from fedagg_edge.cli.status import render
-from fedagg_edge.fleet.keys import PROGRESS, TERMS
+from fedagg_edge.fleet.keys import ASIDE, PARCELS, PROGRESS, TERMS
+from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.records import NodeId, Tier
+from fedagg_edge.wire.terms import LEAVING
 
 
 @pytest.fixture
@@ -51,6 +54,35 @@ def test_without_an_identity_there_is_health_and_a_hint(cloud, fedagg):
     assert (code, out.splitlines()[0].split()) == (0, ["ready", "yes"])
     assert "take --identity DIR" in out
     assert "cloud.1" not in out
+
+
+def test_a_state_folder_on_this_machine_says_what_its_node_noted(fedagg, tmp_path):
+    """A device has no server to ask."""
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger.open(path, node=NodeId("d1"), federation="fed", options=Options(tier=Tier.DEVICE))
+    ledger.put(TERMS, {"parent": "edge.1", "classes": 3, "mode": "sync", "target": 9})
+    ledger.put(ASIDE, {"batches": 2, "rows": 2, "bytes": 5000, "limit": 4096})
+    ledger.put(PARCELS, {"now": 1, "total": 3})
+    ledger.send(embeddings("d1", 4))
+    code, out, err = fedagg("status", tmp_path)  # while the node has it open
+    ledger.close()
+    assert (code, err) == (0, "")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "node d1 (device of federation fed)" in lines
+    assert "parent edge.1" in lines
+    assert "waiting 1 batches for the parent" in lines
+    assert any(line.startswith("set aside 2 rows that the parent does not take: up to 5000 bytes") for line in lines)
+    assert "private data 1 parcels refused at the last look, 3 so far" in lines
+    code, out, _ = fedagg("status", tmp_path, "--json")
+    assert (code, json.loads(out)["parcels_refused"]) == (0, {"now": 1, "total": 3})
+    code, _, err = fedagg("status", tmp_path.parent)
+    assert (code != 0, "no node's state is here" in err) == (True, True)
+
+
+def test_an_edge_that_is_drained_says_so(cloud, fedagg):
+    cloud.ask(lambda view: view.put(LEAVING, True))
+    _, out, _ = fedagg("status", cloud.url, "--identity", cloud.config.state / "identity")
+    assert "state draining" in [" ".join(line.split()) for line in out.splitlines()]
 
 
 def test_nobody_there(fedagg, tmp_path):

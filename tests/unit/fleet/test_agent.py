@@ -9,6 +9,7 @@ from fedagg_edge.errors import LearnerError, StorageFull
 from fedagg_edge.fleet import parts
 from fedagg_edge.fleet.agent import Agent, Intake, open_predictor
 from fedagg_edge.fleet.config import parse_fleet_config
+from fedagg_edge.fleet.keys import PARCELS
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.ledger import private
 from fedagg_edge.ledger.log import Kind
@@ -85,6 +86,37 @@ def test_labels_that_the_federation_does_not_have_are_refused_and_logged_without
     assert "parcel_refused" in out.getvalue()
     assert "0.125" not in out.getvalue()
     assert not private.is_taken(ledger.db, "a.npz")
+
+
+def test_refused_parcels_are_told_once_and_counted(made):
+    folder, make, out = made
+    intake, ledger = make()
+    put(folder, "a", [0, 7])  # no class of the federation
+    (folder / "b.npz").write_bytes(b"damaged")
+    for _ in range(3):
+        look(intake)
+    assert ledger.get(PARCELS) == {"now": 2, "total": 2}
+    assert out.getvalue().count("parcel_refused") == 2
+    put(folder, "a", [0, 2])
+    look(intake)
+    assert ledger.get(PARCELS) == {"now": 1, "total": 2}
+    put(folder, "c", [9])
+    look(intake)
+    assert ledger.get(PARCELS) == {"now": 2, "total": 3}
+    assert out.getvalue().count("parcel_refused") == 3
+
+
+def test_a_look_that_a_full_outbox_ends_forgets_no_refusal(made):
+    folder, make, out = made
+    intake, ledger = make(outbox={"megabytes": 0.0004})
+    put(folder, "a", [0])
+    put(folder, "c", [7])
+    look(intake)
+    put(folder, "b", [0] * 40)
+    for _ in range(3):
+        look(intake)
+    assert "outbox_full" in out.getvalue()
+    assert ledger.get(PARCELS) == {"now": 1, "total": 1}
 
 
 def test_a_full_outbox_refuses_new_samples_and_takes_them_later(made):

@@ -6,7 +6,7 @@ import pytest
 from pki import Authority, require_parent
 from running import Running, running
 
-from fedagg_edge.fleet.connection import Cutter, NoAnswer, ParentConnection
+from fedagg_edge.fleet.connection import Cutter, NoAnswer, ParentConnection, StrangeAnswer
 from fedagg_edge.wire.http import Request, Response
 
 
@@ -90,6 +90,31 @@ def test_a_parent_that_dies_in_the_middle_of_its_answer_is_asked_again(tmp_path:
     asking.start()
     asking.join(30)
     assert answers == [b"x" * 20]
+    server.join(30)
+    parent.close()
+    listener.close()
+
+
+@pytest.mark.parametrize("size", [b"Content-Length: 6\r\n", b"Transfer-Encoding: chunked\r\n", b""])
+def test_a_page_of_a_proxy_is_not_taken_for_the_parents_answer(tmp_path: Path, size: bytes) -> None:
+    context = Authority(tmp_path).server()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        heads = (b"HTTP/1.1 407 No\r\nContent-Type: Text/HTML; charset=utf-8\r\n" + size + b"\r\n", HEAD)
+        for head, body in zip(heads, (b"<html>", b"x" * 20), strict=True):
+            with context.wrap_socket(listener.accept()[0], server_side=True) as line:
+                line.recv(4096)
+                line.sendall(head + body)
+
+    server = threading.Thread(target=serve, daemon=True)
+    server.start()
+    client = Authority.of(tmp_path).client("device-1")
+    parent = ParentConnection(("127.0.0.1", listener.getsockname()[1]), client, require_parent, Cutter())
+    with pytest.raises(StrangeAnswer, match="got status 407 with 'text/html', expected application/x-fedagg") as caught:
+        parent.send(Request("GET", "/v1/x"))
+    assert (caught.value.status, caught.value.kind) == (407, "text/html")
+    assert parent.send(Request("GET", "/v1/x")).body == b"x" * 20  # and the connection is of use still
     server.join(30)
     parent.close()
     listener.close()

@@ -1,3 +1,4 @@
+import fcntl
 import subprocess
 
 import pytest
@@ -62,7 +63,7 @@ def test_a_cloud_without_an_autoencoder(tmp_path):
     ledger.close()
 
 
-def test_enrolment_is_tried_until_the_parent_answers(config, tmp_path, monkeypatch):
+def test_enrolment_is_tried_until_the_parent_answers(config, tmp_path, monkeypatch, capsys):
     (tmp_path / "token").write_text("fedagg1.any")
     codes, waits = [69, None, -9, 69, 0], []
 
@@ -71,9 +72,32 @@ def test_enrolment_is_tried_until_the_parent_answers(config, tmp_path, monkeypat
         if codes[0] is None:
             codes.pop(0)
             raise subprocess.TimeoutExpired(command, options["timeout"])
-        return subprocess.CompletedProcess(command, codes.pop(0), "", "fedagg: no answer")
+        return subprocess.CompletedProcess(command, codes.pop(0), "", "fedagg: no answer\n")
 
+    told = []
     monkeypatch.setattr(member.subprocess, "run", run)
     monkeypatch.setattr(member.time, "sleep", waits.append)
+    monkeypatch.setattr(member, "notify", lambda *lines: told.append(lines))
     member.enrol_if_needed(config, Tier.DEVICE)
     assert (codes, len(waits)) == ([], 4)
+    assert capsys.readouterr().err == "fedagg: no answer\n"  # why it waits, once
+    # whoever watches this process hears at each try that it lives, and is asked for more time than the next one takes
+    assert told == [("WATCHDOG=1", "EXTEND_TIMEOUT_USEC=240000000")] * 5
+
+
+def test_who_waits_for_the_other_process_to_enrol_says_that_it_lives(config, tmp_path, monkeypatch):
+    (tmp_path / "token").write_text("fedagg1.any")
+    (tmp_path / "state").mkdir()
+    told = []
+
+    def enrolled(*lines):
+        told.append(lines)
+        (tmp_path / "state" / "identity").mkdir()
+        (tmp_path / "state" / "identity" / "certificate.pem").write_text("mine")
+        other.close()
+
+    monkeypatch.setattr(member, "notify", enrolled)
+    with (tmp_path / "state" / "enrolment.lock").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        member.enrol_if_needed(config, Tier.DEVICE)
+    assert [lines[0] for lines in told] == ["WATCHDOG=1"]

@@ -16,6 +16,7 @@ from fedagg_edge.fleet import parts, weights
 from fedagg_edge.fleet.config import RoundsConfig, parse_fleet_config
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.node_loop import NodeLoop, ParentChanged, Stopped
+from fedagg_edge.fleet.rounds import RoundReport
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.learners.base import Entry, LearnerState
 from fedagg_edge.ledger.log import Kind
@@ -231,3 +232,40 @@ def test_weights_are_taken_back(cloud, monkeypatch):
     weights.save(cloud.checkpoints, weights.Saved(3, kept, {"a": 2}))
     cloud._restore(node, conductor)
     assert (node.learner.loaded, conductor.trained) == ([7.0], {"a": 2})
+
+
+def test_passes_without_a_parent_never_leave_a_damaged_checkpoint(edge, monkeypatch):
+    """Each is kept under a number of its own: over the one before, a stop between a checkpoint's two files left one
+    whose digest was another's."""
+    learner = parts.make_learner(edge.config, (1, 8, 8), 3)
+    node = SimpleNamespace(learner=learner, place=SimpleNamespace(parent=NodeId("a"), children=()))
+    conductor = SimpleNamespace(trained={"x": 3})
+    report = RoundReport(4)
+
+    def learn():
+        state = learner.state()
+        state.weights[:] += 1
+        learner.load_state(state)
+
+    edge._finish(node, conductor, report, 0.0)
+    for _ in range(2):
+        learn()
+        edge._finish(node, conductor, report, 0.0, keep_version=4)
+    kept = learner.state().weights.copy()
+    learn()
+
+    def stop(*words):
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fedagg_edge.checkpoint.write_atomic", stop)
+        with pytest.raises(Stopped):
+            edge._finish(node, conductor, report, 0.0, keep_version=4)
+    saved, problems = weights.load_newest(edge.checkpoints)
+    assert problems == []
+    np.testing.assert_array_equal(saved.state.weights, kept)
+    assert (saved.done, edge._number) == (4, saved.version + 1)
+    edge._finish(node, conductor, RoundReport(5), 0.0)  # the parent is back
+    saved, problems = weights.load_newest(edge.checkpoints)
+    assert (saved.done, problems) == (5, [])
+    assert len(list(edge.checkpoints.glob("*.json"))) == 2

@@ -1,8 +1,13 @@
+import hashlib
 import os
 import socket
+import threading
+import time
 from pathlib import Path
 
-from fedagg_edge.fleet.notify import notify, watchdog_seconds
+import pytest
+
+from fedagg_edge.fleet.notify import extension, is_extension, more_time, notify, watchdog_seconds
 
 
 def test_lines_arrive(tmp_path: Path) -> None:
@@ -24,3 +29,38 @@ def test_the_watchdog() -> None:
     assert watchdog_seconds({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid())}) == 1.5
     assert watchdog_seconds({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}) is None
     assert watchdog_seconds({"WATCHDOG_USEC": "soon"}) is None
+
+
+def test_more_time_is_asked_for_while_the_work_gets_on() -> None:
+    told: list[str] = []
+    heard = threading.Event()
+
+    def tell(*lines: str) -> bool:
+        told.extend(lines)
+        heard.set()
+        return True
+
+    with more_time(every=0.05, seconds=7.0, tell=tell):
+        while not heard.is_set():
+            hashlib.sha256(bytes(1 << 16)).digest()
+    assert told[:2] == ["WATCHDOG=1", "EXTEND_TIMEOUT_USEC=7000000"]
+    assert is_extension(told[1].encode())
+    assert not is_extension(b"WATCHDOG=1")
+    assert extension(0.5) == "EXTEND_TIMEOUT_USEC=500000"
+
+
+def test_no_more_time_for_what_hangs_or_has_failed() -> None:
+    told: list[str] = []
+
+    def tell(*lines: str) -> bool:
+        told.extend(lines)
+        return True
+
+    with more_time(every=0.05, tell=tell):
+        time.sleep(2.0)
+    assert len(told) <= 4  # for what it did before it slept, and for waking; not for 40 intervals of sleep
+    with pytest.raises(ValueError, match="damaged"), more_time(every=0.05, tell=tell):
+        raise ValueError("damaged")
+    told.clear()
+    time.sleep(0.3)
+    assert told == []

@@ -12,6 +12,7 @@ from fedagg_edge.errors import IdentityError
 from fedagg_edge.fleet import moving, parts
 from fedagg_edge.fleet.config import parse_fleet_config
 from fedagg_edge.fleet.connection import NoAnswer
+from fedagg_edge.fleet.keys import ASIDE
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.views import ChildView
@@ -267,3 +268,23 @@ def test_while_the_identity_does_not_fit_the_connection_before_goes_on(link, tmp
     assert "reload_failed error=IdentityError" in link._log._stream.getvalue()
     (link._identity / "key.gone").rename(link._identity / "key.pem")
     assert link._context() is not good
+
+
+def test_what_the_parent_does_not_take_is_told_once_and_kept_for_status(link):
+    ledger, end = link._ledger, link._end
+    ledger.send(embeddings("device-000", 2))
+    end.aside = tuple(ledger.pending(inline=0))
+    for _ in range(3):
+        link.tell_aside()
+    told = ledger.get(ASIDE)
+    assert told == {"batches": 1, "rows": 2, "bytes": end.aside[0].size, "limit": Limits().entry_bytes}
+    text = link._log._stream.getvalue()
+    assert text.count("rows_set_aside") == 1
+    assert f"rows=2 bytes={told['bytes']} limit={told['limit']}" in text
+    end.aside = tuple(ledger.pending(inline=0))  # the same, looked at again
+    link.tell_aside()
+    assert text == link._log._stream.getvalue()
+    end.aside = ()
+    link.tell_aside()
+    assert ledger.get(ASIDE) is None
+    assert "nothing_set_aside" in link._log._stream.getvalue()

@@ -1,5 +1,7 @@
 import hashlib
 import ssl
+import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from fedagg_edge.errors import StorageError
 from fedagg_edge.export.codec import export_codec
 from fedagg_edge.fleet import parts
 from fedagg_edge.fleet.config import parse_fleet_config
+from fedagg_edge.fleet.notify import more_time
 from fedagg_edge.identity.facts import Facts, Issuer, IssuerKind
 from fedagg_edge.learners.base import LearnerSpec
 from fedagg_edge.learners.torch import make_learner
+from fedagg_edge.ledger.database import Database
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.seeds import derive
 
@@ -87,3 +91,31 @@ def test_the_log_has_the_configured_level_and_those_above(tmp_path, capsys, leve
         getattr(log, name)(f"said_{name}")
     said = capsys.readouterr().err
     assert [name for name in levels if f"said_{name}" in said] == levels[levels.index(level) :]
+
+
+def test_a_check_after_a_crash_asks_the_service_manager_for_more_time(config, tmp_path, monkeypatch):
+    """A ledger of many gigabytes takes longer to read than a unit may take to start."""
+    ledger = parts.open_ledger(config, Tier.EDGE)
+    saved = {
+        p.name: p.read_bytes() for p in config.state.glob("ledger.sqlite*")
+    }  # its WAL is not empty: as after a kill
+    ledger.close()
+    for name, content in saved.items():
+        (config.state / name).write_bytes(content)
+    told = []
+    heard = threading.Event()
+
+    def tell(*lines):
+        told.extend(lines)
+        heard.set()
+        return True
+
+    def long_one(db):
+        while not heard.is_set():
+            check(db)
+
+    check = Database.check
+    monkeypatch.setattr(Database, "check", long_one)
+    monkeypatch.setattr(parts, "more_time", partial(more_time, every=0.05, tell=tell))
+    parts.open_ledger(config, Tier.EDGE).close()
+    assert told[:2] == ["WATCHDOG=1", "EXTEND_TIMEOUT_USEC=60000000"]

@@ -1,15 +1,20 @@
+import asyncio
 import http.client
 import io
 import json
 import os
 import signal
+import socket
+import sys
 import threading
 from pathlib import Path
 
+import pytest
 from pki import Authority, identify
 from running import post, running
 from toy_ends import ToyHandler, ToyLedger
 
+from fedagg_edge.errors import StorageFull
 from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.serve import Service, ServiceSettings, serve
@@ -72,3 +77,81 @@ def test_a_port_that_is_taken_is_temporary(tmp_path: Path) -> None:
             )
 
         assert serve(make, log, ()) == Exit.TEMPORARY
+
+
+@pytest.fixture
+def manager(tmp_path, monkeypatch):
+    """A service manager that wants a sign of life every fifth of a second."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "manager"))
+        manager.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "manager"))
+        monkeypatch.setenv("WATCHDOG_USEC", "200000")
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+        yield manager
+
+
+def hear_nothing_new(manager: socket.socket) -> None:
+    """What was on its way is read; then a second, ten times the interval, brings nothing."""
+    manager.settimeout(1.0)
+    for _ in range(3):
+        try:
+            manager.recv(100)
+        except TimeoutError:
+            break
+    else:
+        pytest.fail("it goes on giving signs of life")
+    manager.settimeout(20)
+
+
+def test_a_sign_of_life_is_the_writers_too(tmp_path: Path, manager: socket.socket) -> None:
+    with running(tmp_path) as gateway:
+        assert manager.recv(100) == b"WATCHDOG=1"
+        held, seen = threading.Event(), threading.Event()
+        gateway.loop.call_soon_threadsafe(
+            lambda: gateway.loop.create_task(gateway.service.writer.run(lambda ledger: seen.set() or held.wait(60)))
+        )
+        assert seen.wait(20)
+        hear_nothing_new(manager)  # the event loop turns, and answers nobody
+        held.set()
+        assert manager.recv(100) == b"WATCHDOG=1"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_writer_that_died_gives_no_sign_of_life(tmp_path: Path, manager: socket.socket) -> None:
+    with running(tmp_path) as gateway:
+        assert manager.recv(100) == b"WATCHDOG=1"
+        gateway.service.writer._on_group = lambda size, seconds, error: sys.exit()
+        hear_nothing_new(manager)
+
+
+def test_a_full_disk_is_no_silence(tmp_path: Path, manager: socket.socket) -> None:
+    def full() -> None:
+        raise StorageFull("no room")
+
+    with running(tmp_path) as gateway:
+        gateway.call(lambda: setattr(gateway.service.writer, "run", lambda operation: asyncio.to_thread(full)))
+        for _ in range(3):
+            assert manager.recv(100) == b"WATCHDOG=1"
+        del gateway.service.writer.run
+
+
+def test_a_writer_with_too_much_to_do_lives_while_it_gets_on(
+    tmp_path: Path, manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedagg_edge.fleet.serve._PAT", 0.1)
+    with running(tmp_path) as gateway:
+        writer = gateway.service.writer
+        writer._most = 0  # its queue counts as full
+        hear_nothing_new(manager)
+        stop = threading.Event()
+
+        def get_on() -> None:
+            while not stop.wait(0.02):
+                writer.groups += 1
+
+        worker = threading.Thread(target=get_on)
+        worker.start()
+        assert manager.recv(100) == b"WATCHDOG=1"
+        stop.set()
+        worker.join()

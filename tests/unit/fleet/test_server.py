@@ -6,9 +6,10 @@ import io
 import time
 
 import pytest
+from toys import embeddings
 
 from fedagg_edge.errors import IdentityBusy, IdentityError, PermissionDenied, StorageFull
-from fedagg_edge.fleet import parts, server
+from fedagg_edge.fleet import operating, parts, server
 from fedagg_edge.fleet.config import FleetConfig, LimitsConfig, parse_fleet_config
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.shelf import DiskShelf
@@ -18,8 +19,11 @@ from fedagg_edge.identity.facts import Facts, Issuer, IssuerKind
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
-from fedagg_edge.wire.messages import Adopt, Hello, Problem, Welcome, decode, encode
+from fedagg_edge.wire.messages import Adopt, Hello, MoveTo, Problem, Welcome, decode, encode
+from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import EMPTY_DIGEST, Peer
+from fedagg_edge.wire.tensors import dump_embeddings
+from fedagg_edge.wire.terms import LEAVING
 
 
 @pytest.fixture
@@ -71,6 +75,18 @@ def test_an_edge_that_the_operator_made_is_let_in_and_a_strange_device_is_not(co
     assert decode(Problem, ask(config, view, device, hello("device")).body, Limits()).code == "unknown"
 
 
+def test_an_edge_that_renewed_its_certificate_before_its_first_hello_is_let_in(config, view):
+    """As one whose first connections broke off, while the cloud was starting, does."""
+    view.put("terms", {"classes": 10, "mode": "sync", "target": 4})
+    DiskShelf(config.state / "artefacts").put("autoencoder", b"x", b"", "m")
+    view.introduce(EDGE.node, EDGE.role, "2")
+    assert ask(config, view, EDGE, hello()).status == 200
+    assert view.ledger.children() == ["edge-0"]
+    view.ledger.append(NodeId("edge-0"), 1, dump_embeddings(embeddings("d1", 1)), key=1, by="child")
+    view.ledger.leave(NodeId("edge-0"))  # it has been here, and went
+    assert decode(Problem, ask(config, view, EDGE, hello()).body, Limits()).code == "moved"
+
+
 def test_an_edge_that_asks_to_be_adopted_is_no_child_before_it_is(tmp_path):
     """Until the root has settled it, it must not count among those who are told to forget."""
     table = {
@@ -82,7 +98,7 @@ def test_an_edge_that_asks_to_be_adopted_is_no_child_before_it_is(tmp_path):
     view = ParentView(parts.open_ledger(config, Tier.EDGE))
     view.put("terms", {"classes": 10, "mode": "sync", "target": 4})
     DiskShelf(config.state / "artefacts").put("autoencoder", b"x", b"", "m")
-    asked = Request("POST", "/v1/adopt", encode(Adopt(node="edge-0", origins=("d1",), fence=1)))
+    asked = Request("POST", "/v1/adopt", encode(Adopt(node="edge-0", origins=("edge-0", "d1"), fence=1)))
     with view.transaction():
         answer = server._Handler(config, Tier.EDGE).handle(view, EDGE, asked, 5.0)
     assert decode(Problem, answer.body, Limits()).code == "adopting"
@@ -96,6 +112,42 @@ def test_a_token_is_spent_by_the_first_key_that_brings_it(view):
     server._spend(view, digest, key)  # its answer was lost
     with pytest.raises(PermissionDenied, match="it was used already"):
         server._spend(view, digest, hashlib.sha256(b"other").hexdigest())
+
+
+def test_a_drained_edge_enrols_no_newcomer_and_says_where_to_go(tmp_path):
+    table = {
+        "federation": "toy",
+        "node": {"id": "hall", "state": "state", "model": "mlp"},
+        "parent": {"url": "https://a"},
+    }
+    config = parse_fleet_config(table, Tier.EDGE, base_dir=tmp_path)
+    view = ParentView(parts.open_ledger(config, Tier.EDGE))
+    early, late = "a" * 64, "b" * 64
+    server._spend(view, early, "key")
+    operating.drain(view.ledger, config.state, ["https://hall-2.example:9443"])
+    with pytest.raises(Refusal, match=r"enrol at https://hall-2\.example:9443, with a token made there") as caught:
+        server._spend(view, late, "key")
+    answer = server._denied(caught.value)
+    assert (answer.status, decode(Problem, answer.body, Limits()).code) == (503, "draining")
+    assert answer.retry_after == 60.0
+    assert view.get(f"token/{late}") is None  # the token is not spent: it is good if the edge serves again
+    server._spend(view, early, "key")  # its answer was lost
+    for _ in range(2):
+        server._enter(view, NodeId("device-9"), Tier.DEVICE, "ab")
+        told = view.notices(NodeId("device-9"), 0)
+        assert [decode(MoveTo, n.body, Limits()).urls for n in told] == [("https://hall-2.example:9443",)]
+    operating.drain(view.ledger, config.state)
+    operating.serve_again(view.ledger)
+    server._spend(view, late, "key")
+    server._enter(view, NodeId("device-10"), Tier.DEVICE, "cd")
+    assert not view.notices(NodeId("device-10"), 0)
+    view.close()
+
+
+def test_a_drained_edge_that_knows_no_other_says_so(view):
+    view.put(LEAVING, True)
+    with pytest.raises(Refusal, match="enrol at another edge, with a token made there"):
+        server._spend(view, "d" * 64, "key")
 
 
 def test_revoked_and_expired_peers_are_refused_at_once(config):

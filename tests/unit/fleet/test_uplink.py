@@ -11,6 +11,7 @@ from toy_ends import ToyTalker
 
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.uplink import Uplink
+from fedagg_edge.wire.http import Request, Response
 
 
 @contextmanager
@@ -139,3 +140,25 @@ def test_a_wall_clock_that_jumps_delays_nothing(tmp_path: Path, monkeypatch: obj
         with uplink(gateway, ToyTalker(2), ["https://127.0.0.1:1", good], **options) as link:
             assert done.wait(20)
             assert 0 <= link.silence < 1e5
+
+
+def test_somebody_elses_answers_are_told_once_and_count_as_none(tmp_path: Path) -> None:
+    """A proxy's page: the log says what came, once, and the parent counts as silent."""
+    text = io.StringIO()
+    moved = threading.Event()
+
+    class Portal:
+        def handle(self, ledger: object, peer: object, request: Request, now: float) -> Response:
+            return Response(403, b"<html>", media="text/html")
+
+    with running(tmp_path, handler=Portal()) as gateway:
+        urls = [f"https://127.0.0.1:{gateway.port}", f"https://localhost:{gateway.port}"]
+        talker = ToyTalker(1)
+        with uplink(gateway, talker, urls, patience=0.2, on_move=lambda url: moved.set()) as link:
+            link._log = Log(text)
+            assert moved.wait(20)
+            assert link.counts.exchanges == 0
+        assert (talker.statuses, talker.failures > 0) == ([], True)
+    lines = [line for line in text.getvalue().splitlines() if "no_parents_answer" in line]
+    assert len(lines) == 1
+    assert 'status=403 kind="text html" reason="proxy or captive portal"' in lines[0]

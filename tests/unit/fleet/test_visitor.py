@@ -1,5 +1,6 @@
 """What a visitor makes of a server's answers; with a real server it runs in test_commons.py."""
 
+import ssl
 from pathlib import Path
 
 import msgspec
@@ -7,7 +8,7 @@ import pytest
 
 from fedagg_edge.errors import ConfigError, IdentityError, PermissionDenied, RemoteProtocolError
 from fedagg_edge.fleet import visitor as module
-from fedagg_edge.fleet.connection import NoAnswer
+from fedagg_edge.fleet.connection import NoAnswer, StrangeAnswer
 from fedagg_edge.fleet.visitor import Visitor
 from fedagg_edge.wire.http import Response
 
@@ -69,6 +70,20 @@ def test_a_connection_that_broke_is_made_again_once(server):
     assert server(NoAnswer("reset"), Response(200, b"y"))[0].get("/").body == b"y"
     with pytest.raises(RemoteProtocolError, match="https://localhost:1: no answer"):
         server(NoAnswer("reset"), NoAnswer("reset"))[0].get("/")
+
+
+def test_a_proxys_page_is_told_at_once(server):
+    page = StrangeAnswer("got status 502 with 'text/html'", 502, "text/html")
+    with pytest.raises(RemoteProtocolError, match="https://localhost:1: got status 502 with 'text/html'"):
+        server(page)[0].get("/")
+
+
+def test_what_does_not_speak_tls_is_told(server):
+    broken = NoAnswer("SSLError")
+    broken.__cause__ = ssl.SSLError(1, "wrong version number")
+    broken.__cause__.reason = "WRONG_VERSION_NUMBER"
+    with pytest.raises(RemoteProtocolError, match="does not speak TLS"):
+        server(broken)[0].get("/")
 
 
 def test_a_wrong_address_and_a_folder_that_is_no_identity(tmp_path):

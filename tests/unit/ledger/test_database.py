@@ -4,6 +4,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given, settings
@@ -122,11 +123,25 @@ def test_after_a_kill_the_file_is_checked_and_what_was_committed_is_there(tmp_pa
         data[page * 4096 : page * 4096 + 12] = b"\x07" * 12
     copy.write_bytes(data)
     copy.with_name("damaged-wal").write_bytes(path.with_name("x-wal").read_bytes())
+    watched = []
+
+    @contextmanager
+    def watch():
+        watched.append("begun")
+        try:
+            yield
+        finally:
+            watched.append("over")
+
     with pytest.raises(StorageError, match=r"damaged: .*move the file away"):
-        Database(copy)
-    db = Database(path)
+        Database(copy, watch=watch)
+    assert watched == ["begun", "over"]
+    db = Database(path, watch=watch)
+    assert watched == ["begun", "over"] * 2
     assert len(keys(db)) == 201
     db.close()
+    Database(path, watch=watch).close()  # closed as it should be: nothing to check
+    assert watched == ["begun", "over"] * 2
 
 
 def put_both(db, *pairs):

@@ -169,6 +169,30 @@ def test_the_outbox_refuses_at_its_bound_and_keeps_what_it_has(make):
         old.send(embeddings("d2", 1, start=1))
 
 
+@pytest.mark.parametrize("at_boot", [0.0, 1.75e9])  # 1970; the time of its last shutdown
+def test_samples_are_not_refused_as_the_clock_was_set_meanwhile(tmp_path, at_boot):
+    wall, since_boot = [at_boot], [20.0]
+    options = Options(
+        tier=Tier.DEVICE, outbox=Bounds(age=30 * 86_400.0), clock=lambda: wall[0], boot_clock=lambda: since_boot[0]
+    )
+    device = Ledger.open(tmp_path / "d", node=NodeId("d1"), federation="f", options=options)
+    device.send(embeddings("d1", 1))
+    wall[0], since_boot[0] = 1.79e9, 60.0
+    device.send(embeddings("d1", 1, start=1))
+    since_boot[0] += 20 * 86_400.0  # it waits in truth
+    device.send(embeddings("d1", 1, start=2))
+    device.close()
+    since_boot[0] = 15.0
+    device = Ledger.open(tmp_path / "d", node=NodeId("d1"), federation="f", options=options)  # started again
+    wall[0] = at_boot
+    device.send(embeddings("d1", 1, start=3))
+    since_boot[0] += 11 * 86_400.0
+    with pytest.raises(OutboxFull, match="the oldest batch waits for 26784"):
+        device.send(embeddings("d1", 1, start=4))
+    assert len(device.pending()) == 4
+    device.close()
+
+
 def commit_both(cloud, first, second):
     with cloud.savepoint():
         commit(cloud, "b", first, key=1)

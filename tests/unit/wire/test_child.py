@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ends import CHILD, PARENT, SMALL, Ends, knowledge
+from ends import CHILD, LINK, PARENT, SMALL, Ends, knowledge
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import embeddings
 
 from fedagg_edge.records import SampleSet, Tier
 from fedagg_edge.wire.child import _STEPS, Idle, Step
@@ -28,6 +29,7 @@ from fedagg_edge.wire.http import Request, Response
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import Behind, Problem, encode
 from fedagg_edge.wire.parent import ParentEnd
+from fedagg_edge.wire.tensors import dump_embeddings
 
 PAGE = Path(__file__).parents[3] / "docs" / "protocol.md"
 FAULTS = ("lost request", "lost answer", "late answer", "twice", "restart")
@@ -83,6 +85,116 @@ def test_a_restart_after_each_answer(ends, step):
     ends.restart()
     ends.settle()
     ends.check()
+
+
+def bound(ends, **limits):
+    """The parent takes less, or more, from now on; the child hears of it in its next Welcome."""
+    ends.above = ParentEnd(replace_limits(ends.above.terms, limits))
+    ends.below.greet()
+
+
+def replace_limits(terms, limits):
+    return replace(terms, limits=Limits(**({f: getattr(SMALL, f) for f in Limits.__struct_fields__} | limits)))
+
+
+def turns(ends, most=60):
+    """Until the child is idle or polls."""
+    for _ in range(most):
+        answer = ends.trip()
+        if isinstance(answer, Idle):
+            return
+    return
+
+
+def held_by(ledger):
+    found = ledger.samples(CHILD)
+    return {o: c.tolist() for o, c in zip(found.origins, found.counters, strict=True)}
+
+
+@pytest.fixture
+def edge_ends(tmp_path):
+    made = Ends(tmp_path, role=Tier.EDGE)  # which has other nodes' rows, too
+    yield made
+    made.close()
+
+
+def test_one_row_over_what_the_parent_takes_is_set_aside_and_the_rest_goes_on(edge_ends):
+    """All rows of a link have codes of one length; their origins' names do not."""
+    ends = edge_ends
+    ends.send(2)
+    ends.settle()
+    size = len(dump_embeddings(embeddings("d1-with-a-longer-name", 1)))
+    bound(ends, entry_bytes=size - 1)
+    ends.child.send(embeddings("d1-with-a-longer-name", 2))
+    ends.send(3, start=10)
+    ends.publish(ends.child, CHILD, 0)
+    turns(ends)
+    assert held_by(ends.parent) == {"d1": [0, 1, 10, 11, 12]}
+    assert ends.parent.newest(LINK, CHILD).knowledge.version == 0
+    assert not [e for e in ends.events if isinstance(e, Refused)]  # it was not even asked for
+    assert [b.rows for b in ends.below.aside] == [1, 1]
+    assert [b.rows for b in ends.child.pending()] == [1, 1]  # not lost, not acknowledged
+    assert held_by(ends.child) == {"d1": [0, 1, 10, 11, 12]}
+    bound(ends, entry_bytes=size)
+    ends.settle()
+    ends.check()
+    assert held_by(ends.parent)["d1-with-a-longer-name"] == [0, 1]
+    ends.trip()
+    assert ends.below.aside == ()
+
+
+def test_what_was_set_aside_is_forgotten_in_order(edge_ends):
+    ends = edge_ends
+    ends.send(2)
+    ends.settle()
+    bound(ends, entry_bytes=len(dump_embeddings(embeddings("d1-with-a-longer-name", 1))) - 1)
+    ends.child.send(embeddings("d1-with-a-longer-name", 1))
+    turns(ends)
+    assert len(ends.below.aside) == 1
+    ends.child.retire(embeddings("d1-with-a-longer-name", 1).samples)
+    ends.settle()  # the batch is short now; its sample never comes to the parent
+    ends.check()
+    assert held_by(ends.parent) == {"d1": [0, 1]}
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_what_is_set_aside_is_offered_again_by_itself_once_the_parent_takes_it(ends, ready):
+    """Also by a device whose log is empty, which exchanges nothing: it says hello again every minute or so."""
+    bound(ends, entry_bytes=16)
+    ends.below.ready = ready
+    ends.send(4)
+    turns(ends)
+    assert [b.rows for b in ends.below.aside] == [1] * 4
+    hellos = [e for e in ends.events if isinstance(e, Welcomed)]
+    began = ends.now
+    for _ in range(100):
+        ends.below.next(ends.now)  # asked for at any time: pokes do not have it say hello more often
+        ends.trip()
+    assert 0 < len([e for e in ends.events if isinstance(e, Welcomed)]) - len(hellos) <= (ends.now - began) / 30 + 1
+    ends.above = ParentEnd(replace_limits(ends.above.terms, {}))
+    ends.settle()
+    ends.check()
+    assert held_by(ends.parent) == {"d1": [0, 1, 2, 3]}
+
+
+def test_a_batch_that_the_parent_refuses_is_set_aside_until_it_says_welcome_again(ends):
+    """The link holds all the samples that it may: no append goes, what forgets some does, and then there is room."""
+    ends.send(3)
+    ends.settle()
+    bound(ends, samples=3)
+    ends.send(1, start=50)
+    ends.publish(ends.child, CHILD, 0)
+    turns(ends, 10)
+    assert [e.problem.code for e in ends.events if isinstance(e, Refused)] == ["too_large"]
+    assert [b.rows for b in ends.below.aside] == [1]
+    assert ends.parent.newest(LINK, CHILD).knowledge.version == 0
+    ends.child.retire(SampleSet.of(CHILD, np.array([1], np.uint64)))
+    turns(ends, 4)
+    assert held_by(ends.parent) == {"d1": [0, 2]}
+    ends.below.greet()
+    ends.settle()
+    ends.check()
+    assert held_by(ends.parent) == {"d1": [0, 2, 50]}
 
 
 action = st.sampled_from(("send", "send long", "write", "forget", "above", "below", "trip", "trip", "trip", *FAULTS))

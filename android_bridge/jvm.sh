@@ -21,21 +21,31 @@ build_native() { # folder, CMake options
   "$CMAKE" --build "$folder" --target fedagg_jni --parallel "${JOBS:-2}" >>"$folder.log" 2>&1 || { cat "$folder.log"; return 1; }
 }
 
-build_java() { # folder: classes/, tflite/, android/, their shapes and tests/ below it
-  rm -rf "$1/classes" "$1/tflite" "$1/tflite-shape" "$1/android" "$1/android-shape" "$1/tests"
+build_java() { # folder: classes/, tflite/, executorch/, android/, their shapes and tests/ below it
+  rm -rf "$1"/{classes,tflite,tflite-shape,executorch,executorch-shape,android,android-shape,tests}
   # -options: javac would warn that Java 8 is old; Android's libraries are still made for it
   javac --release 8 -Xlint:all,-options -Werror -d "$1/classes" $(find android_bridge/core/src/main/java -name '*.java')
-  # TensorFlow Lite's jar is an application's to bring: here the adapter sees its written shape, with the tests alone
-  javac --release 8 -Xlint:all,-options -Werror -d "$1/tflite-shape" $(find android_bridge/tflite/src/test/java/org -name '*.java')
-  javac --release 8 -Xlint:all,-options -Werror -cp "$1/classes:$1/tflite-shape" -d "$1/tflite" \
-    $(find android_bridge/tflite/src/main/java -name '*.java')
+  # TensorFlow Lite's and ExecuTorch's jars are an application's to bring: here the adapters see their written shapes, with
+  # the tests alone
+  local engine
+  for engine in tflite executorch; do
+    javac --release 8 -Xlint:all,-options -Werror -d "$1/$engine-shape" \
+      $(find android_bridge/$engine/src/test/java/org -name '*.java')
+    javac --release 8 -Xlint:all,-options -Werror -cp "$1/classes:$1/$engine-shape" -d "$1/$engine" \
+      $(find android_bridge/$engine/src/main/java -name '*.java')
+  done
   # so do the classes of the Gradle module, for Android's and androidx's
   javac --release 8 -Xlint:all,-options -Werror -d "$1/android-shape" $(find android_bridge/android/checks/shape -name '*.java')
   javac --release 8 -Xlint:all,-options,-try -Werror -cp "$1/classes:$1/android-shape" -d "$1/android" \
     $(find android_bridge/android/bridge/src/main/java -name '*.java')
   javac --release 11 -Xlint:all,-path,-try -Werror \
-    -cp "$1/classes:$1/tflite:$1/tflite-shape:$1/android:$1/android-shape:$(junit)" -d "$1/tests" \
-    $(find android_bridge/core/src/test/java android_bridge/tflite/src/test/java/fedagg android_bridge/android/checks/test -name '*.java')
+    -cp "$(made "$1"):$(junit)" -d "$1/tests" \
+    $(find android_bridge/core/src/test/java android_bridge/{tflite,executorch}/src/test/java/fedagg \
+      android_bridge/android/checks/test -name '*.java')
+}
+
+made() { # folder: the class path of what build_java made, but for the tests
+  echo "$1/classes:$1/tflite:$1/tflite-shape:$1/executorch:$1/executorch-shape:$1/android:$1/android-shape"
 }
 
 keystore() { # folder: the key of a TLS server on loopback, for tests of the transport
@@ -55,7 +65,7 @@ run_tests() { # folder, java and its options up to --, then JUnit's
   keystore "$folder"
   "${java[@]}" -Xcheck:jni -Dfile.encoding=UTF-8 -Dfedagg.jni="$PWD/$folder/native/android_bridge/jni/libfedagg_jni.so" \
     -Dfedagg.root="$PWD" -Dfedagg.keystore="$PWD/$folder/server.p12" ${FLEET:+-Dfedagg.fleet="$FLEET"} -Djava.io.tmpdir="${TMPDIR:-/tmp}" \
-    -cp "$folder/classes:$folder/tflite:$folder/tflite-shape:$folder/android:$folder/android-shape:$folder/tests:$(junit)" org.junit.platform.console.ConsoleLauncher \
+    -cp "$(made "$folder"):$folder/tests:$(junit)" org.junit.platform.console.ConsoleLauncher \
     --scan-classpath "$folder/tests" --disable-banner --details=summary --fail-if-no-tests "$@" >"$log" 2>&1 || status=$?
   cat "$log"
   if grep -E "WARNING in native method|WARNING: JNI|FATAL ERROR in native method" "$log"; then

@@ -36,8 +36,8 @@ build_java() { # folder: classes/, tflite/, executorch/, android/, their shapes 
   done
   # so do the classes of the Gradle module, for Android's and androidx's
   javac --release 8 -Xlint:all,-options -Werror -d "$1/android-shape" $(find android_bridge/android/checks/shape -name '*.java')
-  javac --release 8 -Xlint:all,-options,-try -Werror -cp "$1/classes:$1/android-shape" -d "$1/android" \
-    $(find android_bridge/android/bridge/src/main/java -name '*.java')
+  javac --release 8 -Xlint:all,-options,-try -Werror -cp "$1/classes:$1/tflite:$1/tflite-shape:$1/android-shape" \
+    -d "$1/android" $(find android_bridge/android/{bridge,sample}/src/main/java -name '*.java')
   javac --release 11 -Xlint:all,-path,-try -Werror \
     -cp "$(made "$1"):$(junit)" -d "$1/tests" \
     $(find android_bridge/core/src/test/java android_bridge/{tflite,executorch}/src/test/java/fedagg \

@@ -64,7 +64,8 @@ run_tests() { # folder, java and its options up to --, then JUnit's
   done
   keystore "$folder"
   "${java[@]}" -Xcheck:jni -Dfile.encoding=UTF-8 -Dfedagg.jni="$PWD/$folder/native/android_bridge/jni/libfedagg_jni.so" \
-    -Dfedagg.root="$PWD" -Dfedagg.keystore="$PWD/$folder/server.p12" ${FLEET:+-Dfedagg.fleet="$FLEET"} -Djava.io.tmpdir="${TMPDIR:-/tmp}" \
+    -Dfedagg.root="$PWD" -Dfedagg.keystore="$PWD/$folder/server.p12" ${FLEET:+-Dfedagg.fleet="$FLEET"} \
+    ${LITERT:+-Dfedagg.litert="$LITERT"} ${EXECUTORCH:+-Dfedagg.executorch="$EXECUTORCH"} -Djava.io.tmpdir="${TMPDIR:-/tmp}" \
     -cp "$(made "$folder"):$folder/tests:$(junit)" org.junit.platform.console.ConsoleLauncher \
     --scan-classpath "$folder/tests" --disable-banner --details=summary --fail-if-no-tests "$@" >"$log" 2>&1 || status=$?
   cat "$log"
@@ -73,6 +74,15 @@ run_tests() { # folder, java and its options up to --, then JUnit's
     return 1
   fi
   return "$status"
+}
+
+# Where a device's runtimes are that tests drive in a process: the interpreters of Python that have them, if any.
+find_runtimes() {
+  LITERT=${PYTHON:-.venv/bin/python} EXECUTORCH=${FEDAGG_EXECUTORCH_PYTHON:-.venv-executorch/bin/python}
+  "$LITERT" -c 'import fedagg_edge, ai_edge_litert' 2>/dev/null || LITERT=
+  "$EXECUTORCH" -c 'import fedagg_edge, executorch' 2>/dev/null || EXECUTORCH=
+  [ -n "$LITERT" ] || echo "no TFLite: TfliteRuntimeTest is skipped"
+  [ -n "$EXECUTORCH" ] || echo "no ExecuTorch (make test-executorch installs it): ExecutorchRuntimeTest is skipped"
 }
 
 # Runs a command while tests/jvm/fleet.py is up; FLEET is then where it says what it is. Both must succeed.
@@ -86,7 +96,7 @@ with_fleet() { # folder, command
     return
   fi
   rm -rf "$folder"
-  "$PYTHON" tests/jvm/fleet.py "$folder" >"$folder.log" 2>&1 &
+  "$PYTHON" tests/jvm/fleet.py "$folder" ${LITERT:+--sample} >"$folder.log" 2>&1 &
   fleet=$!
   trap "kill $fleet 2>/dev/null || :" EXIT
   until [ -e "$folder/fleet.properties" ]; do

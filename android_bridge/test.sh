@@ -10,6 +10,7 @@ out=${1:-build/jvm}
 mkdir -p "$out"
 source android_bridge/jvm.sh
 
+find_runtimes
 build_native "$out/native" -DJAVA_HOME="$JAVA_HOME"
 build_java "$out"
 with_fleet "$out" run_tests "$out" java "$@"

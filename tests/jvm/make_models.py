@@ -1,8 +1,9 @@
-"""Writes fixtures/: an autoencoder's file and its codec by the real writers, for the JVM's tests.
+"""Writes fixtures/: an autoencoder's file and its codec by the real writers, and numbers, for the JVM's tests.
 
     python tests/jvm/make_models.py      # needs torch and a TFLite runtime
 
-The weights are random. `codec.bin` and `tables.bin` are what Python made of some samples with them, little-endian:
+The weights are random. `cnn3.npz` has steps that torch took from the weights of cnn3.tflite, see `steps.py`.
+`codec.bin` and `tables.bin` are what Python made of some samples with the autoencoders, little-endian:
 
 - codec.bin: int32 N, S, D; low and step float32 [D]; labels int32 [N]; samples in model scale float32 [N, S]; latents
   float32 [N, D]; codes uint8 [N, D]; bridge samples float32 [N, S] (so far as in fleet.py); raw samples float32 [N, S];
@@ -20,12 +21,17 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "autoencoder"))
 
 from making import AUDIT, make_artefact, make_table_layout
+from steps import write_steps
 
 from fedagg_edge.autoencoder import artefact, networks
 from fedagg_edge.autoencoder.layout import CodeLayout
 from fedagg_edge.autoencoder.torch_bridge import TorchCodec
 from fedagg_edge.bridge import open_bridge
 from fedagg_edge.export.codec import export_codec
+from fedagg_edge.learners import tflite_file
+from fedagg_edge.learners.base import LearnerState
+from fedagg_edge.learners.torch import TorchLearner
+from fedagg_edge.learners.zoo import build_model
 
 FOLDER = Path(__file__).parent / "fixtures"
 SHAPE, SAMPLES = (3, 8, 4), 70  # more than go through a codec at once
@@ -61,7 +67,16 @@ def _write(name: str, sizes: tuple[int, int, int], parts: list[np.ndarray]) -> N
     (FOLDER / name).write_bytes(struct.pack("<iii", *sizes) + b"".join(part.tobytes() for part in parts))
 
 
+def cnn() -> None:
+    """Steps of the training file that is there."""
+    file = tflite_file.load(FOLDER / "cnn3.tflite")
+    learner = TorchLearner(build_model("cnn3", file.sample_shape, file.classes), "sgd")
+    learner.load_state(LearnerState(file.table, file.weights, {}, 0))
+    write_steps(learner, file.sample_shape, file.classes, FOLDER / "cnn3.npz")
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
+    cnn()
     codec()
     tables()

@@ -2,6 +2,7 @@ package fedagg.bridge.agent;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -12,7 +13,10 @@ import fedagg.bridge.model.TrainingProgram;
 import fedagg.bridge.model.TrainingProgramTest;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -24,16 +28,18 @@ class ExecutorchTrainerTest {
   private static final int ROWS = 4;
   private static final int FLOATS = 6;
   private static final int CLASSES = 3;
+  private static final float GONE = -12_345; // in memory that the runtime has used again
   private static final int PARAMETERS = (FLOATS + 1) * CLASSES;
   private static final String ABOUT =
       "{\"format\":\"fedagg-executorch\",\"schema\":1,\"sample_shape\":[3,2],\"classes\":3,\"rows\":4,\"noise_columns\":6,"
           + "\"table\":[[\"w\",[6,3],true,\"float32\"],[\"b\",[3],true,\"float32\"],[\"figure\",[2],false,\"float32\"],"
           + "[\"passes\",[],false,\"int64\"]],\"changed_buffers\":[0,1],"
-          + "\"backward_inputs\":[\"x\",\"output:3\",\"upstream\",\"buffer:0\"]}";
+          + "\"backward_inputs\":[\"x\",\"output:3\",\"upstream\",\"buffer:0\",\"output:0\"]}";
 
   /**
    * No ExecuTorch: softmax regression with a training program's three methods. A running figure and a counter count passes;
-   * a mask of bytes, where random numbers lie below {@code keep}, multiplies the sample and goes to the backward pass.
+   * a mask of bytes, where random numbers lie below {@code keep}, multiplies the sample and goes to the backward pass. Floats
+   * that it gave are gone when it is called again, as the real one's may be.
    */
   private static final class Regression extends Module {
     float keep = 1;
@@ -41,6 +47,13 @@ class ExecutorchTrainerTest {
     boolean masksAreBooleans;
     boolean closed;
     int largest;
+    private final List<FloatBuffer> given = new ArrayList<>();
+
+    private EValue give(float[] values, long... shape) {
+      FloatBuffer made = Buffers.of(values).asFloatBuffer();
+      given.add(made);
+      return EValue.from(Tensor.fromBlob(made, shape));
+    }
 
     @Override
     public EValue[] execute(String method, EValue... inputs) {
@@ -50,6 +63,12 @@ class ExecutorchTrainerTest {
       if (closed) {
         return new EValue[0];
       }
+      for (FloatBuffer each : given) {
+        for (int i = 0; i < each.capacity(); i++) {
+          each.put(i, GONE);
+        }
+      }
+      given.clear();
       return method.equals("backward") ? backward(inputs) : forward(method.equals("forward"), inputs);
     }
 
@@ -75,15 +94,15 @@ class ExecutorchTrainerTest {
           logits[n * CLASSES + c] = (float) z;
         }
       }
-      EValue given = EValue.from(Tensor.fromBlob(logits, new long[] {rows, CLASSES}));
+      EValue first = give(logits, rows, CLASSES);
       if (!training) {
-        return new EValue[] {given};
+        return new EValue[] {first};
       }
       float[] figure = inputs[2].toTensor().getDataAsFloatArray();
       long passes = inputs[3].toTensor().getDataAsLongArray()[0];
       long[] shape = {rows, FLOATS};
       return new EValue[] {
-        given, EValue.from(Tensor.fromBlob(new float[] {figure[0] + 1, figure[1] - 1}, new long[] {2})),
+        first, give(new float[] {figure[0] + 1, figure[1] - 1}, 2),
         EValue.from(Tensor.fromBlob(new long[] {passes + 1}, new long[0])),
         EValue.from(masksAreBooleans ? Tensor.unsupported(shape) : Tensor.fromBlobUnsigned(mask, shape))
       };
@@ -94,6 +113,10 @@ class ExecutorchTrainerTest {
       byte[] mask = inputs[1].toTensor().getDataAsUnsignedByteArray();
       float[] slope = inputs[2].toTensor().getDataAsFloatArray();
       seen = inputs[3].toTensor().getDataAsFloatArray()[0];
+      assertEquals(slope.length, inputs[4].toTensor().numel());
+      for (float each : inputs[4].toTensor().getDataAsFloatArray()) {
+        assertFalse(each == GONE, "an output of forward that is gone");
+      }
       double[] w = new double[FLOATS * CLASSES];
       double[] b = new double[CLASSES];
       for (int i = 0; i < slope.length; i++) {
@@ -104,10 +127,7 @@ class ExecutorchTrainerTest {
           w[d * CLASSES + c] += slope[i] * (double) mask[n * FLOATS + d] * x[n * FLOATS + d];
         }
       }
-      return new EValue[] {
-        EValue.from(Tensor.fromBlob(floats(w), new long[] {FLOATS, CLASSES})),
-        EValue.from(Tensor.fromBlob(floats(b), new long[] {CLASSES}))
-      };
+      return new EValue[] {give(floats(w), FLOATS, CLASSES), give(floats(b), CLASSES)};
     }
 
     float seen; // the running figure that the last backward pass got

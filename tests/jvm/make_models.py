@@ -39,7 +39,7 @@ SHAPE, SAMPLES = (3, 8, 4), 70  # more than go through a codec at once
 
 def codec() -> None:
     """An artefact of the first version, its codec, and numbers."""
-    low_C, high_C = np.array([0, -1, 10], np.float32), np.array([255, 1, 10.5], np.float32)
+    low_C, high_C = np.array([0, -0.3, 10.1], np.float32), np.array([255, 0.9, 1234.567], np.float32)
     found = make_artefact(SHAPE, low_C=low_C, high_C=high_C)
     artefact.save(found, FOLDER / "autoencoder.safetensors")
     export_codec(found, FOLDER / "codec.tflite")

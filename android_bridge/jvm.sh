@@ -67,7 +67,8 @@ run_tests() { # folder, java and its options up to --, then JUnit's
     -Dfedagg.root="$PWD" -Dfedagg.keystore="$PWD/$folder/server.p12" ${FLEET:+-Dfedagg.fleet="$FLEET"} \
     ${LITERT:+-Dfedagg.litert="$LITERT"} ${EXECUTORCH:+-Dfedagg.executorch="$EXECUTORCH"} -Djava.io.tmpdir="${TMPDIR:-/tmp}" \
     -cp "$(made "$folder"):$folder/tests:$(junit)" org.junit.platform.console.ConsoleLauncher \
-    --scan-classpath "$folder/tests" --disable-banner --details=summary --fail-if-no-tests "$@" >"$log" 2>&1 || status=$?
+    --scan-classpath "$folder/tests" --disable-banner --details=summary --fail-if-no-tests \
+    --config='junit.jupiter.testclass.order.default=org.junit.jupiter.api.ClassOrderer$OrderAnnotation' "$@" >"$log" 2>&1 || status=$?
   cat "$log"
   if grep -E "WARNING in native method|WARNING: JNI|FATAL ERROR in native method" "$log"; then
     echo "-Xcheck:jni has found misuse of JNI"

@@ -27,6 +27,7 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Properties;
 import java.util.concurrent.atomic.AtomicReference;
+import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.EnabledIfSystemProperty;
 import org.junit.jupiter.api.io.TempDir;
@@ -36,6 +37,7 @@ import org.junit.jupiter.api.io.TempDir;
  * the two is stopped in the middle and starts again; the other's connections break. Where Python has TFLite a third one takes
  * part: the sample application's device, from its five files alone, by that TFLite.
  */
+@Order(1) // before all others: the fleet waits already, and not for ever
 @EnabledIfSystemProperty(named = "fedagg.fleet", matches = ".+")
 class FleetTest {
   private static final double PATIENCE = 450; // seconds

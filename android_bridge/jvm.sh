@@ -21,21 +21,31 @@ build_native() { # folder, CMake options
   "$CMAKE" --build "$folder" --target fedagg_jni --parallel "${JOBS:-2}" >>"$folder.log" 2>&1 || { cat "$folder.log"; return 1; }
 }
 
-build_java() { # folder: classes/, tflite/, android/, their shapes and tests/ below it
-  rm -rf "$1/classes" "$1/tflite" "$1/tflite-shape" "$1/android" "$1/android-shape" "$1/tests"
+build_java() { # folder: classes/, tflite/, executorch/, android/, their shapes and tests/ below it
+  rm -rf "$1"/{classes,tflite,tflite-shape,executorch,executorch-shape,android,android-shape,tests}
   # -options: javac would warn that Java 8 is old; Android's libraries are still made for it
   javac --release 8 -Xlint:all,-options -Werror -d "$1/classes" $(find android_bridge/core/src/main/java -name '*.java')
-  # TensorFlow Lite's jar is an application's to bring: here the adapter sees its written shape, with the tests alone
-  javac --release 8 -Xlint:all,-options -Werror -d "$1/tflite-shape" $(find android_bridge/tflite/src/test/java/org -name '*.java')
-  javac --release 8 -Xlint:all,-options -Werror -cp "$1/classes:$1/tflite-shape" -d "$1/tflite" \
-    $(find android_bridge/tflite/src/main/java -name '*.java')
+  # TensorFlow Lite's and ExecuTorch's jars are an application's to bring: here the adapters see their written shapes, with
+  # the tests alone
+  local engine
+  for engine in tflite executorch; do
+    javac --release 8 -Xlint:all,-options -Werror -d "$1/$engine-shape" \
+      $(find android_bridge/$engine/src/test/java/org -name '*.java')
+    javac --release 8 -Xlint:all,-options -Werror -cp "$1/classes:$1/$engine-shape" -d "$1/$engine" \
+      $(find android_bridge/$engine/src/main/java -name '*.java')
+  done
   # so do the classes of the Gradle module, for Android's and androidx's
   javac --release 8 -Xlint:all,-options -Werror -d "$1/android-shape" $(find android_bridge/android/checks/shape -name '*.java')
-  javac --release 8 -Xlint:all,-options,-try -Werror -cp "$1/classes:$1/android-shape" -d "$1/android" \
-    $(find android_bridge/android/bridge/src/main/java -name '*.java')
+  javac --release 8 -Xlint:all,-options,-try -Werror -cp "$1/classes:$1/tflite:$1/tflite-shape:$1/android-shape" \
+    -d "$1/android" $(find android_bridge/android/{bridge,sample}/src/main/java -name '*.java')
   javac --release 11 -Xlint:all,-path,-try -Werror \
-    -cp "$1/classes:$1/tflite:$1/tflite-shape:$1/android:$1/android-shape:$(junit)" -d "$1/tests" \
-    $(find android_bridge/core/src/test/java android_bridge/tflite/src/test/java/fedagg android_bridge/android/checks/test -name '*.java')
+    -cp "$(made "$1"):$(junit)" -d "$1/tests" \
+    $(find android_bridge/core/src/test/java android_bridge/{tflite,executorch}/src/test/java/fedagg \
+      android_bridge/android/checks/test -name '*.java')
+}
+
+made() { # folder: the class path of what build_java made, but for the tests
+  echo "$1/classes:$1/tflite:$1/tflite-shape:$1/executorch:$1/executorch-shape:$1/android:$1/android-shape"
 }
 
 keystore() { # folder: the key of a TLS server on loopback, for tests of the transport
@@ -54,9 +64,11 @@ run_tests() { # folder, java and its options up to --, then JUnit's
   done
   keystore "$folder"
   "${java[@]}" -Xcheck:jni -Dfile.encoding=UTF-8 -Dfedagg.jni="$PWD/$folder/native/android_bridge/jni/libfedagg_jni.so" \
-    -Dfedagg.root="$PWD" -Dfedagg.keystore="$PWD/$folder/server.p12" ${FLEET:+-Dfedagg.fleet="$FLEET"} -Djava.io.tmpdir="${TMPDIR:-/tmp}" \
-    -cp "$folder/classes:$folder/tflite:$folder/tflite-shape:$folder/android:$folder/android-shape:$folder/tests:$(junit)" org.junit.platform.console.ConsoleLauncher \
-    --scan-classpath "$folder/tests" --disable-banner --details=summary --fail-if-no-tests "$@" >"$log" 2>&1 || status=$?
+    -Dfedagg.root="$PWD" -Dfedagg.keystore="$PWD/$folder/server.p12" ${FLEET:+-Dfedagg.fleet="$FLEET"} \
+    ${LITERT:+-Dfedagg.litert="$LITERT"} ${EXECUTORCH:+-Dfedagg.executorch="$EXECUTORCH"} -Djava.io.tmpdir="${TMPDIR:-/tmp}" \
+    -cp "$(made "$folder"):$folder/tests:$(junit)" org.junit.platform.console.ConsoleLauncher \
+    --scan-classpath "$folder/tests" --disable-banner --details=summary --fail-if-no-tests \
+    --config='junit.jupiter.testclass.order.default=org.junit.jupiter.api.ClassOrderer$OrderAnnotation' "$@" >"$log" 2>&1 || status=$?
   cat "$log"
   if grep -E "WARNING in native method|WARNING: JNI|FATAL ERROR in native method" "$log"; then
     echo "-Xcheck:jni has found misuse of JNI"
@@ -65,18 +77,27 @@ run_tests() { # folder, java and its options up to --, then JUnit's
   return "$status"
 }
 
+# Where a device's runtimes are that tests drive in a process: the interpreters of Python that have them, if any.
+find_runtimes() {
+  LITERT=${PYTHON:-.venv/bin/python} EXECUTORCH=${FEDAGG_EXECUTORCH_PYTHON:-.venv-executorch/bin/python}
+  "$LITERT" -c 'import fedagg_edge, ai_edge_litert' 2>/dev/null || LITERT=
+  "$EXECUTORCH" -c 'import fedagg_edge, executorch' 2>/dev/null || EXECUTORCH=
+  [ -n "$LITERT" ] || echo "no TFLite: TfliteRuntimeTest is skipped"
+  [ -n "$EXECUTORCH" ] || echo "no ExecuTorch (make test-executorch installs it): ExecutorchRuntimeTest is skipped"
+}
+
 # Runs a command while tests/jvm/fleet.py is up; FLEET is then where it says what it is. Both must succeed.
 with_fleet() { # folder, command
   local folder=$1/fleet status=0 fleet
   shift
   PYTHON=${PYTHON:-.venv/bin/python}
-  if ! "$PYTHON" -c 'import fedagg_edge, torch, aiohttp, sklearn' 2>/dev/null; then
-    echo "no fleet: $PYTHON has not the package with [sim,fleet]; FleetTest is skipped"
+  if [ -n "${NO_FLEET:-}" ] || ! "$PYTHON" -c 'import fedagg_edge, torch, aiohttp, sklearn' 2>/dev/null; then
+    echo "no fleet: NO_FLEET is set, or $PYTHON has not the package with [sim,fleet]; FleetTest is skipped"
     "$@"
     return
   fi
   rm -rf "$folder"
-  "$PYTHON" tests/jvm/fleet.py "$folder" >"$folder.log" 2>&1 &
+  "$PYTHON" tests/jvm/fleet.py "$folder" ${LITERT:+--sample} >"$folder.log" 2>&1 &
   fleet=$!
   trap "kill $fleet 2>/dev/null || :" EXIT
   until [ -e "$folder/fleet.properties" ]; do

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the JNI library, the Java core and its tests with what Debian has (a JDK, junit5, CMake, a C++ compiler), and
 # runs the tests. No Gradle, no network. With the package installed for Python (PYTHON, .venv's by default) a real fleet
-# is started beside them; without, that test is skipped and said so.
+# is started beside them; without, or with NO_FLEET=1, that test is skipped and said so. A fleet waits minutes for its devices:
+# set NO_FLEET where JUnit's options leave FleetTest out.
 # usage: android_bridge/test.sh [BUILD_FOLDER] [JUnit console options, as --include-classname='.*Distill.*']
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,6 +11,7 @@ out=${1:-build/jvm}
 mkdir -p "$out"
 source android_bridge/jvm.sh
 
+find_runtimes
 build_native "$out/native" -DJAVA_HOME="$JAVA_HOME"
 build_java "$out"
 with_fleet "$out" run_tests "$out" java "$@"

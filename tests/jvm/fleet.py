@@ -1,11 +1,12 @@
 """A real cloud, edge and Python device over TLS, with places for two phones that a JVM plays.
 
-    python tests/jvm/fleet.py FOLDER [--rounds 3]
+    python tests/jvm/fleet.py FOLDER [--rounds 3] [--sample]
 
 Writes FOLDER/fleet.properties when the servers are up: where the edge is, and for each phone its token and a file of
 what stands for its autoencoder's networks: private samples, their latents, their codes, and what the codes decode to
-(NAME.bin, laid out in `_table`). The second phone reaches the edge through a proxy that breaks connections. Ends when
-the cloud has made its rounds: exit status 0 if both phones took part in each of them, and none came late.
+(NAME.bin, laid out in `_table`). The second phone reaches the edge through a proxy that breaks connections. With
+--sample a third one takes part, the device of android_bridge/android/sample: its five files are in FOLDER/sample.
+Ends when the cloud has made its rounds: exit status 0 if all phones took part in each of them, and none came late.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fleet"))
 
@@ -29,18 +31,21 @@ from fedagg_edge.autoencoder.layout import CodeLayout
 from fedagg_edge.autoencoder.torch_bridge import TorchCodec
 from fedagg_edge.bridge import open_bridge
 from fedagg_edge.config import parse_config
+from fedagg_edge.export.codec import export_codec
+from fedagg_edge.export.tflite import export_tflite
 from fedagg_edge.fleet import up
 from fedagg_edge.fleet.plan import PlannedNode
+from fedagg_edge.learners.zoo import build_model
 from fedagg_edge.records import Tier
 from fedagg_edge.simulation.progress import Silent
 
-PHONES = 2
+PHONES, CLASSES = 2, 10
 PATIENCE = 480.0  # seconds for all of it: a JVM under emulation is slow
 FAULTS = 5
 
 
-def config(rounds: int) -> dict[str, object]:
-    device = {"model": "d", "count": PHONES + 1}
+def config(rounds: int, phones: int) -> dict[str, object]:
+    device = {"model": "d", "count": phones + 1}
     return {
         "name": "phones",
         "rounds": rounds,
@@ -72,25 +77,49 @@ def _table(fleet: up.Fleet, phone: PlannedNode) -> bytes:
     return head + b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
 
 
+def _write_sample(fleet: up.Fleet, phone: PlannedNode, folder: Path) -> None:
+    """The sample application's assets: a perceptron of its own, and raw samples."""
+    folder.mkdir()
+    found = artefact.load(fleet.folder / "autoencoder.safetensors")
+    artefact.save(found, folder / "autoencoder.safetensors")
+    export_codec(found, folder / "codec.tflite")
+    torch.manual_seed(2)
+    export_tflite(
+        build_model("mlp", found.sample_shape, CLASSES), found.sample_shape, CLASSES, folder / "device.tflite"
+    )
+    assert phone.private is not None
+    x_N, y_N = (part[:60] for part in phone.private)
+    samples = np.ascontiguousarray(x_N, "<f4").tobytes() + y_N.astype("<i4").tobytes()
+    (folder / "samples.bin").write_bytes(struct.pack("<i", len(y_N)) + samples)
+    said = {
+        "url": str(phone.table["parent"]["url"]),
+        "token": (fleet.home(phone) / "token").read_text().strip(),
+        "node": phone.place.id,
+    }
+    (folder / "device.properties").write_text("".join(f"{key}={value}\n" for key, value in said.items()))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sample", action="store_true")
     args = parser.parse_args()
+    count = PHONES + args.sample
     shutil.rmtree(args.folder, ignore_errors=True)
     fleet = up.lay_out(
-        parse_config(config(args.rounds)),
+        parse_config(config(args.rounds, count)),
         args.folder / "fleet",
         rounds={"target": args.rounds, "deadline": PATIENCE},
         progress=Silent(),
         knowledge="int8",
     )
     devices = [node for node in fleet.nodes if node.place.tier is Tier.DEVICE]
-    phones, others = devices[:PHONES], [node for node in fleet.nodes if node not in devices[:PHONES]]
+    phones, others = devices[:PHONES], [node for node in fleet.nodes if node not in devices[:count]]
     url = str(phones[0].table["parent"]["url"])
     proxy = Proxy(int(url.rpartition(":")[2]), seed=3, faults=FAULTS)
     autoencoder = artefact.digest_of(artefact.load(fleet.folder / "autoencoder.safetensors"))
-    said = {"autoencoder": autoencoder, "classes": 10, "rounds": args.rounds, "phones": PHONES}
+    said = {"autoencoder": autoencoder, "classes": CLASSES, "rounds": args.rounds, "phones": PHONES}
     for i, phone in enumerate(phones):
         name = phone.place.id
         (args.folder / f"{name}.bin").write_bytes(_table(fleet, phone))
@@ -100,6 +129,9 @@ def main() -> int:
             f"phone.{i}.token": (fleet.home(phone) / "token").read_text(),
             f"phone.{i}.table": f"{name}.bin",
         }
+    if args.sample:
+        _write_sample(fleet, devices[PHONES], args.folder / "sample")
+        said["sample"] = "sample"
     try:
         for node in others:
             fleet.start(node)

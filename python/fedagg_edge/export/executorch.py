@@ -85,6 +85,7 @@ def _description(
         "rows": rows,
         "table": [[e.name, e.shape, e.trained, d] for e, d in zip(flat.table, dtypes, strict=True)],
         "changed_buffers": graphs.changed_buffers,
+        "output_dtypes": graphs.output_dtypes,  # for runtimes that have not all types; older files do not say
         "backward_inputs": graphs.backward_inputs,
         "noise_columns": graphs.noise_columns,
         "torch": torch.__version__,

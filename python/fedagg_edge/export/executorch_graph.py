@@ -40,7 +40,7 @@ class Graphs:
     Parameters are those to train; frozen ones and counters count as buffers. `names` are both, in the canonical order.
     `noise` is there if the model has dropout: uniform numbers (N, `noise_columns`). `backward_inputs` name what
     `backward` takes: ``parameter:i``, ``buffer:i``, ``noise``, ``x``, ``output:i`` of `forward`, and ``upstream``,
-    which is dLoss/dlogits.
+    which is dLoss/dlogits. Saved masks are uint8.
     """
 
     names: tuple[str, ...]
@@ -50,6 +50,12 @@ class Graphs:
     changed_buffers: tuple[int, ...]
     backward_inputs: tuple[str, ...]
     noise_columns: int
+
+    @property
+    def output_dtypes(self) -> tuple[str, ...]:
+        """What `forward` gives, as ``float32``."""
+        outputs = self.forward.graph.find_nodes(op="output")[0].args[0]
+        return tuple(str(node.meta["val"].dtype).removeprefix("torch.") for node in outputs)
 
 
 def record(module: nn.Module, sample_shape: Sequence[int], classes: int) -> Graphs:
@@ -276,7 +282,9 @@ def _cut(
     inputs = dict(zip(joint.graph.find_nodes(op="placeholder"), labels, strict=True))
     early = _ancestors(first)
     early |= {n for n in joint.graph.nodes if n.target is operator.getitem and n.args[0] in early}
-    saved = _borders(joint.graph, early, _ancestors(last, lengths=False), inputs)
+    late = _ancestors(last, lengths=False)
+    _pack_masks(joint.graph, early, late, inputs)
+    saved = _borders(joint.graph, early, late, inputs)
     kept = [n for n in saved if n not in inputs]
     out = [*first, *(n for n in kept if n not in first)]
     forward = _extract(joint, [n for n in inputs if inputs[n] != "upstream"], out)
@@ -315,6 +323,21 @@ def _borders(graph: fx.Graph, early: set[fx.Node], late: set[fx.Node], inputs: M
     }
     wanted |= {n for n in late if n in inputs and inputs[n] == "upstream"}
     return [n for n in graph.nodes if n in wanted]
+
+
+def _pack_masks(graph: fx.Graph, early: set[fx.Node], late: set[fx.Node], inputs: Mapping[fx.Node, str]) -> None:
+    """Let booleans cross as uint8: a Java `Tensor` of ExecuTorch holds no booleans. `early` and `late` grow."""
+    for node in _borders(graph, early, late, inputs):
+        if node in inputs or node.meta["val"].dtype is not torch.bool:
+            continue
+        with graph.inserting_after(node):
+            packed = graph.call_function(_aten._to_copy.default, (node,), {"dtype": torch.uint8})
+        with graph.inserting_after(packed):
+            mask = graph.call_function(_aten.ne.Scalar, (packed, 0))
+        packed.meta, mask.meta = {**node.meta, "val": node.meta["val"].to(torch.uint8)}, dict(node.meta)
+        node.replace_all_uses_with(mask, delete_user_cb=lambda user: user in late and user not in early)
+        early.add(packed)
+        late.update((packed, mask))
 
 
 def _extract(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exported import CLASSES, DENSE, dense, exported
+from exported import CLASSES, DENSE, IMAGE, dense, exported, image
 from torch import Tensor, nn
 
 from fedagg_edge.cli.main import main
@@ -141,3 +141,16 @@ def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_the_command_refuses_an_autoencoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "a.safetensors", "--to", "executorch", "--out", str(tmp_path / "m.pte")]) == 1
     assert "becomes a .tflite file only" in capsys.readouterr().err
+
+
+def test_a_file_says_what_its_forward_method_gives() -> None:
+    about, _ = executorch_file._parts(exported("image"))
+    assert about["output_dtypes"][:4] == ["float32", "float32", "float32", "int64"]  # logits, batch norm's figures
+    assert set(about["output_dtypes"][4:]) == {"float32", "uint8"}
+
+
+def test_an_older_file_whose_masks_are_booleans_is_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedagg_edge.export.executorch_graph._pack_masks", lambda *_: None)
+    content, report = compile_program(image(), IMAGE, CLASSES, rows=8)
+    assert b'"bool"' in content
+    assert report.weights <= 1e-5  # of the step that ExecutorchLearner takes

@@ -132,3 +132,12 @@ def test_saved_values_are_each_given_once(small: tuple[Small, Graphs]) -> None:
     taken = small[1].backward_inputs
     assert len(set(taken)) == len(taken)
     assert all(a != b for a, b in itertools.pairwise(taken))
+
+
+def test_masks_cross_as_bytes(small: tuple[Small, Graphs]) -> None:
+    """Java's tensors hold no booleans."""
+    graphs = small[1]
+    assert "uint8" in graphs.output_dtypes
+    assert "bool" not in graphs.output_dtypes
+    given = graphs.backward.graph.find_nodes(op="placeholder")
+    assert not any(node.meta["val"].dtype is torch.bool for node in given)

@@ -31,7 +31,7 @@ public final class SoftwareKeystore extends Provider {
   private static boolean planted;
 
   @SuppressWarnings("deprecation") // a version in words came with Java 9
-  SoftwareKeystore() {
+  public SoftwareKeystore() {
     super("AndroidKeyStore", 1, "for tests");
     put("KeyStore.AndroidKeyStore", Store.class.getName());
     put("KeyPairGenerator.EC", Generator.class.getName());

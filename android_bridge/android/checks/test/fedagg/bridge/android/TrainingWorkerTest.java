@@ -19,6 +19,7 @@ class TrainingWorkerTest {
   /** One whose agent cannot be opened. */
   public static final class Broken extends TrainingWorker {
     Exception told;
+    int closed;
 
     public Broken(Context context, WorkerParameters parameters) {
       super(context, parameters);
@@ -27,6 +28,11 @@ class TrainingWorkerTest {
     @Override
     protected DeviceAgent open() throws Exception {
       throw new IOException("no room");
+    }
+
+    @Override
+    protected void closed() {
+      closed++;
     }
 
     @Override
@@ -55,6 +61,7 @@ class TrainingWorkerTest {
     Broken worker = new Broken(CONTEXT, new WorkerParameters());
     assertEquals("retry", worker.doWork().toString());
     assertEquals("no room", worker.told.getMessage());
+    assertEquals(1, worker.closed);
     worker.onStopped(); // without an agent
   }
 

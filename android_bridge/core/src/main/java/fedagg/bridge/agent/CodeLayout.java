@@ -2,6 +2,7 @@ package fedagg.bridge.agent;
 
 import fedagg.bridge.kernels.Buffers;
 import fedagg.bridge.kernels.DistillationCore;
+import fedagg.bridge.model.AutoencoderFile;
 import java.nio.ByteBuffer;
 import java.util.Map;
 
@@ -15,6 +16,13 @@ public abstract class CodeLayout {
   abstract void encode(DistillationCore core, ByteBuffer latents, int rows, ByteBuffer codes);
 
   abstract void decode(DistillationCore core, ByteBuffer codes, int rows, ByteBuffer latents);
+
+  /** What an autoencoder's file says. */
+  public static CodeLayout of(AutoencoderFile file) {
+    return file.isAffine()
+        ? affine(file.codeLow(), file.codeStep())
+        : tables(file.bits(), file.levelScale(), file.tables());
+  }
 
   /** "uint8-affine-per-channel": a byte a value, value ~ low + code * step; both spread over all values. */
   public static CodeLayout affine(float[] low, float[] step) {

@@ -161,6 +161,11 @@ public final class DeviceAgent implements AutoCloseable {
     return x;
   }
 
+  /** How many samples are here. */
+  public int samples() {
+    return state.counters().length;
+  }
+
   /** Erases samples by their numbers, here and at every ancestor. */
   public void forget(long... numbers) throws StorageException {
     state.forget(numbers);

@@ -8,7 +8,7 @@ public final class ModelEntry {
     TRAINED,
     /** Frozen, or a running figure that a training pass leaves changed. */
     BUFFER,
-    /** Of training passes; the graphs do not see it. */
+    /** A whole number, of training passes; TFLite's graphs do not see it. */
     COUNTER
   }
 

@@ -1,11 +1,17 @@
 package fedagg.bridge.agent;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import fedagg.bridge.kernels.Buffers;
 import fedagg.bridge.kernels.DistillationCore;
+import fedagg.bridge.model.AutoencoderFile;
+import fedagg.bridge.wire.Fixtures;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Random;
@@ -57,6 +63,34 @@ class CodeLayoutTest {
       layout.encode(core, Buffers.of(new float[] {0.337f, 7.3f}), 1, codes);
       layout.decode(core, codes, 1, back);
       assertTrue(Math.abs(back.getFloat(0) - 0.337f) <= 0.00501f && Math.abs(back.getFloat(4) - 7.3f) <= 0.2501f);
+    }
+  }
+
+  /** tests/jvm/make_models.py: latents, and what Python made of them by the same file. */
+  @Test
+  void aFilesTablesGivePythonsCodes() throws Exception {
+    Path files = Fixtures.root().resolve("tests/jvm/fixtures");
+    CodeLayout layout = CodeLayout.of(AutoencoderFile.read(files.resolve("tables.safetensors")));
+    ByteBuffer in = ByteBuffer.wrap(Files.readAllBytes(files.resolve("tables.bin"))).order(ByteOrder.LITTLE_ENDIAN);
+    int rows = in.getInt();
+    int values = in.getInt();
+    int bytes = in.getInt();
+    float[] latents = new float[rows * values];
+    for (int i = 0; i < latents.length; i++) {
+      latents[i] = in.getFloat();
+    }
+    byte[] expected = new byte[rows * bytes];
+    in.get(expected);
+    try (DistillationCore core = DistillationCore.open()) {
+      assertEquals(bytes, layout.bytes(core));
+      ByteBuffer codes = Buffers.bytes(rows * bytes);
+      layout.encode(core, Buffers.of(latents), rows, codes);
+      assertArrayEquals(expected, Buffers.toBytes(codes, rows * bytes));
+      ByteBuffer back = Buffers.floats(rows * values);
+      layout.decode(core, codes, rows, back);
+      for (int i = 0; i < rows * values; i++) {
+        assertEquals(in.getFloat(), back.getFloat(4 * i), "value " + i);
+      }
     }
   }
 }

@@ -13,6 +13,8 @@ import fedagg.bridge.identity.IdentityException;
 import fedagg.bridge.identity.Token;
 import fedagg.bridge.kernels.Buffers;
 import fedagg.bridge.kernels.DistillationCore;
+import fedagg.sample.Rounds;
+import fedagg.sample.SampleDevice;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -25,14 +27,17 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Properties;
 import java.util.concurrent.atomic.AtomicReference;
+import org.junit.jupiter.api.Order;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.EnabledIfSystemProperty;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
  * Two devices of this library in a real fleet (tests/jvm/fleet.py): a cloud, an edge and a Python device over TLS. One of
- * the two is stopped in the middle and starts again; the other's connections break.
+ * the two is stopped in the middle and starts again; the other's connections break. Where Python has TFLite a third one takes
+ * part: the sample application's device, from its five files alone, by that TFLite.
  */
+@Order(1) // before all others: the fleet waits already, and not for ever
 @EnabledIfSystemProperty(named = "fedagg.fleet", matches = ".+")
 class FleetTest {
   private static final double PATIENCE = 450; // seconds
@@ -105,6 +110,69 @@ class FleetTest {
     }
   }
 
+  /** The sample's device: opened as its worker does, for one run after another. */
+  private final class Sample extends Thread {
+    private final Path folder = home.resolve("sample");
+    private final List<Long> rounds = Collections.synchronizedList(new ArrayList<>());
+    private final List<Double> losses = Collections.synchronizedList(new ArrayList<>());
+    private final AtomicReference<Throwable> failed = new AtomicReference<>();
+    private int samples;
+
+    @Override
+    public void run() {
+      try {
+        Files.createDirectories(folder);
+        for (boolean over = false; !over; ) { // the first run ends after a round
+          Rounds shown = new Rounds(folder);
+          AtomicReference<DeviceAgent> open = new AtomicReference<>();
+          AgentListener listener =
+              new AgentListener() {
+                @Override
+                public void round(long version, int rows, StepReport means) {
+                  shown.round(version, rows, means);
+                  losses.add(means.loss);
+                  if (rounds.isEmpty()) {
+                    open.get().stop();
+                  }
+                  rounds.add(version);
+                }
+
+                @Override
+                public void refused(String why) {
+                  shown.refused(why);
+                  failed.compareAndSet(null, new IllegalStateException(why));
+                }
+              };
+          Path files = file.resolveSibling(fleet.getProperty("sample"));
+          SampleDevice.Content content = name -> Files.readAllBytes(files.resolve(name));
+          try (SampleDevice device =
+              SampleDevice.open(
+                  folder, content, FileKey.open(folder.resolve("key.pem")), ProcessInterpreter::new, listener)) {
+            open.set(device.agent());
+            over = device.agent().run(PATIENCE);
+            samples = device.agent().samples();
+          }
+        }
+      } catch (Throwable error) {
+        failed.set(error);
+      }
+    }
+
+    void tookPartIn(int count) throws InterruptedException {
+      join();
+      assertNull(failed.get(), () -> String.valueOf(failed.get()));
+      List<Long> all = new ArrayList<>();
+      for (long version = 0; version < count; version++) {
+        all.add(version);
+      }
+      assertEquals(all, rounds);
+      assertEquals(60, samples); // taken in once, not by each run
+      assertTrue(losses.get(count - 1) < losses.get(0), losses.toString());
+      String text = new Rounds(folder).text();
+      assertTrue(text.startsWith("round 0: ") && text.contains("\nround " + (count - 1) + ": "), text);
+    }
+  }
+
   @Test
   void twoPhonesTakePartInEveryRoundOfARealFleet() throws Exception {
     try (BufferedReader in = Files.newBufferedReader(file)) {
@@ -128,6 +196,10 @@ class FleetTest {
               }
             });
     other.start();
+    Sample sample = fleet.containsKey("sample") ? new Sample() : null;
+    if (sample != null) {
+      sample.start();
+    }
     try (DeviceAgent agent = steady.open()) { // stopped after its first round, and opened again
       steady.add(agent, 0, steady.networks.count / 2);
       Thread stopper = new Thread(() -> stopAfterARound(agent));
@@ -148,6 +220,9 @@ class FleetTest {
     }
     other.join();
     assertNull(wrong.get(), () -> String.valueOf(wrong.get()));
+    if (sample != null) {
+      sample.tookPartIn(rounds);
+    }
     for (Phone phone : new Phone[] {steady, shaky}) {
       List<Long> all = new ArrayList<>();
       for (long version = 0; version < rounds; version++) {

@@ -67,6 +67,11 @@ final class TableNetworks implements LatentNetworks {
     return values;
   }
 
+  /** What Python decoded the code of a sample to. */
+  float[] bridgeSample(int number) {
+    return sampleOf.get(Arrays.toString(codes[number]));
+  }
+
   @Override
   public int sampleFloats() {
     return floats;

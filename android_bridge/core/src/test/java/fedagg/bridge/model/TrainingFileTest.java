@@ -84,7 +84,7 @@ class TrainingFileTest {
   void whateverIsSealedIsReadOrRefused() throws Exception {
     Random random = new Random(3);
     int refused = 0;
-    for (int i = 0; i < 3000; i++) {
+    for (int i = 0; i < Fixtures.trials(); i++) {
       byte[] changed = cnn();
       for (int n = 0; n < 20; n++) {
         changed[8 + random.nextInt(changed.length - 48)] = (byte) random.nextInt();

@@ -14,6 +14,11 @@ public final class Fixtures {
     return Paths.get(System.getProperty("fedagg.root", "."));
   }
 
+  /** How many damaged files a test looks at; fewer where Java is interpreted under emulation, which takes long for a SHA-256. */
+  public static int trials() {
+    return Integer.getInteger("fedagg.trials", 3000);
+  }
+
   static byte[] message(String name) throws IOException {
     return Files.readAllBytes(root().resolve("tests/wire/fixtures/" + name + ".msgpack"));
   }

@@ -35,6 +35,9 @@ public abstract class TrainingWorker extends Worker {
   /** Opens the agent; called in WorkManager's thread, closed when the run ends. */
   protected abstract DeviceAgent open() throws Exception;
 
+  /** Called when the agent was closed, or could not be opened: free what {@link #open} made. Does nothing by default. */
+  protected void closed() {}
+
   /** Told what ended a run that could not be begun or finished; the next one tries again. Does nothing by default. */
   protected void failed(Exception error) {}
 
@@ -71,6 +74,7 @@ public abstract class TrainingWorker extends Worker {
       synchronized (lock) {
         agent = null;
       }
+      closed();
     }
   }
 

@@ -1,0 +1,4 @@
+package android.os;
+
+/** Not Android's: see Context. */
+public final class Bundle {}

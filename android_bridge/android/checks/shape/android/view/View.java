@@ -1,0 +1,4 @@
+package android.view;
+
+/** Not Android's: see Context. */
+public class View {}

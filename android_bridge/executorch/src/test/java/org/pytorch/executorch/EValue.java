@@ -1,0 +1,18 @@
+package org.pytorch.executorch;
+
+/** Not ExecuTorch's: see Module of this folder. */
+public final class EValue {
+  private final Tensor tensor;
+
+  private EValue(Tensor tensor) {
+    this.tensor = tensor;
+  }
+
+  public static EValue from(Tensor tensor) {
+    return new EValue(tensor);
+  }
+
+  public Tensor toTensor() {
+    return tensor;
+  }
+}

@@ -98,8 +98,9 @@ struct Avx512 {
     }
     template <Digits digits = Digits::all>
     static F exp2(F whole, F rest) {  // 2^(whole + rest)
-        return _mm512_scalef_ps(exp2_polynomial<Avx512, Exp2Nearest, digits>(rest), whole);
+        return times_exp2(exp2_polynomial<Avx512, Exp2Nearest, digits>(rest), whole);
     }
+    static F times_exp2(F p, F whole) { return _mm512_scalef_ps(p, whole); }
     static F split(F x, F& e) {
         const __m512i offset = _mm512_sub_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x3f400000));
         e = _mm512_cvtepi32_ps(_mm512_srai_epi32(offset, 23));

@@ -102,7 +102,9 @@ struct Neon {
     }
     template <Digits digits = Digits::all>
     static F exp2(F whole, F rest) {  // 2^(whole + rest)
-        const F p = exp2_polynomial<Neon, Exp2Nearest, digits>(rest);
+        return times_exp2(exp2_polynomial<Neon, Exp2Nearest, digits>(rest), whole);
+    }
+    static F times_exp2(F p, F whole) {
         const int32x4_t exponent = vshlq_n_s32(vcvtq_s32_f32(whole), 23);  // 0 for a NaN, which p then is
         return zero_below(whole, set1(-126.F), vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), exponent)));
     }

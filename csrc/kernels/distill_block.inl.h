@@ -208,36 +208,29 @@ private:
     // Prefetches, a column at a time, the w * C logits from `ahead` on, unless that is 0; past the end it does no harm.
     FEDAGG_INLINE Sums exponentials(const Block& block, std::size_t ahead) const {
         const LogitScales<V, T> scales = scales_;  // a local of the loop
-        const ExponentialsAt<V> at{e_ce_, e_student_, e_teacher_, rest_};
+        const Elements<V, T> elements{block.student, block.teacher, block.max_student, block.max_teacher, scales,
+                                      {e_ce_, e_student_, e_teacher_, rest_}};
         const auto prefetch = [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
             if (V::has_streams && ahead != 0) {
-                V::prefetch(batch_.student + ahead + c * w);
-                if constexpr (T::has_kl) V::prefetch(static_cast<const float*>(batch_.teacher.data) + ahead + c * w);
+                V::prefetch(batch_.student + ahead + c);
+                if constexpr (T::has_kl) V::prefetch(static_cast<const float*>(batch_.teacher.data) + ahead + c);
             }
         };
-        const auto student = [&](std::size_t c) FEDAGG_INLINE_LAMBDA { return V::load(block.student + c * w); };
-        const auto teacher = [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
-            return T::has_kl ? V::load(block.teacher + c * w) : V::set1(0);
-        };
         RowSums<V, T> parts;
+        const std::size_t end = classes_ * w;
         std::size_t c = 0;
-        const auto two = [&](std::size_t i, Exponentials<V>* e) FEDAGG_INLINE_LAMBDA {
-            prefetch(c + i);
-            prefetch(c + i + 1);
-            const F x[] = {student(c + i), student(c + i + 1)}, t[] = {teacher(c + i), teacher(c + i + 1)};
-            exponentials_of<V, T, 2>(x, block.max_student, t, block.max_teacher, scales, at + (c + i) * w, e);
-        };
-        for (; c + 4 <= classes_; c += 4) parts.add_four(two);
-        if (c + 2 <= classes_) {
-            parts.add_two(two);
-            c += 2;
+        for (; c + 4 * w <= end; c += 4 * w) {
+            for (std::size_t i = 0; i < 4; ++i) prefetch(c + i * w);
+            parts.add_four(elements, c);
         }
-        if (c < classes_) {
+        if (V::in_step && c + 2 * w <= end) {
+            for (std::size_t i = 0; i < 2; ++i) prefetch(c + i * w);
+            parts.add_two(elements, c);
+            c += 2 * w;
+        }
+        for (; c < end; c += w) {
             prefetch(c);
-            const F x = student(c), t = teacher(c);
-            Exponentials<V> e[1] = {};
-            exponentials_of<V, T, 1>(&x, block.max_student, &t, block.max_teacher, scales, at + c * w, e);
-            parts.add(e[0]);
+            parts.add(elements(c));
         }
         Sums sums;
         if constexpr (T::has_ce) sums.ce = parts.ce.wide();

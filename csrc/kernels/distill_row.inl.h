@@ -58,79 +58,94 @@ struct ExponentialsAt {
     ExponentialsAt operator+(std::size_t i) const { return {ce + i, student + i, teacher + i, rest + i}; }
 };
 
-// Exponents to exponentials, `n` vectors in step; cross-entropy's in natural units.
-template <class V, class T, std::size_t n>
-FEDAGG_INLINE void exponentials_in_step(const Exponent<V>* log_q, const Exponent<V>* log_p, const Exponent<V>* natural,
-                                        Exponentials<V>* e) {
+// The divergence's part of `e`, and the softened exponentials to memory.
+template <class V, class T>
+FEDAGG_INLINE void finish_kl(Exponentials<V>& e, const Exponent<V>& log_q, const Exponent<V>& log_p, ExponentialsAt<V> to) {
     using F = typename V::F;
-    constexpr std::size_t kl = T::has_kl ? n : 0, ce = T::has_own_ce_softmax ? n : 0;
-    constexpr Digits digits = T::student_digits;
-    if constexpr (!V::has_fma) {
-        for (std::size_t i = 0; i < kl; ++i) {
-            e[i].student = V::template exp2<digits>(log_q[i].whole, log_q[i].rest);
-            e[i].teacher = V::template exp2<Digits::softened>(log_p[i].whole, log_p[i].rest);
-        }
-        for (std::size_t i = 0; i < ce; ++i) e[i].ce = V::template exp2<Digits::all>(natural[i].whole, natural[i].rest);
-        return;
-    }
-    F student[n], teacher[n], own[n], both[2 * n];
-    for (std::size_t i = 0; i < kl; ++i) both[i] = student[i] = log_q[i].rest;
-    for (std::size_t i = 0; i < kl; ++i) both[n + i] = teacher[i] = log_p[i].rest;
-    for (std::size_t i = 0; i < ce; ++i) own[i] = natural[i].rest;
-    if constexpr (digits == Digits::softened) {
-        polynomials_in_step<V, Digits::softened, 2 * kl, Digits::natural, ce>(both, own);
+    V::store(to.student, e.student);
+    if constexpr (T::is_reverse) {
+        const F whole = log_q.whole - log_p.whole, rest = log_q.rest - log_p.rest;
+        e.divergence = V::add_product_unless_zero(e.student, whole + rest, V::set1(0));
+        V::store(to.teacher, whole);
+        V::store(to.rest, rest);
     } else {
-        polynomials_in_step<V, Digits::softened, kl, digits, kl>(teacher, student);
-        for (std::size_t i = 0; i < kl; ++i) both[i] = student[i];
-        for (std::size_t i = 0; i < kl; ++i) both[n + i] = teacher[i];
+        const F difference = (log_p.whole - log_q.whole) + (log_p.rest - log_q.rest);
+        e.divergence = V::add_product_unless_zero(e.teacher, difference, V::set1(0));
+        V::store(to.teacher, e.teacher);
     }
-    if constexpr (V::has_fma) {
-        for (std::size_t i = 0; i < kl; ++i) {
-            e[i].student = V::times_exp2(both[i], log_q[i].whole);
-            e[i].teacher = V::times_exp2(both[n + i], log_p[i].whole);
-        }
-        for (std::size_t i = 0; i < ce; ++i) e[i].ce = V::times_exp2(own[i], natural[i].whole);
+    e.ce = e.student;
+}
+
+// One vector of pass 2: s and t below the maxima of their rows.
+template <class V, class T>
+FEDAGG_INLINE Exponentials<V> exponentials_of(const Difference<V>& s, const Difference<V>& t,
+                                              const LogitScales<V, T>& scales, ExponentialsAt<V> to) {
+    Exponentials<V> e{};
+    if constexpr (T::has_kl) {
+        const Exponent<V> log_q = scales.student.exponent(s);
+        const Exponent<V> log_p = scales.teacher.template exponent<!T::is_reverse>(t);
+        e.student = V::template exp2<T::student_digits>(log_q.whole, log_q.rest);
+        e.teacher = V::template exp2<Digits::softened>(log_p.whole, log_p.rest);
+        finish_kl<V, T>(e, log_q, log_p, to);
+    }
+    if constexpr (T::has_own_ce_softmax) {
+        e.ce = exponential<V>(s);
+        V::store(to.ce, e.ce);
+    }
+    return e;
+}
+
+// Two vectors of pass 2 in step, the second's results V::width further on.
+template <class V, class T>
+FEDAGG_INLINE void two_exponentials_of(const Difference<V>* s, const Difference<V>* t, const LogitScales<V, T>& scales,
+                                       ExponentialsAt<V> to, Exponentials<V>* e) {
+    using F = typename V::F;
+    constexpr std::size_t kl = T::has_kl ? 2 : 0, ce = T::has_own_ce_softmax ? 2 : 0;
+    Exponent<V> log_q[2] = {}, log_p[2] = {}, natural[2] = {};
+    for (std::size_t i = 0; i < kl; ++i) {
+        log_q[i] = scales.student.exponent(s[i]);
+        log_p[i] = scales.teacher.template exponent<!T::is_reverse>(t[i]);
+    }
+    for (std::size_t i = 0; i < ce; ++i) natural[i] = natural_exponent<V>(s[i]);
+    F softened[] = {log_q[0].rest, log_q[1].rest, log_p[0].rest, log_p[1].rest}, own[] = {natural[0].rest, natural[1].rest};
+    if constexpr (T::student_digits == Digits::softened) {
+        polynomials_in_step<V, Digits::softened, 2 * kl, Digits::natural, ce>(softened, own);
+    } else {
+        polynomials_in_step<V, Digits::softened, kl, T::student_digits, kl>(softened + 2, softened);
+    }
+    for (std::size_t i = 0; i < kl; ++i) {
+        e[i].student = V::times_exp2(softened[i], log_q[i].whole);
+        e[i].teacher = V::times_exp2(softened[2 + i], log_p[i].whole);
+        finish_kl<V, T>(e[i], log_q[i], log_p[i], to + i * V::width);
+    }
+    for (std::size_t i = 0; i < ce; ++i) {
+        e[i].ce = V::times_exp2(own[i], natural[i].whole);
+        V::store(to.ce + i * V::width, e[i].ce);
     }
 }
 
-// `n` vectors of pass 2 in step: logits x of the student and z of the teacher, and the maxima of their rows. Vector i goes
-// to `to` + i * V::width.
-template <class V, class T, std::size_t n>
-FEDAGG_INLINE void exponentials_of(const typename V::F* x, typename V::F max_student, const typename V::F* z,
-                                   typename V::F max_teacher, const LogitScales<V, T>& scales, ExponentialsAt<V> to,
-                                   Exponentials<V>* e) {
+// Pass 2 of consecutive vectors, `c` floats on from where they start.
+template <class V, class T>
+struct Elements {
     using F = typename V::F;
-    Exponent<V> log_q[n] = {}, log_p[n] = {}, natural[n] = {};
-    for (std::size_t i = 0; i < n; ++i) {
-        const Difference<V> s(x[i], max_student), t(z[i], max_teacher);
-        if constexpr (T::has_kl) {
-            log_q[i] = scales.student.exponent(s);
-            log_p[i] = scales.teacher.template exponent<!T::is_reverse>(t);
-        }
-        if constexpr (T::has_own_ce_softmax) natural[i] = natural_exponent<V>(s);
+    const typename V::Real *student, *teacher;
+    F max_student, max_teacher;
+    const LogitScales<V, T>& scales;
+    ExponentialsAt<V> to;
+
+    FEDAGG_INLINE Exponentials<V> of(std::size_t c, F x, F t) const {
+        return exponentials_of<V, T>({x, max_student}, {t, max_teacher}, scales, to + c);
     }
-    exponentials_in_step<V, T, n>(log_q, log_p, natural, e);
-    for (std::size_t i = 0; i < n; ++i, to = to + V::width) {
-        if constexpr (T::has_kl) {
-            V::store(to.student, e[i].student);
-            if constexpr (T::is_reverse) {
-                const F whole = log_q[i].whole - log_p[i].whole, rest = log_q[i].rest - log_p[i].rest;
-                e[i].divergence = V::add_product_unless_zero(e[i].student, whole + rest, V::set1(0));
-                V::store(to.teacher, whole);
-                V::store(to.rest, rest);
-            } else {
-                const F difference = (log_p[i].whole - log_q[i].whole) + (log_p[i].rest - log_q[i].rest);
-                e[i].divergence = V::add_product_unless_zero(e[i].teacher, difference, V::set1(0));
-                V::store(to.teacher, e[i].teacher);
-            }
-        }
-        if constexpr (T::has_own_ce_softmax) {
-            V::store(to.ce, e[i].ce);
-        } else if constexpr (T::has_ce) {
-            e[i].ce = e[i].student;
-        }
+    FEDAGG_INLINE Exponentials<V> operator()(std::size_t c) const { return of(c, V::load(student + c), teacher_at(c)); }
+    FEDAGG_INLINE void in_step(std::size_t c, Exponentials<V>* e) const {
+        const Difference<V> s[] = {{V::load(student + c), max_student}, {V::load(student + c + V::width), max_student}};
+        const Difference<V> t[] = {{teacher_at(c), max_teacher}, {teacher_at(c + V::width), max_teacher}};
+        two_exponentials_of<V, T>(s, t, scales, to + c, e);
     }
-}
+
+private:
+    FEDAGG_INLINE F teacher_at(std::size_t c) const { return T::has_kl ? V::load(teacher + c) : V::set1(0); }
+};
 
 template <class V, class T>
 struct RowSums {
@@ -139,28 +154,36 @@ struct RowSums {
         if constexpr (T::has_ce) ce.add(e.ce);
         add_kl(e);
     }
-    template <class Pairs>
-    FEDAGG_INLINE void add_two(const Pairs& pairs) {
-        add_kl(pair(pairs, 0));
+    // elements(c) are one vector's, elements.in_step(c, e) puts these and the next one's into e; pair by pair, which keeps them in
+    // registers. Cross-entropy's meet the sum one by one, for its bound leaves no room for a rounding between them.
+    template <class Elements>
+    FEDAGG_INLINE void add_two(const Elements& elements, std::size_t c) {
+        add_kl(pair(elements, c));
     }
-    // pairs(0, e) and pairs(2, e) put two each into e, which keeps them in registers. Cross-entropy's meet the sum one by one,
-    // for its bound leaves no room for a rounding between them.
-    template <class Pairs>
-    FEDAGG_INLINE void add_four(const Pairs& pairs) {
-        const Exponentials<V> e01 = pair(pairs, 0), e23 = pair(pairs, 2);
+    template <class Elements>
+    FEDAGG_INLINE void add_four(const Elements& elements, std::size_t c) {
+        const Exponentials<V> e01 = pair(elements, c), e23 = pair(elements, c + 2 * V::width);
         add_kl(plus<T>(e01, e23));
     }
 
 private:
-    template <class Pairs>
-    FEDAGG_INLINE Exponentials<V> pair(const Pairs& pairs, std::size_t first) {
-        Exponentials<V> e[2] = {};
-        pairs(first, e);
-        if constexpr (T::has_ce) {
-            ce.add(e[0].ce);
-            ce.add(e[1].ce);
+    template <class Elements>
+    FEDAGG_INLINE Exponentials<V> pair(const Elements& elements, std::size_t c) {
+        Exponentials<V> a, b;
+        if constexpr (V::in_step) {
+            Exponentials<V> e[2] = {};
+            elements.in_step(c, e);
+            a = e[0];
+            b = e[1];
+        } else {
+            a = elements(c);
+            b = elements(c + V::width);
         }
-        return plus<T>(e[0], e[1]);
+        if constexpr (T::has_ce) {
+            ce.add(a.ce);
+            ce.add(b.ce);
+        }
+        return plus<T>(a, b);
     }
     FEDAGG_INLINE void add_kl(const Exponentials<V>& e) {
         if constexpr (T::has_kl) {
@@ -424,19 +447,9 @@ private:
         const Real *const s = row.student, *const z = row.teacher;
         const F max_student = V::set1(row.max_student), max_teacher = V::set1(row.max_teacher);
         const LogitScales<V, T> scales = scales_;  // a local of the loop
-        const ExponentialsAt<V> at{e_ce_, e_student_, e_teacher_, rest_};
+        const Elements<V, T> elements{s, z, max_student, max_teacher, scales, {e_ce_, e_student_, e_teacher_, rest_}};
         const bool prefetches = batch_.larger_than_cache;
         RowSums<V, T> sums;
-        const auto one = [&](std::size_t c, F x, F t) FEDAGG_INLINE_LAMBDA {
-            Exponentials<V> e[1] = {};
-            exponentials_of<V, T, 1>(&x, max_student, &t, max_teacher, scales, at + c, e);
-            sums.add(e[0]);
-        };
-        const auto teacher = [&](std::size_t c) FEDAGG_INLINE_LAMBDA { return T::has_kl ? V::load(z + c) : V::set1(0); };
-        const auto two = [&](std::size_t c, Exponentials<V>* e) FEDAGG_INLINE_LAMBDA {
-            const F x[] = {V::load(s + c), V::load(s + c + w)}, t[] = {teacher(c), teacher(c + w)};
-            exponentials_of<V, T, 2>(x, max_student, t, max_teacher, scales, at + c, e);
-        };
         std::size_t c = 0;
         for (; c + 4 * w <= classes_; c += 4 * w) {
             if (prefetches) {  // the next row's; past the last one it does no harm
@@ -445,21 +458,18 @@ private:
                     if constexpr (T::has_kl) V::prefetch(reinterpret_cast<const char*>(z + c + classes_) + i);
                 }
             }
-            sums.add_four([&](std::size_t i, Exponentials<V>* e) FEDAGG_INLINE_LAMBDA { two(c + i * w, e); });
+            sums.add_four(elements, c);
         }
-        if (c + 2 * w <= classes_) {
-            sums.add_two([&](std::size_t, Exponentials<V>* e) FEDAGG_INLINE_LAMBDA { two(c, e); });
+        if (V::in_step && c + 2 * w <= classes_) {
+            sums.add_two(elements, c);
             c += 2 * w;
         }
-        if (c + w <= classes_) {
-            one(c, V::load(s + c), teacher(c));
-            c += w;
-        }
+        for (; c + w <= classes_; c += w) sums.add(elements(c));
         if (c < classes_) {
             const F lowest = V::set1(-__builtin_inff());
             const std::size_t rest = classes_ - c;
             const F zs = T::has_kl ? V::load_first(z + c, rest, lowest) : lowest;
-            one(c, V::load_first(s + c, rest, lowest), zs);
+            sums.add(elements.of(c, V::load_first(s + c, rest, lowest), zs));
         }
         return total(sums);
     }

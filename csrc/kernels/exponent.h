@@ -79,6 +79,14 @@ FEDAGG_INLINE Exponent<V> natural_exponent(const Difference<V>& below_max) {
     }
 }
 
+// e^(x - max)
+template <class V>
+FEDAGG_INLINE typename V::F exponential(const Difference<V>& below_max) {
+    constexpr Digits digits = V::has_fma ? Digits::natural : Digits::all;
+    const Exponent<V> t = natural_exponent(below_max);
+    return V::template exp2<digits>(t.whole, t.rest);
+}
+
 // A sum in two floats. It counts from `start`: as long as no term exceeds that, what an addition's rounding leaves over is
 // kept (Dekker's FastTwoSum); a larger term costs one ordinary rounding. An infinite sum's rest is NaN. Without fma: in double.
 template <class V>

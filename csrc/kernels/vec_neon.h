@@ -25,6 +25,7 @@ struct Neon {
     static constexpr bool has_half = false;
     static constexpr bool has_fma = true;
     static constexpr bool has_quads = true;  // 16 bytes from and to four vectors
+    static constexpr bool in_step = false;  // see exp2.h
     static constexpr bool loads_constants = true;  // see exp2.h
     static constexpr bool exp2_drops_rest = true;
 
@@ -102,9 +103,7 @@ struct Neon {
     }
     template <Digits digits = Digits::all>
     static F exp2(F whole, F rest) {  // 2^(whole + rest)
-        return times_exp2(exp2_polynomial<Neon, Exp2Nearest, digits>(rest), whole);
-    }
-    static F times_exp2(F p, F whole) {
+        const F p = exp2_polynomial<Neon, Exp2Nearest, digits>(rest);
         const int32x4_t exponent = vshlq_n_s32(vcvtq_s32_f32(whole), 23);  // 0 for a NaN, which p then is
         return zero_below(whole, set1(-126.F), vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p), exponent)));
     }

@@ -233,7 +233,7 @@ class Bench:
 
         def fused(z: torch.Tensor) -> None:
             kernels.distill_loss(z, t, y, kl_weight=BETA * TEMPERATURE**2, out=out)
-            z.backward(out)
+            torch.autograd.backward((z,), (out,))  # 2 us less than z.backward(out)
 
         def flat_step() -> None:  # as learners/torch.py does it
             gradient.fill(0)

@@ -24,6 +24,7 @@ struct Avx2 {
     static constexpr bool has_half = false;
     static constexpr bool has_fma = true;
     static constexpr bool has_quads = false;
+    static constexpr bool max_keeps_nan = false;
     static constexpr bool in_step = true;  // see exp2.h
     static constexpr bool loads_constants = false;  // see exp2.h
     static constexpr bool exp2_drops_rest = true;

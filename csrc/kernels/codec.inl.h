@@ -51,7 +51,7 @@ void f32_to_i8_rows(const float* x, std::size_t rows, std::size_t classes, std::
         F largest = zero, not_finite = zero;
         const auto look = [&](F v) FEDAGG_INLINE_LAMBDA {
             largest = V::max(V::abs(v), largest);
-            not_finite = not_finite + (v - v);  // NaN once there is a NaN or an infinity
+            if constexpr (!V::max_keeps_nan) not_finite = not_finite + (v - v);  // NaN once there is a NaN or an infinity
         };
         if (classes < w) {
             look(V::load_first(x, classes, zero));
@@ -62,8 +62,9 @@ void f32_to_i8_rows(const float* x, std::size_t rows, std::size_t classes, std::
             }, one);
         }
         // below that a scale would be subnormal and have few digits
-        const bool is_zero = V::largest(largest) < 127 * smallest_normal;
-        const float maximum = is_zero ? 0 : V::largest(largest), bad = V::sum(not_finite);
+        const float most = V::largest(largest);
+        const bool is_zero = most < 127 * smallest_normal;
+        const float maximum = is_zero ? 0 : most, bad = V::max_keeps_nan ? most - most : V::sum(not_finite);
         float row = maximum / 127.F;
         if (row * 127.F > 3.40282347e+38F) row = float_from_bits(bits_from_float(row) - 1);  // it would decode to infinity
         row_scale[n] = row + bad;

@@ -208,21 +208,30 @@ private:
     // Prefetches, a column at a time, the w * C logits from `ahead` on, unless that is 0; past the end it does no harm.
     FEDAGG_INLINE Sums exponentials(const Block& block, std::size_t ahead) const {
         const LogitScales<V, T> scales = scales_;  // a local of the loop
-        const auto column = [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
+        const Elements<V, T> elements{block.student, block.teacher, block.max_student, block.max_teacher, scales,
+                                      {e_ce_, e_student_, e_teacher_, rest_}};
+        const auto prefetch = [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
             if (V::has_streams && ahead != 0) {
-                V::prefetch(batch_.student + ahead + c * w);
-                if constexpr (T::has_kl) V::prefetch(static_cast<const float*>(batch_.teacher.data) + ahead + c * w);
+                V::prefetch(batch_.student + ahead + c);
+                if constexpr (T::has_kl) V::prefetch(static_cast<const float*>(batch_.teacher.data) + ahead + c);
             }
-            const F t = T::has_kl ? V::load(block.teacher + c * w) : V::set1(0);
-            return exponentials_of<V, T>({V::load(block.student + c * w), block.max_student}, {t, block.max_teacher}, scales,
-                                         {e_ce_ + c * w, e_student_ + c * w, e_teacher_ + c * w, rest_ + c * w});
         };
         RowSums<V, T> parts;
+        const std::size_t end = classes_ * w;
         std::size_t c = 0;
-        for (; c + 4 <= classes_; c += 4) {
-            parts.add_four([&](std::size_t i) FEDAGG_INLINE_LAMBDA { return column(c + i); });
+        for (; c + 4 * w <= end; c += 4 * w) {
+            for (std::size_t i = 0; i < 4; ++i) prefetch(c + i * w);
+            parts.add_four(elements, c);
         }
-        for (; c < classes_; ++c) parts.add(column(c));
+        if (V::in_step && c + 2 * w <= end) {
+            for (std::size_t i = 0; i < 2; ++i) prefetch(c + i * w);
+            parts.add_two(elements, c);
+            c += 2 * w;
+        }
+        for (; c < end; c += w) {
+            prefetch(c);
+            parts.add(elements(c));
+        }
         Sums sums;
         if constexpr (T::has_ce) sums.ce = parts.ce.wide();
         if constexpr (T::has_kl) {

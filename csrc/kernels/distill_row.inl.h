@@ -55,31 +55,38 @@ struct LogitScales {
 template <class V>
 struct ExponentialsAt {
     typename V::Real *ce, *student, *teacher, *rest;
+    ExponentialsAt operator+(std::size_t i) const { return {ce + i, student + i, teacher + i, rest + i}; }
 };
+
+// The divergence's part of `e`, and the softened exponentials to memory.
+template <class V, class T>
+FEDAGG_INLINE void finish_kl(Exponentials<V>& e, const Exponent<V>& log_q, const Exponent<V>& log_p, ExponentialsAt<V> to) {
+    using F = typename V::F;
+    V::store(to.student, e.student);
+    if constexpr (T::is_reverse) {
+        const F whole = log_q.whole - log_p.whole, rest = log_q.rest - log_p.rest;
+        e.divergence = V::add_product_unless_zero(e.student, whole + rest, V::set1(0));
+        V::store(to.teacher, whole);
+        V::store(to.rest, rest);
+    } else {
+        const F difference = (log_p.whole - log_q.whole) + (log_p.rest - log_q.rest);
+        e.divergence = V::add_product_unless_zero(e.teacher, difference, V::set1(0));
+        V::store(to.teacher, e.teacher);
+    }
+    e.ce = e.student;
+}
 
 // One vector of pass 2: s and t below the maxima of their rows.
 template <class V, class T>
 FEDAGG_INLINE Exponentials<V> exponentials_of(const Difference<V>& s, const Difference<V>& t,
                                               const LogitScales<V, T>& scales, ExponentialsAt<V> to) {
-    using F = typename V::F;
     Exponentials<V> e{};
     if constexpr (T::has_kl) {
         const Exponent<V> log_q = scales.student.exponent(s);
         const Exponent<V> log_p = scales.teacher.template exponent<!T::is_reverse>(t);
         e.student = V::template exp2<T::student_digits>(log_q.whole, log_q.rest);
         e.teacher = V::template exp2<Digits::softened>(log_p.whole, log_p.rest);
-        V::store(to.student, e.student);
-        if constexpr (T::is_reverse) {
-            const F whole = log_q.whole - log_p.whole, rest = log_q.rest - log_p.rest;
-            e.divergence = V::add_product_unless_zero(e.student, whole + rest, V::set1(0));
-            V::store(to.teacher, whole);
-            V::store(to.rest, rest);
-        } else {
-            const F difference = (log_p.whole - log_q.whole) + (log_p.rest - log_q.rest);
-            e.divergence = V::add_product_unless_zero(e.teacher, difference, V::set1(0));
-            V::store(to.teacher, e.teacher);
-        }
-        e.ce = e.student;
+        finish_kl<V, T>(e, log_q, log_p, to);
     }
     if constexpr (T::has_own_ce_softmax) {
         e.ce = exponential<V>(s);
@@ -88,6 +95,58 @@ FEDAGG_INLINE Exponentials<V> exponentials_of(const Difference<V>& s, const Diff
     return e;
 }
 
+// Two vectors of pass 2 in step, the second's results V::width further on.
+template <class V, class T>
+FEDAGG_INLINE void two_exponentials_of(const Difference<V>* s, const Difference<V>* t, const LogitScales<V, T>& scales,
+                                       ExponentialsAt<V> to, Exponentials<V>* e) {
+    using F = typename V::F;
+    constexpr std::size_t kl = T::has_kl ? 2 : 0, ce = T::has_own_ce_softmax ? 2 : 0;
+    Exponent<V> log_q[2] = {}, log_p[2] = {}, natural[2] = {};
+    for (std::size_t i = 0; i < kl; ++i) {
+        log_q[i] = scales.student.exponent(s[i]);
+        log_p[i] = scales.teacher.template exponent<!T::is_reverse>(t[i]);
+    }
+    for (std::size_t i = 0; i < ce; ++i) natural[i] = natural_exponent<V>(s[i]);
+    F softened[] = {log_q[0].rest, log_q[1].rest, log_p[0].rest, log_p[1].rest}, own[] = {natural[0].rest, natural[1].rest};
+    if constexpr (T::student_digits == Digits::softened) {
+        polynomials_in_step<V, Digits::softened, 2 * kl, Digits::natural, ce>(softened, own);
+    } else {
+        polynomials_in_step<V, Digits::softened, kl, T::student_digits, kl>(softened + 2, softened);
+    }
+    for (std::size_t i = 0; i < kl; ++i) {
+        e[i].student = V::times_exp2(softened[i], log_q[i].whole);
+        e[i].teacher = V::times_exp2(softened[2 + i], log_p[i].whole);
+        finish_kl<V, T>(e[i], log_q[i], log_p[i], to + i * V::width);
+    }
+    for (std::size_t i = 0; i < ce; ++i) {
+        e[i].ce = V::times_exp2(own[i], natural[i].whole);
+        V::store(to.ce + i * V::width, e[i].ce);
+    }
+}
+
+// Pass 2 of consecutive vectors, `c` floats on from where they start.
+template <class V, class T>
+struct Elements {
+    using F = typename V::F;
+    const typename V::Real *student, *teacher;
+    F max_student, max_teacher;
+    const LogitScales<V, T>& scales;
+    ExponentialsAt<V> to;
+
+    FEDAGG_INLINE Exponentials<V> of(std::size_t c, F x, F t) const {
+        return exponentials_of<V, T>({x, max_student}, {t, max_teacher}, scales, to + c);
+    }
+    FEDAGG_INLINE Exponentials<V> operator()(std::size_t c) const { return of(c, V::load(student + c), teacher_at(c)); }
+    FEDAGG_INLINE void in_step(std::size_t c, Exponentials<V>* e) const {
+        const Difference<V> s[] = {{V::load(student + c), max_student}, {V::load(student + c + V::width), max_student}};
+        const Difference<V> t[] = {{teacher_at(c), max_teacher}, {teacher_at(c + V::width), max_teacher}};
+        two_exponentials_of<V, T>(s, t, scales, to + c, e);
+    }
+
+private:
+    FEDAGG_INLINE F teacher_at(std::size_t c) const { return T::has_kl ? V::load(teacher + c) : V::set1(0); }
+};
+
 template <class V, class T>
 struct RowSums {
     Compensated<V> ce{1}, student{4}, teacher{4}, divergence{0};  // exponentials are at most 1
@@ -95,18 +154,31 @@ struct RowSums {
         if constexpr (T::has_ce) ce.add(e.ce);
         add_kl(e);
     }
-    // element(0) to element(3), pair by pair, which keeps them in registers. Cross-entropy's meet the sum one by one, for its
-    // bound leaves no room for a rounding between them.
-    template <class Element>
-    FEDAGG_INLINE void add_four(const Element& element) {
-        const Exponentials<V> e01 = pair(element, 0), e23 = pair(element, 2);
+    // elements(c) are one vector's, elements.in_step(c, e) puts these and the next one's into e; pair by pair, which keeps them in
+    // registers. Cross-entropy's meet the sum one by one, for its bound leaves no room for a rounding between them.
+    template <class Elements>
+    FEDAGG_INLINE void add_two(const Elements& elements, std::size_t c) {
+        add_kl(pair(elements, c));
+    }
+    template <class Elements>
+    FEDAGG_INLINE void add_four(const Elements& elements, std::size_t c) {
+        const Exponentials<V> e01 = pair(elements, c), e23 = pair(elements, c + 2 * V::width);
         add_kl(plus<T>(e01, e23));
     }
 
 private:
-    template <class Element>
-    FEDAGG_INLINE Exponentials<V> pair(const Element& element, std::size_t first) {
-        const Exponentials<V> a = element(first), b = element(first + 1);
+    template <class Elements>
+    FEDAGG_INLINE Exponentials<V> pair(const Elements& elements, std::size_t c) {
+        Exponentials<V> a, b;
+        if constexpr (V::in_step) {
+            Exponentials<V> e[2] = {};
+            elements.in_step(c, e);
+            a = e[0];
+            b = e[1];
+        } else {
+            a = elements(c);
+            b = elements(c + V::width);
+        }
         if constexpr (T::has_ce) {
             ce.add(a.ce);
             ce.add(b.ce);
@@ -130,7 +202,7 @@ struct LossTotals {
     void add_to(DistillSums& sums) {
         if (T::has_ce) sums.ce += ce + ce_log.total();
         if (T::has_kl) {
-            const double log_ratio = student_log.total() - teacher_log.total();
+            const double log_ratio = student_log.minus(teacher_log);
             sums.kl += kl + (T::is_reverse ? -log_ratio : log_ratio);
         }
     }
@@ -375,16 +447,9 @@ private:
         const Real *const s = row.student, *const z = row.teacher;
         const F max_student = V::set1(row.max_student), max_teacher = V::set1(row.max_teacher);
         const LogitScales<V, T> scales = scales_;  // a local of the loop
-        const ExponentialsAt<V> at{e_ce_, e_student_, e_teacher_, rest_};
+        const Elements<V, T> elements{s, z, max_student, max_teacher, scales, {e_ce_, e_student_, e_teacher_, rest_}};
         const bool prefetches = batch_.larger_than_cache;
         RowSums<V, T> sums;
-        const auto element = [&](std::size_t c, F x, F t) FEDAGG_INLINE_LAMBDA {
-            return exponentials_of<V, T>({x, max_student}, {t, max_teacher}, scales,
-                                         {at.ce + c, at.student + c, at.teacher + c, at.rest + c});
-        };
-        const auto full = [&](std::size_t c) FEDAGG_INLINE_LAMBDA {
-            return element(c, V::load(s + c), T::has_kl ? V::load(z + c) : V::set1(0));
-        };
         std::size_t c = 0;
         for (; c + 4 * w <= classes_; c += 4 * w) {
             if (prefetches) {  // the next row's; past the last one it does no harm
@@ -393,14 +458,18 @@ private:
                     if constexpr (T::has_kl) V::prefetch(reinterpret_cast<const char*>(z + c + classes_) + i);
                 }
             }
-            sums.add_four([&](std::size_t i) FEDAGG_INLINE_LAMBDA { return full(c + i * w); });
+            sums.add_four(elements, c);
         }
-        for (; c + w <= classes_; c += w) sums.add(full(c));
+        if (V::in_step && c + 2 * w <= classes_) {
+            sums.add_two(elements, c);
+            c += 2 * w;
+        }
+        for (; c + w <= classes_; c += w) sums.add(elements(c));
         if (c < classes_) {
             const F lowest = V::set1(-__builtin_inff());
             const std::size_t rest = classes_ - c;
             const F zs = T::has_kl ? V::load_first(z + c, rest, lowest) : lowest;
-            sums.add(element(c, V::load_first(s + c, rest, lowest), zs));
+            sums.add(elements.of(c, V::load_first(s + c, rest, lowest), zs));
         }
         return total(sums);
     }

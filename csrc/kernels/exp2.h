@@ -5,9 +5,13 @@
 
 #include <cstddef>
 
+#include "inline.h"
+
 namespace {
 
 enum class Digits { all, softened, natural };  // natural: e^r, all digits
+
+constexpr std::size_t degree(Digits digits) { return digits == Digits::softened ? 5 : 6; }
 
 struct Exp2Floor {  // r = t - floor(t), in [0, 1)
     static constexpr float degree6[] = {1.F,           6.931470633e-01F, 2.402290851e-01F, 5.548618361e-02F,
@@ -37,7 +41,7 @@ constexpr const float* coefficients() {
 // would have to be copied, and GCC, short of registers, takes two instructions for a constant that it knows.
 template <class V, class Coefficients, Digits digits>
 class Splat {
-    static constexpr std::size_t terms = digits == Digits::softened ? 6 : 7;
+    static constexpr std::size_t terms = degree(digits) + 1;
 
 public:
     Splat() {
@@ -71,6 +75,30 @@ inline typename V::F exp2_polynomial(typename V::F r) {
     p = V::fma(p, r, c(2));
     p = V::fma(p, r, c(1));
     return V::fma(p, r, c(0));
+}
+
+// The polynomials of r[0] to r[a - 1] and, of another kind, of s[0] to s[b - 1], in place and in step: every term waits for the
+// one before it, and one polynomial after the other would leave the units idle. NEON's FMA overwrites its addend, which makes
+// a copy of every shared coefficient: there (in_step is false) this took 10 % more instructions.
+template <class V, Digits digits_r, std::size_t a, Digits digits_s, std::size_t b>
+FEDAGG_INLINE void polynomials_in_step(typename V::F* r, typename V::F* s) {
+    using F = typename V::F;
+    const Splat<V, Exp2Nearest, digits_r> cr;
+    const Splat<V, Exp2Nearest, digits_s> cs;
+    constexpr std::size_t top_r = degree(digits_r), top_s = degree(digits_s);
+    F p[a + 1], q[b + 1];  // an array of none is not C++
+    for (std::size_t j = 0; j < a; ++j) p[j] = cr(top_r);
+    for (std::size_t j = 0; j < b; ++j) q[j] = cs(top_s);
+    for (std::size_t i = top_r > top_s ? top_r : top_s; i-- > 0;) {
+        if (i < top_s) {
+            for (std::size_t j = 0; j < b; ++j) q[j] = V::fma(q[j], s[j], cs(i));
+        }
+        if (i < top_r) {
+            for (std::size_t j = 0; j < a; ++j) p[j] = V::fma(p[j], r[j], cr(i));
+        }
+    }
+    for (std::size_t j = 0; j < a; ++j) r[j] = p[j];
+    for (std::size_t j = 0; j < b; ++j) s[j] = q[j];
 }
 
 }  // namespace

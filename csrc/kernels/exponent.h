@@ -64,19 +64,27 @@ struct LogitScale {
     static constexpr Real least = -4194304;  // below it, floats hold no fraction
 };
 
-// e^(x - max). log(2) in one float is nearer than floats need be: 2e-9 for every factor of 2.
+// (x - max) in natural units, whole * log(2) + rest. log(2) in one float is nearer than floats need be: 2e-9 for every factor of 2.
+// Without fma it is in units of log(2), as all others.
 template <class V>
-FEDAGG_INLINE typename V::F exponential(const Difference<V>& below_max) {
+FEDAGG_INLINE Exponent<V> natural_exponent(const Difference<V>& below_max) {
     using F = typename V::F;
     if constexpr (V::has_fma) {
         const F n = V::round(below_max.high * V::set1(static_cast<float>(log2_of_e)));
         const F r = V::fma(n, V::set1(static_cast<float>(-ln_of_2)), below_max.high) + below_max.low;
-        if constexpr (V::exp2_drops_rest) return V::template exp2<Digits::natural>(n, r);
-        return V::template exp2<Digits::natural>(n, V::zero_below(n, V::set1(LogitScale<V>::least), r));
+        if constexpr (V::exp2_drops_rest) return {n, r};
+        return {n, V::zero_below(n, V::set1(LogitScale<V>::least), r)};
     } else {
-        const Exponent<V> t = LogitScale<V>(1).exponent(below_max);
-        return V::template exp2<Digits::all>(t.whole, t.rest);
+        return LogitScale<V>(1).exponent(below_max);
     }
+}
+
+// e^(x - max)
+template <class V>
+FEDAGG_INLINE typename V::F exponential(const Difference<V>& below_max) {
+    constexpr Digits digits = V::has_fma ? Digits::natural : Digits::all;
+    const Exponent<V> t = natural_exponent(below_max);
+    return V::template exp2<digits>(t.whole, t.rest);
 }
 
 // A sum in two floats. It counts from `start`: as long as no term exceeds that, what an addition's rounding leaves over is

@@ -10,10 +10,9 @@ public:
         product_ *= factor;
         if (!(product_ < 1e190)) flush();
     }
-    double total() {
-        flush();
-        return sum_;
-    }
+    double total() const { return sum_ + __builtin_log(product_); }
+    // this total less the other's, by one logarithm
+    double minus(const LogSum& other) const { return (sum_ - other.sum_) + __builtin_log(product_ / other.product_); }
 
 private:
     void flush() {

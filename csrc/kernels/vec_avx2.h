@@ -24,6 +24,8 @@ struct Avx2 {
     static constexpr bool has_half = false;
     static constexpr bool has_fma = true;
     static constexpr bool has_quads = false;
+    static constexpr bool max_keeps_nan = false;
+    static constexpr bool in_step = true;  // see exp2.h
     static constexpr bool loads_constants = false;  // see exp2.h
     static constexpr bool exp2_drops_rest = true;
 
@@ -110,9 +112,12 @@ struct Avx2 {
     }
     template <Digits digits = Digits::all>
     static F exp2(F whole, F rest) {  // 2^(whole + rest)
-        const __m256i p = _mm256_castps_si256(exp2_polynomial<Avx2, Exp2Nearest, digits>(rest));
+        return times_exp2(exp2_polynomial<Avx2, Exp2Nearest, digits>(rest), whole);
+    }
+    static F times_exp2(F p, F whole) {
         const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(whole), 23);  // 0 for a NaN, which p then is
-        return zero_below(whole, set1(-126.F), _mm256_castsi256_ps(_mm256_add_epi32(p, exponent)));
+        const __m256i product = _mm256_add_epi32(_mm256_castps_si256(p), exponent);
+        return zero_below(whole, set1(-126.F), _mm256_castsi256_ps(product));
     }
     static F split(F x, F& e) {
         const __m256i offset = _mm256_sub_epi32(_mm256_castps_si256(x), _mm256_set1_epi32(0x3f400000));

@@ -25,6 +25,8 @@ struct Avx512 {
     static constexpr bool has_half = true;
     static constexpr bool has_fma = true;
     static constexpr bool has_quads = false;
+    static constexpr bool max_keeps_nan = false;
+    static constexpr bool in_step = true;  // see exp2.h
     static constexpr bool loads_constants = false;  // see exp2.h
     static constexpr bool exp2_drops_rest = false;
     using Half = Avx2;
@@ -98,8 +100,9 @@ struct Avx512 {
     }
     template <Digits digits = Digits::all>
     static F exp2(F whole, F rest) {  // 2^(whole + rest)
-        return _mm512_scalef_ps(exp2_polynomial<Avx512, Exp2Nearest, digits>(rest), whole);
+        return times_exp2(exp2_polynomial<Avx512, Exp2Nearest, digits>(rest), whole);
     }
+    static F times_exp2(F p, F whole) { return _mm512_scalef_ps(p, whole); }
     static F split(F x, F& e) {
         const __m512i offset = _mm512_sub_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x3f400000));
         e = _mm512_cvtepi32_ps(_mm512_srai_epi32(offset, 23));

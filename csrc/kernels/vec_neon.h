@@ -25,6 +25,8 @@ struct Neon {
     static constexpr bool has_half = false;
     static constexpr bool has_fma = true;
     static constexpr bool has_quads = true;  // 16 bytes from and to four vectors
+    static constexpr bool max_keeps_nan = true;  // and so tells whether a row is finite
+    static constexpr bool in_step = false;  // see exp2.h
     static constexpr bool loads_constants = true;  // see exp2.h
     static constexpr bool exp2_drops_rest = true;
 

@@ -21,6 +21,8 @@ struct Scalar {
     static constexpr bool has_streams = false;
     static constexpr bool has_fma = false;  // a * b + c in one rounding
     static constexpr bool has_quads = false;  // 16 bytes from and to four vectors
+    static constexpr bool max_keeps_nan = false;
+    static constexpr bool in_step = false;  // see exp2.h
     static constexpr bool loads_constants = false;  // rather than keep them in registers: exp2.h
     static constexpr bool exp2_drops_rest = false;  // of a whole below -126, NaN or not
     static constexpr bool has_half = false;  // no wrapper of half the width for batches that would leave most lanes idle

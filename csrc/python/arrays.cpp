@@ -24,17 +24,6 @@ DType dtype_of(PyObject* descriptor) {
     }
 }
 
-std::size_t item_size(DType dtype) {
-    switch (dtype) {
-        case DType::i64:
-        case DType::f64: return 8;
-        case DType::f32: return 4;
-        case DType::u16:
-        case DType::f16: return 2;
-        default: return 1;
-    }
-}
-
 std::string type_name(PyObject* object) { return object == Py_None ? "None" : Py_TYPE(object)->tp_name; }
 
 std::string shape_text(const Array& array) {
@@ -50,10 +39,10 @@ std::string dtype_text(const Array& array) {
 }
 
 // The exchange table of a type, found once: programs use one tensor type.
-const dlpack::ExchangeApi* exchange_of(PyTypeObject* type) {
-    static PyTypeObject* known_type = nullptr;
-    static const dlpack::ExchangeApi* known = nullptr;
-    if (type == known_type) return known;
+PyTypeObject* known_type = nullptr;
+const dlpack::ExchangeApi* known = nullptr;
+
+const dlpack::ExchangeApi* find_exchange(PyTypeObject* type) {
     PyObject* const capsule = PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), dlpack::attribute);
     const auto* found = capsule == nullptr ? nullptr : static_cast<const dlpack::ExchangeApi*>(PyCapsule_GetPointer(capsule, dlpack::capsule_name));
     Py_XDECREF(capsule);  // the table outlives its capsule: it is static in the library that offers it
@@ -64,6 +53,8 @@ const dlpack::ExchangeApi* exchange_of(PyTypeObject* type) {
     known = found;
     return found;
 }
+
+const dlpack::ExchangeApi* exchange_of(PyTypeObject* type) { return type == known_type ? known : find_exchange(type); }
 
 DType dtype_of(const dlpack::Tensor& tensor) {
     if (tensor.type_lanes != 1) return DType::other;
@@ -81,8 +72,10 @@ DType dtype_of(const dlpack::Tensor& tensor) {
 
 bool is_contiguous(const dlpack::Tensor& tensor) {
     std::int64_t expected = 1;
+    for (int i = 0; i < tensor.dimensions; ++i) {
+        if (tensor.shape[i] == 0) return true;  // whatever its strides are
+    }
     for (int i = tensor.dimensions - 1; i >= 0; --i) {
-        if (tensor.shape[i] == 0) return true;
         if (tensor.strides != nullptr && tensor.shape[i] != 1 && tensor.strides[i] != expected) return false;
         expected *= tensor.shape[i];
     }
@@ -97,7 +90,8 @@ void read_tensor(Array& array, PyObject* object, const dlpack::ExchangeApi& api,
                               py::str(py::handle(object).attr("device")).cast<std::string>() +
                               ", expected one in cpu memory; move it with .cpu()");
     }
-    array.data = static_cast<char*>(tensor.data) + tensor.byte_offset;
+    static double nothing = 0;  // a tensor without elements has no memory, but a null pointer would say that none was given
+    array.data = tensor.data == nullptr ? static_cast<void*>(&nothing) : static_cast<char*>(tensor.data) + tensor.byte_offset;
     array.name = name;
     array.object = object;
     array.dtype = dtype_of(tensor);
@@ -110,10 +104,6 @@ void read_tensor(Array& array, PyObject* object, const dlpack::ExchangeApi& api,
 
 }  // namespace
 
-std::size_t Array::bytes() const {
-    return item_size(dtype) * size(0) * size(1);
-}
-
 bool is_numpy(PyObject* object) {
     static PyTypeObject* const array_type = py::detail::npy_api::get().PyArray_Type_;
     return Py_TYPE(object) == array_type || PyType_IsSubtype(Py_TYPE(object), array_type) != 0;
@@ -121,7 +111,10 @@ bool is_numpy(PyObject* object) {
 
 bool is_tensor(PyObject* object) { return exchange_of(Py_TYPE(object)) != nullptr; }
 
+bool is_array(PyObject* object) { return Py_TYPE(object) == known_type || is_numpy(object) || is_tensor(object); }
+
 void read_array(Array& array, PyObject* object, const char* name, const char* expected) {
+    if (Py_TYPE(object) == known_type) return read_tensor(array, object, *known, name);
     if (!is_numpy(object)) {
         if (const auto* const api = exchange_of(Py_TYPE(object))) return read_tensor(array, object, *api, name);
         throw py::type_error(std::string(name) + ": got " + type_name(object) +
@@ -144,10 +137,9 @@ Array array_argument(PyObject* object, const char* name, const char* expected) {
     return array;
 }
 
-void require_dtype(const Array& array, std::initializer_list<DType> allowed) {
+void refuse_dtype(const Array& array, std::initializer_list<DType> allowed) {
     std::string expected;
     for (const DType dtype : allowed) {
-        if (array.dtype == dtype) return;
         expected += (expected.empty() ? "" : " or ") + std::string(dtype_name(dtype));
     }
     throw py::type_error(std::string(array.name) + ": got " + dtype_text(array) + ", expected " + expected +
@@ -155,35 +147,23 @@ void require_dtype(const Array& array, std::initializer_list<DType> allowed) {
                          dtype_name(*allowed.begin()) + ")");
 }
 
-void require_dimensions(const Array& array, int dimensions, const char* letters) {
-    if (array.dimensions == dimensions) return;
+void refuse_dimensions(const Array& array, const char* letters) {
     throw py::value_error(std::string(array.name) + ": got shape " + shape_text(array) + ", expected " + letters);
 }
 
-void require_contiguous(const Array& array) {
-    if (array.contiguous) return;
+void refuse_gaps(const Array& array) {
     throw py::value_error(std::string(array.name) +
                           ": got an array that is not c-contiguous and aligned, expected one that is; copy it with " +
                           (array.is_tensor ? ".contiguous()" : "numpy.ascontiguousarray"));
 }
 
-void require_writable(const Array& array) {
-    if (array.writable) return;
+void refuse_read_only(const Array& array) {
     throw py::value_error(std::string(array.name) + ": got a read-only array, expected a writable one");
 }
 
-void require_size(const Array& array, int axis, std::size_t expected, const char* meaning) {
-    if (array.size(axis) == expected) return;
+void refuse_size(const Array& array, int axis, std::size_t expected, const char* meaning) {
     throw py::value_error(std::string(array.name) + ": got shape " + shape_text(array) + ", expected " +
                           std::to_string(expected) + " " + meaning + " on axis " + std::to_string(axis));
-}
-
-void read_input(Array& array, PyObject* object, const char* name, std::initializer_list<DType> allowed, int dimensions,
-                const char* letters) {
-    read_array(array, object, name, letters);
-    require_dtype(array, allowed);
-    require_dimensions(array, dimensions, letters);
-    require_contiguous(array);
 }
 
 Array input_argument(PyObject* object, const char* name, std::initializer_list<DType> allowed, int dimensions,
@@ -193,12 +173,7 @@ Array input_argument(PyObject* object, const char* name, std::initializer_list<D
     return array;
 }
 
-bool same_memory(const Array& a, const Array& b) { return a.data == b.data && a.bytes() == b.bytes(); }
-
-void require_apart(const Array& output, const Array& input) {
-    const auto* const a = static_cast<const char*>(output.data);
-    const auto* const b = static_cast<const char*>(input.data);
-    if (a + output.bytes() <= b || b + input.bytes() <= a) return;
+void refuse_overlap(const Array& output, const Array& input) {
     throw py::value_error(std::string(output.name) + ": got an array that overlaps " + input.name +
                           ", expected memory of its own");
 }

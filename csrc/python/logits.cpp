@@ -4,7 +4,7 @@ namespace fedagg::python {
 
 void read_logits(LogitsArgument& argument, PyObject* object, const char* name) {
     // an array is by far the commoner case, and asking it for an attribute that it lacks costs more than the kernel
-    const bool may_be_record = !is_numpy(object) && !is_tensor(object);
+    const bool may_be_record = !is_array(object);
     if (may_be_record && PyObject_HasAttrString(object, "values_NC") != 0 &&
         PyObject_HasAttrString(object, "scale_N") != 0) {
         argument.keep_alive[0] = py::handle(object).attr("values_NC");

@@ -31,6 +31,13 @@ def test_out_and_aliasing() -> None:
     assert torch.equal(s, out)
 
 
+def test_no_rows() -> None:
+    nothing = torch.from_numpy(np.empty((0, 10), np.float32))  # whose strides are not those of a row
+    got = kernels.distill_loss(nothing, nothing, torch.empty(0, dtype=torch.long), kl_weight=1.0)
+    assert got.loss == 0
+    assert got.gradient_NC.shape == (0, 10)
+
+
 def test_doubles_and_parameters() -> None:
     y = torch.tensor([0, 1])
     got = kernels.distill_loss(torch.zeros(2, 2, dtype=torch.float64), None, y)

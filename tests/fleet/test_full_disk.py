@@ -166,8 +166,8 @@ def test_an_edge_whose_disk_fills_up_goes_on_when_there_is_room(tmp_path):
             fill(disk)
             log = fleet.home(edge) / "log.txt"
 
-            def tries():  # by the node loop, started again, or by its link, which waits
-                return sum(log.read_text().count(word) for word in ("exit=74", "answer_not_kept"))
+            def tries():  # by the node loop, started again, by its link, which waits, or by devices: whoever is first
+                return sum(log.read_text().count(word) for word in ("exit=74", "answer_not_kept", "disk_full"))
 
             wait_for(lambda: tries() >= 3, fleet, "it says that there is no room, and tries again")
             stuck = rounds_done(fleet)

@@ -58,6 +58,10 @@ class _Refused(Exception):
         self.response = problem(status, code, message, retry_after)
 
 
+_FULL_SECONDS = 30.0
+"""How long who is refused for want of room may wait before it tries again; a log says it once in that time."""
+
+
 class Gateway(Generic[L]):
     """Answers requests; give it to `Connections` as the handler.
 
@@ -88,6 +92,7 @@ class Gateway(Generic[L]):
         self._hooks_free = asyncio.Semaphore(limits.hooks)
         self.in_flight = 0
         self.draining = False
+        self._silent_until = 0.0  # about a full disk
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one HTTP request."""
@@ -164,11 +169,12 @@ class Gateway(Generic[L]):
                     return problem(HTTPStatus.SERVICE_UNAVAILABLE, "nothing", "nothing new, ask again", 0.0)
             return answer
         except StorageFull:
+            self._tell_of_full_disk()
             return problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "disk_full",
                 "the server's disk is full, nothing was taken; it keeps serving what it has",
-                30.0,
+                _FULL_SECONDS,
             )
         except WriterBusy:
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many requests wait", 1.0)
@@ -176,6 +182,12 @@ class Gateway(Generic[L]):
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "draining", "the server is stopping, try again", 2.0)
         except RemoteProtocolError as error:
             return problem(HTTPStatus.BAD_REQUEST, "malformed", str(error))
+
+    def _tell_of_full_disk(self) -> None:
+        """Say it in the log, not once for each of a thousand devices that try again."""
+        if self._monotonic() >= self._silent_until:
+            self._silent_until = self._monotonic() + _FULL_SECONDS
+            self._log.warning("disk_full")
 
     def _handle(self, peer: Peer, request: Request, now: float, ledger: L) -> Response | Later:
         return self._handler.handle(ledger, peer, request, now)

@@ -20,6 +20,11 @@ from fedagg_edge.identity.facts import Facts, facts_of
 
 __all__ = ["Checked", "check"]
 
+_UNREADABLE = (
+    *(ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion),
+    *(x509.ExtensionNotFound, x509.DuplicateExtension),
+)
+"""What the parser raises for a certificate that is none."""
 _LONG = {
     NameOID.ORGANIZATION_NAME: "organizationName",
     NameOID.ORGANIZATIONAL_UNIT_NAME: "organizationalUnitName",
@@ -43,8 +48,7 @@ def check(chain: bytes, authority: bytes) -> Checked:
     `authority` (PEM).
 
     Signatures, constraints, names and roles are checked; dates and revocation are not. Raises PermissionDenied if
-    anything
-    does not fit, IdentityError if it is no PEM.
+    anything does not fit, IdentityError if it is no PEM.
     """
     roots = pem.certificates(authority)
     given = pem.certificates(chain)
@@ -55,7 +59,7 @@ def check(chain: bytes, authority: bytes) -> Checked:
     if len(given) not in (1, 2):
         raise PermissionDenied(f"certificate chain: got {len(given)} certificates below the root, expected 1 or 2")
     try:
-        found = [x509.load_der_x509_certificate(der) for der in [*given, roots[0]]]
+        found = [_load(der) for der in [*given, roots[0]]]
         for below, above in itertools.pairwise(found):
             below.verify_directly_issued_by(above)
         for depth, issuer in enumerate(found[1:]):
@@ -63,8 +67,20 @@ def check(chain: bytes, authority: bytes) -> Checked:
         return _checked(found[0], found[1], given[0])
     except InvalidSignature:
         raise PermissionDenied("certificate chain: not signed by this federation's authority") from None
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+    except _UNREADABLE as error:
         raise PermissionDenied(f"certificate chain: {type(error).__name__} in a certificate") from None
+
+
+def _load(der: bytes) -> x509.Certificate:
+    """The certificate; raise ValueError if its last field, the signature, is not encoded as DER has it.
+
+    No signature covers that field's count of unused bits, and a parser passes over a wrong one: the same certificate
+    would have a second digest.
+    """
+    found = x509.load_der_x509_certificate(der)
+    if not der.endswith(b"\0" + found.signature):
+        raise ValueError("the signature is not a whole number of bytes")
+    return found
 
 
 def _require_signing(issuer: x509.Certificate, depth: int) -> None:

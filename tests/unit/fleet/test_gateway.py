@@ -151,6 +151,8 @@ def test_a_full_disk_refuses_and_the_gateway_goes_on(tmp_path: Path) -> None:
         full.set()
         status, headers, body = post(connection, "/v1/append", b"x")
         assert (status, code(body), headers["Retry-After"]) == (503, "disk_full", "30")
+        assert post(connection, "/v1/append", b"x")[0] == 503
+        assert gateway.log.getvalue().count("disk_full") == 1  # not once a request
         full.clear()
         assert post(connection, "/v1/append", b"x")[0] == 200
 

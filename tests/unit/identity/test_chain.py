@@ -66,7 +66,7 @@ def chain_root():
 def test_a_damaged_chain_is_refused(world):
     root = (world.root / folder.AUTHORITY).read_bytes()
     leaf, issuer = pem.certificates((world.device / folder.CERTIFICATE).read_bytes())
-    for i in range(0, len(leaf), 7):
+    for i in range(len(leaf)):
         bad = leaf[:i] + bytes([leaf[i] ^ 1]) + leaf[i + 1 :]
         with pytest.raises(PermissionDenied):
             chain.check(pem.to_pem(bad) + pem.to_pem(issuer), root)

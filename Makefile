@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 JOBS   ?= 2
-HANGS  := 1200# seconds after which a test is taken to hang, ten times what the longest takes: it fails and the others run
+HANGS  := 1200# seconds after which a test is taken to hang: it fails and the others run
 NATIVE := CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
 .DEFAULT_GOAL := help

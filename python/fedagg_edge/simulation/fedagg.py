@@ -48,7 +48,9 @@ class FedAgg(Trained):
         """Algorithm 2, init. Encoding is deterministic, so a resumed run does it again rather than storing it."""
         tree = self.world.tree
         programs = {n: distill.init(tree.places[n]) for n in tree.post_order()}
-        drive(programs, self.world.nodes, version=0, traffic=traffic)  # encoding has a bridge that is still being made
+        drive(
+            programs, self.world.nodes, version=0, traffic=traffic
+        )  # one by one: who encodes first makes the networks
 
     def round(self, number: int, traffic: Traffic, on_train: OnTrain) -> None:
         """Algorithm 2, round, after the moves that are due before it."""

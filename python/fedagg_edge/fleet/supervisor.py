@@ -25,9 +25,9 @@ from typing import Any
 
 from fedagg_edge.fleet.backoff import Backoff
 from fedagg_edge.fleet.exits import PERMANENT, Exit
-from fedagg_edge.fleet.lock import StateLock
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.notify import is_extension, notify, watchdog_seconds
+from fedagg_edge.lock import StateLock
 
 __all__ = ["ChildSpec", "Supervisor", "supervise"]
 

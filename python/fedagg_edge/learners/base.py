@@ -185,29 +185,24 @@ class LearnerSpec:
     seed: int
     base_dir: str = "."
 
-    def refuse_split_norm(self, engine: str) -> None:
-        """Raise ConfigError if the model asks for a split batch norm, which `engine` does not have."""
-        if self.model.batch_norm != "shared":
-            raise ConfigError(
-                f"model {self.model.builder!r}: batch_norm: got {self.model.batch_norm!r} with engine {engine!r}, "
-                'expected "shared": only engine = "torch" splits a batch norm'
-            )
+    def refuse_what_only_torch_has(self, engine: str, *, loss_inside: bool) -> None:
+        """Raise ConfigError for an option that `engine` lacks, which it would leave out without a word.
 
-    def refuse_bfloat16(self, engine: str) -> None:
-        """Raise ConfigError if another precision than float32 is asked for, which `engine` does not have."""
-        if self.hyperparameters.precision != "float32":
-            raise ConfigError(
-                f'precision: got {self.hyperparameters.precision!r} with engine {engine!r}, expected "float32": '
-                'only engine = "torch" has another'
-            )
-
-    def refuse_decoupled(self, engine: str) -> None:
-        """Raise ConfigError if decoupled distillation is asked for, which `engine` does not have."""
-        if self.hyperparameters.distillation != "classical":
-            raise ConfigError(
-                f"distillation: got {self.hyperparameters.distillation!r} with engine {engine!r}, "
-                'expected "classical": its files have their loss inside; take engine = "torch" for the other'
-            )
+        `loss_inside`: the engine's files have their loss inside, and it is the classical one.
+        """
+        hyperparameters = self.hyperparameters
+        asked: dict[str, tuple[str, str]] = {
+            f"model {self.model.builder!r}: batch_norm": (self.model.batch_norm, "shared"),
+            "precision": (hyperparameters.precision, "float32"),
+        }
+        if loss_inside:
+            asked["distillation"] = (hyperparameters.distillation, "classical")
+        for option, (got, expected) in asked.items():
+            if got != expected:
+                raise ConfigError(
+                    f"{option}: got {got!r} with engine {engine!r}, expected {expected!r}: "
+                    'take engine = "torch" for the other'
+                )
 
 
 class LearnerFactory(Protocol):

@@ -26,8 +26,7 @@ def make_learner(spec: LearnerSpec) -> ExecutorchLearner:
 
     Raises ExportError for a model that cannot be exported, LearnerError without ExecuTorch.
     """
-    spec.refuse_split_norm("executorch")
-    spec.refuse_bfloat16("executorch")
+    spec.refuse_what_only_torch_has("executorch", loss_inside=False)
     described = json.dumps(msgspec.to_builtins(spec.model), sort_keys=True)
     rows = max(_ROWS, spec.hyperparameters.batch_size + 1)  # a last batch of one sample joins the one before it
     file = _exported(described, spec.sample_shape, spec.classes, rows, spec.base_dir)

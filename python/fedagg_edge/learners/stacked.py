@@ -19,13 +19,14 @@ from fedagg_edge.config import Hyperparameters
 from fedagg_edge.errors import LearnerError
 from fedagg_edge.learners import objective
 from fedagg_edge.learners.base import Batch, Learner, StepReport
+from fedagg_edge.learners.small_maps import SmallMapConv2d
 from fedagg_edge.learners.torch import TorchLearner
 
 __all__ = ["stack_key", "stacked_step"]
 
 _POINTWISE = (nn.ReLU, nn.Identity)
 _CHANNELWISE = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-_KNOWN = (nn.Sequential, nn.Flatten, nn.Linear, nn.Conv2d, nn.BatchNorm2d, *_POINTWISE, *_CHANNELWISE)
+_KNOWN = (nn.Sequential, nn.Flatten, nn.Linear, nn.Conv2d, SmallMapConv2d, nn.BatchNorm2d, *_POINTWISE, *_CHANNELWISE)
 
 
 def stack_key(learner: Learner) -> Hashable | None:
@@ -46,7 +47,7 @@ def stack_key(learner: Learner) -> Hashable | None:
 
 
 def _fits(module: nn.Module) -> bool:
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, nn.Conv2d):  # a SmallMapConv2d is one
         return module.padding_mode == "zeros"
     if isinstance(module, nn.BatchNorm2d):
         return module.affine and module.track_running_stats and module.momentum is not None

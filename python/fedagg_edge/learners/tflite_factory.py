@@ -38,9 +38,7 @@ def make_learner(spec: LearnerSpec) -> TfliteLearner:
     Raises ConfigError for what the engine does not have, ArtefactError for a file that is damaged or of another model,
     ExportError for a model that cannot be compiled, LearnerError if no runtime is usable.
     """
-    spec.refuse_split_norm("tflite")
-    spec.refuse_bfloat16("tflite")
-    spec.refuse_decoupled("tflite")
+    spec.refuse_what_only_torch_has("tflite", loss_inside=True)
     file, weights = _from_file(spec) if spec.model.builder.endswith(_SUFFIX) else _compiled(spec)
     learner = TfliteLearner(file, spec.hyperparameters.optimizer, classes=spec.classes, sample_shape=spec.sample_shape)
     learner.load_state(LearnerState(file.table, weights))

@@ -18,6 +18,7 @@ from fedagg_edge.learners import objective
 from fedagg_edge.learners.base import Batch, LearnerFactory, LearnerSpec, LearnerState, StepReport
 from fedagg_edge.learners.flat import FlatModule
 from fedagg_edge.learners.optimizers import make_optimizer
+from fedagg_edge.learners.small_maps import speed_up
 from fedagg_edge.learners.split_norm import norms_of, on_bridge, set_moves, split_norms
 from fedagg_edge.learners.zoo import build_model, check_model
 
@@ -25,6 +26,7 @@ __all__ = ["TorchLearner", "make_learner", "module_factory", "seeded_model", "se
 
 _DROPOUT = torch.nn.modules.dropout._DropoutNd  # the base of all kinds of dropout
 _EVAL_ROWS = 512  # bounds the activations of an evaluation pass
+_LARGE_IMAGE = 256  # pixels
 
 
 class TorchLearner:
@@ -39,6 +41,7 @@ class TorchLearner:
         self, module: torch.nn.Module, optimizer: str = "sgd", precision: Literal["float32", "bfloat16"] = "float32"
     ) -> None:
         self._precision = getattr(torch, precision)
+        speed_up(module)
         self._flat = FlatModule(module)
         self._optimizer = make_optimizer(optimizer, self._flat.trained)
         # the same memory as the tensors', for the update without torch
@@ -120,10 +123,10 @@ class TorchLearner:
     def _run(self, x_N: NDArray[np.float32]) -> torch.Tensor:
         """The module's logits, float32."""
         if self._precision is torch.float32:
-            out: torch.Tensor = self._module(_tensor(x_N))
+            out: torch.Tensor = self._module(_channels_last(_tensor(x_N)))
             return out
         with torch.autocast("cpu", self._precision):
-            out = self._module(_tensor(x_N))
+            out = self._module(_channels_last(_tensor(x_N)))
         return out.float()
 
     def _forward(self, x_N: NDArray[np.float32]) -> torch.Tensor:
@@ -176,6 +179,16 @@ class TorchLearner:
 def _tensor(array: NDArray[np.float32]) -> torch.Tensor:
     """The array's memory as a tensor; a read-only array is copied, because torch has no such tensors."""
     return torch.from_numpy(np.require(array, requirements=["W"]))
+
+
+def _channels_last(x_N: torch.Tensor) -> torch.Tensor:
+    """Images of several channels with the channels beside one another in memory: pooling is then vectorised.
+
+    Small images gain nothing by it (docs/decisions/small-maps.md).
+    """
+    if x_N.ndim == 4 and x_N.shape[1] > 1 and math.prod(x_N.shape[2:]) >= _LARGE_IMAGE:
+        return x_N.contiguous(memory_format=torch.channels_last)
+    return x_N
 
 
 def _numpy(logits_NC: torch.Tensor) -> NDArray[np.float32]:

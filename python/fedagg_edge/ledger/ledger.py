@@ -260,9 +260,12 @@ class Ledger:
                 erase.erase_everywhere(self.db, gone)
 
     def rebase(self, news: Iterable[LogEntry], fence: int) -> Position:
-        """Change parents; see `outbox.rebase`."""
+        """Change parents; see `outbox.rebase`. Rows that came with its log and wait to be forgotten are erased here."""
         with self.db.savepoint():
-            return outbox.rebase(self.db, self.node, news, fence, self._ran())
+            done = outbox.rebase(self.db, self.node, news, fence, self._ran())
+            if len(gone := outbox.forgotten(self.db)):
+                erase.erase_rows(self.db, self.node, gone)
+            return done
 
     def set_fence(self, fence: int) -> None:
         """The parent knows of moves that this node has forgotten."""

@@ -201,8 +201,8 @@ def _tiers(config: SimulationConfig) -> dict[str, str]:
 @contextmanager
 def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool]:
     """Whether this process has the folder to itself; the system releases the lock when it ends, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("wb") as file:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f"{folder.name}.lock").open("wb") as file:  # the lock inside is the simulation's
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -5,6 +5,7 @@ runs/<name>/config.json               what was run, complete
            /metrics.jsonl             one line per round
            /checkpoints/              see fedagg_edge.checkpoint
            /results.json, cloud.safetensors, curves.png, bridge.png
+           /lock                      held by the process that runs it
 """
 
 from __future__ import annotations
@@ -58,8 +59,7 @@ class RunFolder:
 
         Keys that may change, such as `rounds`, are brought up to date in the folder.
         """
-        if not self.config.exists():
-            raise CheckpointError(f"{self.root}: no run here to resume; start it without --resume")
+        self.expect_run()
         differing = self.differing(config)
         if differing:
             raise ConfigError(
@@ -67,6 +67,11 @@ class RunFolder:
                 "restore what was there, or write elsewhere (--out FOLDER)"
             )
         self._write(config)
+
+    def expect_run(self) -> None:
+        """Raise CheckpointError if there is no run here."""
+        if not self.config.exists():
+            raise CheckpointError(f"{self.root}: no run here to resume; start it without --resume")
 
     def differing(self, config: SimulationConfig) -> list[str]:
         """The keys in which the run here was configured otherwise, but for those that may change when it goes on.

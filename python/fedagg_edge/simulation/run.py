@@ -12,6 +12,7 @@ from fedagg_edge.autoencoder import artefact as artefacts
 from fedagg_edge.config import SimulationConfig, load_config, parse_config
 from fedagg_edge.errors import CheckpointError, ConfigError
 from fedagg_edge.learners.base import LearnerFactory
+from fedagg_edge.lock import StateLock
 from fedagg_edge.simulation import build, state
 from fedagg_edge.simulation.experiment import Experiment
 from fedagg_edge.simulation.folder import RunFolder
@@ -52,8 +53,8 @@ def simulate(
     ones: `dataset`, the `partition` rule, `models` (name in the tree -> function building a torch module), `learners`
     (name -> `LearnerFactory`).
 
-    Raises ConfigError, DataError, ArtefactError, LearnerError or CheckpointError, each saying what to do. A
-    KeyboardInterrupt leaves the last checkpoint whole.
+    Raises ConfigError, DataError, ArtefactError, LearnerError or CheckpointError, each saying what to do, and
+    StateInUse if another process runs in `out`. A KeyboardInterrupt leaves the last checkpoint whole.
     """
     settings = _as_config(config)
     _limit_threads(settings.threads)
@@ -67,12 +68,9 @@ def simulate(
     )
     try:
         if resume:
-            experiment = _resume(setup, resume.round if isinstance(resume, Resume) else None)
-        else:
-            setup.folder.start(settings, overwrite=overwrite)
-            experiment = _begin(setup)
-        experiment.rounds(setup.progress)
-        return experiment.finish(setup.progress)
+            setup.folder.expect_run()  # before the lock, which would make the folder
+        with StateLock(setup.folder.root):
+            return _run(setup, resume, overwrite=overwrite)
     finally:
         setup.progress.close()
 
@@ -119,6 +117,16 @@ def _limit_threads(threads: int) -> None:
             raise
         raise ConfigError("simulate needs torch: pip install 'fedagg-edge[sim]'") from None
     set_threads(threads)
+
+
+def _run(setup: _Setup, resume: Resume | bool, *, overwrite: bool) -> SimulationResults:
+    if resume:
+        experiment = _resume(setup, resume.round if isinstance(resume, Resume) else None)
+    else:
+        setup.folder.start(setup.config, overwrite=overwrite)
+        experiment = _begin(setup)
+    experiment.rounds(setup.progress)
+    return experiment.finish(setup.progress)
 
 
 def _begin(setup: _Setup) -> Experiment:

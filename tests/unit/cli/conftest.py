@@ -37,7 +37,7 @@ count = 2
 @pytest.fixture
 def fedagg(capsys):
     """`fedagg(*words)` gives exit code, standard output and standard error."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def run(*words):
         capsys.readouterr()
@@ -48,7 +48,8 @@ def fedagg(capsys):
         return code, *capsys.readouterr()
 
     yield run
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

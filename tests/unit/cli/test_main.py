@@ -1,5 +1,6 @@
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -57,16 +58,17 @@ def test_what_the_system_refuses_is_one_line_too(fedagg, failing, error, line):
     assert fedagg("doctor") == (1, "", line)
 
 
-def test_sigterm_does_what_it_did_once_the_command_is_done(fedagg):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_do_what_they_did_once_the_command_is_done(fedagg, number):
     def own(number, frame):
         """What the program around the command does."""
 
-    before = signal.signal(signal.SIGTERM, own)
+    before = signal.signal(number, own)
     try:
         fedagg("doctor")
-        assert signal.getsignal(signal.SIGTERM) is own
+        assert signal.getsignal(number) is own
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("error", [ValueError("ours"), ImportError("no torch"), ZeroDivisionError()])
@@ -81,9 +83,46 @@ def test_an_interrupt_is_exit_130_with_what_to_do(fedagg, failing):
     assert fedagg("doctor") == (130, "", "\nfedagg: stopped; go on with: this\n")
 
 
-def test_sigterm_is_an_interrupt(fedagg, monkeypatch):
-    monkeypatch.setattr(doctor, "run", lambda args: signal.raise_signal(signal.SIGTERM) or 0)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_an_interrupt(fedagg, monkeypatch, number):
+    monkeypatch.setattr(doctor, "run", lambda args: signal.raise_signal(number) or 0)
     assert fedagg("doctor") == (130, "", "\nfedagg: stopped\n")
+
+
+def test_a_signal_that_is_ignored_stays_ignored(fedagg, monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(doctor, "run", lambda args: signal.raise_signal(signal.SIGINT) or 7)
+        assert fedagg("doctor")[0] == 7
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+_IMPATIENT = """
+import os, signal
+from fedagg_edge.cli import doctor, main
+
+def stopped_twice(args):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:  # files are being closed
+        os.kill(os.getpid(), signal.{second})
+
+doctor.run = stopped_twice
+main.main(["doctor"])
+"""
+
+
+@pytest.mark.parametrize("second", ["SIGINT", "SIGTERM"])
+def test_who_asks_again_ends_the_process_without_a_traceback(second):
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPATIENT.format(second=second)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-getattr(signal, second), "", "")
 
 
 def test_the_exit_code_is_the_verbs(fedagg, monkeypatch):

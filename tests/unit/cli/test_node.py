@@ -9,7 +9,7 @@ import pytest
 
 from fedagg_edge.cli.main import main, make_parser
 from fedagg_edge.fleet.exits import PERMANENT, Exit
-from fedagg_edge.fleet.lock import StateLock
+from fedagg_edge.lock import StateLock
 
 
 @pytest.mark.parametrize("verb", ["device", "edge", "cloud"])

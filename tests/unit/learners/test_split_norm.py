@@ -143,6 +143,6 @@ def test_what_cannot_be_split():
     spec = LearnerSpec(ModelConfig(builder="mlp", batch_norm="split"), SHAPE, CLASSES, Hyperparameters(), 0)
     with pytest.raises(ConfigError, match="the model Sequential has no batch norm"):
         make_learner(spec)
-    with pytest.raises(ConfigError, match="batch_norm: got 'split' with engine 'tflite', expected \"shared\""):
-        spec.refuse_split_norm("tflite")
+    with pytest.raises(ConfigError, match="batch_norm: got 'split' with engine 'tflite', expected 'shared'"):
+        spec.refuse_what_only_torch_has("tflite", loss_inside=True)
     assert isinstance(learner("shared"), TorchLearner)

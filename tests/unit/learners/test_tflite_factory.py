@@ -53,7 +53,7 @@ def test_a_model_that_cannot_be_compiled_says_why(tmp_path) -> None:
 
 
 def test_what_the_engine_does_not_have_is_refused_before_anything_is_compiled() -> None:
-    with pytest.raises(ConfigError, match="distillation: got 'decoupled' with engine 'tflite', expected \"classical\""):
+    with pytest.raises(ConfigError, match="distillation: got 'decoupled' with engine 'tflite', expected 'classical'"):
         make_learner(spec(hyperparameters=Hyperparameters(distillation="decoupled")))
 
 

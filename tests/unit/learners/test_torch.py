@@ -309,8 +309,8 @@ def test_the_factory_takes_the_precision_asked_for_and_other_engines_refuse_it()
     x_N = batch().bridge_x_N
     plain = make_learner(replace(spec, hyperparameters=hyperparameters()))
     assert not np.array_equal(make_learner(spec).logits(x_N), plain.logits(x_N))
-    with pytest.raises(ConfigError, match="precision: got 'bfloat16' with engine 'tflite', expected \"float32\""):
-        spec.refuse_bfloat16("tflite")
+    with pytest.raises(ConfigError, match="precision: got 'bfloat16' with engine 'executorch', expected 'float32'"):
+        spec.refuse_what_only_torch_has("executorch", loss_inside=False)
 
 
 def test_a_learner_says_whether_it_draws_from_the_process_stream():

@@ -3,7 +3,7 @@ from exchange import commit, content, meet
 from toys import embeddings
 
 from fedagg_edge.ledger import erase, relay
-from fedagg_edge.records import Embeddings
+from fedagg_edge.records import Embeddings, Tier
 from fedagg_edge.wire.tensors import dump_samples
 
 
@@ -58,6 +58,18 @@ def test_an_own_row_that_is_retired_while_an_answer_is_lost_stays_erased(device,
     assert len(erase.of_origin(device.db, "d1")) == 1
     meet(device, edge)
     assert len(device.samples("d1")) == len(edge.samples("d1")) == 1
+
+
+def test_an_own_row_that_is_retired_between_two_parents_stays_erased(make, device, edge):
+    device.send(embeddings("d1", 2))
+    meet(device, edge)
+    other = make("edge-z", Tier.EDGE)
+    other.move_in("d1", edge.embeddings("d1"), 1)
+    device.retire(embeddings("d1", 1).samples)  # the new parent has not heard of it
+    device.rebase(other.entries("d1", 0), 1)
+    assert len(erase.of_origin(device.db, "d1")) == 1
+    meet(device, other)
+    assert len(device.samples("d1")) == len(other.samples("d1")) == 1
 
 
 def test_rows_of_origins_and_without_labels():

@@ -95,8 +95,7 @@ def test_a_run_with_other_settings_is_never_taken_for_this_one(bench):
 
 def test_a_cell_that_another_process_is_at_is_left_to_it(bench):
     folder = bench.runs / cell().key
-    folder.mkdir()
-    with (folder / "lock").open("wb") as other:
+    with (bench.runs / f"{folder.name}.lock").open("wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert run_cells([cell(), cell(seed=1)], bench) == [cell()]
     assert {r.seed for r in read(bench.out / "results.json")} == {1}
@@ -175,7 +174,7 @@ def test_the_commit_is_gits_or_the_version(monkeypatch):
 
 def test_who_publishes_waits_for_who_is_at_it(bench):
     bench.runs.mkdir(exist_ok=True)
-    with (bench.runs / "lock").open("wb") as other:
+    with (bench.runs.parent / f"{bench.runs.name}.lock").open("wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         worker = threading.Thread(target=run_cells, args=([cell()], bench))
         worker.start()

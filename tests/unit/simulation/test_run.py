@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import numpy as np
@@ -11,8 +12,9 @@ from simulation.worlds import DEVICES, EDGE, bands, toy_config
 
 import fedagg_edge
 from fedagg_edge import checkpoint
-from fedagg_edge.errors import CheckpointError, ConfigError, DataError
+from fedagg_edge.errors import CheckpointError, ConfigError, DataError, StateInUse
 from fedagg_edge.learners.torch import TorchLearner
+from fedagg_edge.lock import StateLock
 from fedagg_edge.records import Tier
 from fedagg_edge.simulation.experiment import Experiment
 from fedagg_edge.simulation.progress import Silent
@@ -87,6 +89,21 @@ def test_the_same_seed_gives_the_same_run_and_another_one_does_not(go, tmp_path)
     assert_same_run(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "a/cloud.safetensors").read_bytes() == (tmp_path / "b/cloud.safetensors").read_bytes()
     assert metrics(tmp_path / "a") != metrics(tmp_path / "c")
+
+
+def test_two_runs_in_one_folder_are_refused(go, tmp_path):
+    with StateLock(tmp_path / "a"), pytest.raises(StateInUse, match=f"process {os.getpid()} owns it"):
+        go("a")
+    go("a", rounds=1)
+    with StateLock(tmp_path / "a"), pytest.raises(StateInUse):
+        go("a", given={"resume": True})
+    go("a", given={"resume": True})
+
+
+def test_going_on_with_no_run_leaves_no_folder(go, tmp_path):
+    with pytest.raises(CheckpointError, match="no run here to resume"):
+        go("a", given={"resume": True})
+    assert not (tmp_path / "a").exists()
 
 
 def test_what_torchs_generator_did_before_does_not_matter(go, tmp_path):

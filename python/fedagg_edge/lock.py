@@ -1,4 +1,5 @@
-"""One owner for a state folder: two processes on one ledger's outbox would send everything twice."""
+"""One owner for a folder: two processes on one ledger's outbox would send everything twice, two simulations in one
+run's folder would replace each other's checkpoints."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ class StateLock:
             while not _try_lock(file):
                 if left <= 0:
                     owner = os.pread(file, 20, 0).decode("ascii", "replace").strip() or "unknown"
-                    raise StateInUse(f"state folder {self.path.parent}: process {owner} owns it, stop that one first")
+                    raise StateInUse(f"folder {self.path.parent}: process {owner} owns it, stop that one first")
                 sleep(0.1)
                 left -= 0.1
         except BaseException:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedagg_edge.errors import StateInUse
-from fedagg_edge.fleet.lock import StateLock
+from fedagg_edge.lock import StateLock
 
 
 def test_one_owner_at_a_time(tmp_path: Path) -> None:

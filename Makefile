@@ -84,17 +84,20 @@ SECONDS ?= 60
 soak: $(VENV)/.dev ## two thousand simulated devices at one gateway: its memory must stay where it is
 	$(BIN)/python tests/fleet/soak.py --clients 2000 --rounds 24 $(JSON)
 
-# needs g++-aarch64-linux-gnu, or WITH=zig for a manylinux2014 wheel
+# needs g++-aarch64-linux-gnu, or WITH=zig for a manylinux2014 wheel; another ARM_PYTHON wants an ARM_HOST of that version
 WITH ?= gnu
+ARM_PYTHON ?= 3.11
+ARM_HOST ?= $(PYTHON)
+ARM_WHEEL = $$(ls -t dist/fedagg_edge-*-cp$(subst .,,$(ARM_PYTHON))-*aarch64.whl | head -1)
 wheel-aarch64: ## the wheel for 64-bit ARM Linux, in dist/
-	tools/build-wheel-aarch64 --with $(WITH) --out dist
+	PYTHON=$(ARM_HOST) tools/build-wheel-aarch64 --with $(WITH) --python $(ARM_PYTHON) --out dist
 
 # needs Linux 6.7, mmdebstrap and qemu-user-static beside the compiler; under ten minutes
 test-arm64: $(VENV)/.dev wheel-aarch64 ## the wheel in a Debian root of arm64 under qemu: pip, kernels on NEON, an agent in a fleet
-	tests/arm64/userland.sh "$$(ls -t dist/fedagg_edge-*-cp311-cp311-*aarch64.whl | head -1)"
+	PYTHON=$(abspath $(BIN)/python) tests/arm64/userland.sh "$(ARM_WHEEL)"
 
 test-arm64-full: $(VENV)/.dev wheel-aarch64 ## the same with more rounds, and the tests of all that an agent stands on
-	tests/arm64/userland.sh --full "$$(ls -t dist/fedagg_edge-*-cp311-cp311-*aarch64.whl | head -1)"
+	PYTHON=$(abspath $(BIN)/python) tests/arm64/userland.sh --full "$(ARM_WHEEL)"
 
 # a board's environment: one TFLite runtime, no torch; the training file comes from the environment that has it
 test-install: $(VENV)/.dev ## fedagg-edge[litert] alone in a new environment: what it brings, how fast it imports, a step

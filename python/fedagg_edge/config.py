@@ -265,6 +265,7 @@ class SimulationConfig(Table, frozen=True, kw_only=True):
     `stacked`: whether FedAgg's devices that are alike train as one stacked model under ``snapshot`` (true: all must;
     "auto": those that can). Results then agree with false within float tolerance, not to the bit.
     `workers`: how many of FedAgg's nodes train at the same time, with `threads` each; results are the same to the bit.
+    `decode_cache`: MB of bridge samples that are kept once they are decoded, and not decoded again; 0 keeps none.
     """
 
     schema: int = SCHEMA
@@ -278,6 +279,7 @@ class SimulationConfig(Table, frozen=True, kw_only=True):
     stacked: bool | Literal["auto"] = False
     threads: Count = 1
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    decode_cache: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
     knowledge: LogitsFormat = LogitsFormat.F32
     bridge_views: Literal["plain", "mirror", "shift", "mirror+shift"] = "plain"
     checkpoint_every: Count = 1

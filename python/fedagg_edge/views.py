@@ -47,21 +47,18 @@ def draw_views(kind: Views, seed: int, count: int, sample_shape: tuple[int, ...]
 
 def look(x_N: NDArray[np.float32], view_NA: NDArray[np.int16]) -> NDArray[np.float32]:
     """The samples float32 [N, C, ...] as `view_NA` sees them: mirrored, then shifted; what enters is 0."""
-    mirrored_N = view_NA[:, 0].astype(bool).reshape(-1, *(1,) * (x_N.ndim - 1))
-    out_N = np.where(mirrored_N, x_N[..., ::-1], x_N)
-    for axis in range(1, view_NA.shape[1]):
-        shift_N = view_NA[:, axis].astype(np.int64)
-        if shift_N.any():
-            out_N = _shift(out_N, shift_N, axis + 1)
+    out_N = np.zeros(x_N.shape, np.float32)
+    for x, out, (mirrored, *shift) in zip(x_N, out_N, view_NA.tolist(), strict=True):
+        pairs = [_overlap(by, size) for by, size in zip(shift, x.shape[1:], strict=True)]
+        to = (slice(None), *(pair[0] for pair in pairs))
+        since = (slice(None), *(pair[1] for pair in pairs))
+        out[to] = (x[..., ::-1] if mirrored else x)[since]
     return out_N
 
 
-def _shift(x_N: NDArray[np.float32], shift_N: NDArray[np.int64], axis: int) -> NDArray[np.float32]:
-    """Row i moved by shift_N[i] positions along `axis` of the batch."""
-    size = x_N.shape[axis]
-    from_NS = np.arange(size) - shift_N[:, None]
-    inside_NS = (from_NS >= 0) & (from_NS < size)
-    shape = [len(x_N)] + [1] * (x_N.ndim - 1)
-    shape[axis] = size
-    taken_N = np.take_along_axis(x_N, np.clip(from_NS, 0, size - 1).reshape(shape), axis=axis)
-    return np.where(inside_NS.reshape(shape), taken_N, np.float32(0))
+def _overlap(by: int, size: int) -> tuple[slice, slice]:
+    """The part of an axis that a shift fills, and the part that it comes from."""
+    part = max(0, size - abs(by))
+    to = min(max(by, 0), size)
+    since = min(max(-by, 0), size)
+    return slice(to, to + part), slice(since, since + part)

@@ -33,6 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ledger",),
     (
         "bridge",
+        "decode_cache",
         "distill",
         "passes",
         "teachers",

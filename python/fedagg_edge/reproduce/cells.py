@@ -17,6 +17,7 @@ from fedagg_edge.reproduce.tables import BRIDGED, DATASETS, PRESETS, TUNED, Sett
 __all__ = ["Cell", "Scale", "cells_of", "config_of", "edges_of", "settings_of", "shared"]
 
 WATCHED_DEVICES = 15
+_DECODE_CACHE = 1024  # MB: 50,000 samples of CIFAR-10 and its test images take 740
 """Devices that are evaluated, evenly spread: the mean of more costs more than it tells."""
 
 _OWN_CLOUD = frozenset({"fedagg", "bridge-only", "fedgkt", "feddkc", "centralised"})
@@ -124,6 +125,7 @@ def config_of(cell: Cell, data: str, autoencoder: str) -> SimulationConfig:
             "name": cell.dataset,
             "seed": cell.seed,
             "rounds": cell.scale.rounds,
+            "decode_cache": _DECODE_CACHE,
             "method": cell.variant.method,
             "data": {
                 "source": "fedagg_edge.reproduce.arrays:load",

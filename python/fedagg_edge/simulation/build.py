@@ -15,6 +15,7 @@ from fedagg_edge.autoencoder import artefact as artefacts
 from fedagg_edge.bridge import Bridge, open_bridge
 from fedagg_edge.config import SimulationConfig
 from fedagg_edge.datasets import Dataset, load_dataset
+from fedagg_edge.decode_cache import DecodeCache
 from fedagg_edge.errors import ConfigError, DataError, nearest
 from fedagg_edge.learners import learner_factory
 from fedagg_edge.learners.base import Learner, LearnerFactory, LearnerSpec
@@ -129,6 +130,8 @@ def build_world(
     Raises ConfigError, DataError, ArtefactError or LearnerError, each naming what does not fit.
     """
     bridge = open_bridge(autoencoder)
+    if config.decode_cache:
+        bridge = DecodeCache(bridge, config.decode_cache)
     if bridge.sample_shape != dataset.sample_shape:
         raise DataError(
             f"the autoencoder is for samples of shape {bridge.sample_shape}, the data {dataset.name!r} has "

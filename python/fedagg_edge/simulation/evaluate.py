@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from fedagg_edge.bridge import Bridge
 from fedagg_edge.learners.base import Learner
 from fedagg_edge.records import NodeId, Tier
+from fedagg_edge.simulation.crew import Crew
 from fedagg_edge.tree import Tree
 
 __all__ = ["Logits", "accuracy", "evaluate", "evaluated_nodes", "view_accuracies"]
@@ -33,10 +35,25 @@ def evaluated_nodes(tree: Tree, devices: int) -> tuple[NodeId, ...]:
 
 
 def evaluate(
-    learners: Mapping[NodeId, Learner], which: Sequence[NodeId], x_N: NDArray[np.float32], y_N: NDArray[np.int64]
+    learners: Mapping[NodeId, Learner],
+    which: Sequence[NodeId],
+    x_N: NDArray[np.float32],
+    y_N: NDArray[np.int64],
+    workers: int = 1,
 ) -> dict[NodeId, float]:
-    """Accuracy of each node in `which`."""
-    return {n: accuracy(learners[n], x_N, y_N) for n in which}
+    """Accuracy of each node in `which`, of up to `workers` at a time."""
+
+    def measure(node: NodeId) -> tuple[NodeId, float]:
+        return node, accuracy(learners[node], x_N, y_N)
+
+    found: dict[NodeId, float] = {}
+    with Crew[tuple[NodeId, float]](workers) as crew:
+        for node in which:
+            crew.give(partial(measure, node))
+        while crew.busy:
+            node, value = crew.next()
+            found[node] = value
+    return {node: found[node] for node in which}
 
 
 def view_accuracies(

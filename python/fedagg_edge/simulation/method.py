@@ -101,7 +101,7 @@ class Trained:
 
     def scores(self, which: Sequence[NodeId], x_N: NDArray[np.float32], y_N: NDArray[np.int64]) -> dict[NodeId, float]:
         """See `Method.scores`."""
-        return evaluate(self.learners, which, x_N, y_N)
+        return evaluate(self.learners, which, x_N, y_N, self.world.config.workers)
 
     def cloud_logits(self) -> Logits | None:
         """See `Method.cloud_logits`."""

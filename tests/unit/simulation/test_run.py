@@ -106,6 +106,14 @@ def test_going_on_with_no_run_leaves_no_folder(go, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+def test_a_decode_cache_changes_nothing_but_last_bits(go, tmp_path):
+    plain, kept = (go(f"cache-{megabytes}", decode_cache=megabytes, workers=2) for megabytes in (0, 64))
+    again = go("again", decode_cache=64)
+    np.testing.assert_allclose(kept.accuracy_RV, plain.accuracy_RV, atol=0.05)
+    np.testing.assert_array_equal(again.accuracy_RV, kept.accuracy_RV)
+    assert last_state(tmp_path / "cache-64") == last_state(tmp_path / "again")
+
+
 def test_what_torchs_generator_did_before_does_not_matter(go, tmp_path):
     def droppy(sample_shape, classes):
         return torch.nn.Sequential(

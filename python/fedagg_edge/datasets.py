@@ -34,6 +34,8 @@ class Dataset:
     `train_x`, `test_x` and `public_x` are [N, *sample_shape], all uint8 or all float32. `train_y` and `test_y` are
     int64 [N], each in 0..classes-1. `public_x` is open, unlabelled data that no device holds, for the autoencoder; by
     default there is none.
+    `validation_x` and `validation_y`, both or neither, are labelled samples that no device holds and no result is
+    reported on: on them the view of the cloud's model is chosen.
     `group_N`, int64 or text, names the person or machine that each training row came from.
     `input_low` and `input_high` are each channel's natural range; uint8 without one means 0..255, float32 without one
     means that the range is to be measured.
@@ -46,6 +48,8 @@ class Dataset:
     test_x: Samples
     test_y: NDArray[np.int64]
     public_x: Samples | None = None
+    validation_x: Samples | None = None
+    validation_y: NDArray[np.int64] | None = None
     group_N: NDArray[np.int64] | NDArray[np.str_] | None = None
     class_names: tuple[str, ...] | None = None
     input_low: tuple[float, ...] | None = None
@@ -60,6 +64,7 @@ class Dataset:
             self._check_samples(part, getattr(self, part))
         self._check_labels("train_y", self.train_y, len(self.train_x))
         self._check_labels("test_y", self.test_y, len(self.test_x))
+        self._check_validation()
         self._check_groups()
         self._check_class_names()
         self._check_range()
@@ -100,6 +105,13 @@ class Dataset:
                 f"{what}: got label {y[wrong[0]]} in row {wrong[0]}, expected 0..{self.classes - 1} "
                 f"for {self.classes} classes"
             )
+
+    def _check_validation(self) -> None:
+        if (self.validation_x is None) != (self.validation_y is None):
+            raise DataError(f"{self.name}: got one of validation_x and validation_y, expected both or neither")
+        if self.validation_x is not None:
+            self._check_samples("validation_x", self.validation_x)
+            self._check_labels("validation_y", self.validation_y, len(self.validation_x))
 
     def _check_groups(self) -> None:
         g: Any = self.group_N

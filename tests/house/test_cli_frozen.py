@@ -15,7 +15,7 @@ FROZEN = {
     ],
     "reproduce": [
         "--columns", "--data", "--help", "--keep-checkpoints", "--methods", "--out", "--quiet", "--rounds", "--runs",
-        "--scale", "--seeds", "--test", "--workers", "TABLE",
+        "--scale", "--seeds", "--test", "--validation", "--workers", "TABLE",
     ],
     "new": ["--help", "NAME"],
     "autoencoder": ["--help"],

@@ -55,6 +55,14 @@ def test_uint8_has_its_natural_range() -> None:
         ({"test_y": np.array([-1, 0])}, "test_y: got label -1 in row 0"),
         ({"group_N": np.zeros(3, np.int64)}, "group_N: got int64 (3,), expected int64 or text (4,)"),
         ({"group_N": np.zeros(4)}, "group_N: got float64 (4,)"),
+        (
+            {"validation_x": np.zeros((2, 1, 2, 2), np.float32)},
+            "got one of validation_x and validation_y, expected both",
+        ),
+        (
+            {"validation_x": np.zeros((2, 1, 2, 2), np.float32), "validation_y": np.array([0, 3])},
+            "validation_y: got label 3 in row 1, expected 0..2",
+        ),
         ({"class_names": ("a", "b")}, "class_names: got 2 names, expected 3"),
         ({"input_low": (0.0,)}, "got low (0.0,) and high None, expected 1 numbers in both"),
         ({"input_low": (1.0,), "input_high": (1.0,)}, "expected finite numbers, low below high"),

@@ -157,7 +157,7 @@ class FedGkt(Trained):
     def _private(self, device: NodeId) -> tuple[Array, NDArray[np.int64]]:
         arrays = self.world.arrays
         rows = arrays.rows_of[device]
-        return arrays.train_x_N[rows], arrays.train_y_N[rows]
+        return arrays.train_x(rows), arrays.train_y_N[rows]
 
     def _cloud_logits(self, device: NodeId, x_N: Array) -> Array:
         """The cloud's logits on the features that the device sent last: neither has changed since, so no state."""

@@ -59,7 +59,7 @@ def train_private(
 
     `number`: the round, for the learning rate's schedule.
     """
-    lesson = Lesson(world.arrays.train_y_N[rows], None, None, world.arrays.train_x_N[rows])
+    lesson = Lesson(world.arrays.train_y_N[rows], None, None, world.arrays.train_x(rows))
     rng = stream(world.config.seed, *path)
     return train_pass(learner, world.bridge, lesson, world.config.training.of(place.tier).at(number), rng).loss
 

@@ -52,6 +52,13 @@ def register(verbs: Any) -> None:
     )
     parser.add_argument("--test", type=int, default=0, metavar="N", help="test images, drawn with the seed (0: all)")
     parser.add_argument(
+        "--validation",
+        type=int,
+        default=0,
+        metavar="N",
+        help="training images that no device gets and the cloud's view is chosen on (0)",
+    )
+    parser.add_argument(
         "--columns", nargs="+", metavar="NAME", help="some of the table's settings, such as 225/a3 (all of them)"
     )
     parser.add_argument(
@@ -74,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--seeds: got {min(args.seeds)}, expected 0 or more")
     if not 1 <= args.workers <= 256:
         raise ConfigError(f"--workers: got {args.workers}, expected 1 to 256")
-    scale = Scale(args.rounds, args.scale, args.test)
+    scale = Scale(args.rounds, args.scale, args.test, args.validation)
     variants = None if args.methods is None else tuple(map(parse_variant, args.methods))
     cells = cells_of(table, scale, args.seeds, settings_of(table, args.columns), variants)
     from fedagg_edge.reproduce.run import Bench, commit_of, run_cells  # noqa: PLC0415  # torch loads after the arguments are read
@@ -102,7 +109,19 @@ def run(args: argparse.Namespace) -> int:
 def _command(args: argparse.Namespace) -> str:
     """The same command again."""
     words = ["fedagg", "reproduce", args.table]
-    for flag in ("data", "out", "runs", "rounds", "scale", "test", "columns", "methods", "seeds", "workers"):
+    for flag in (
+        "data",
+        "out",
+        "runs",
+        "rounds",
+        "scale",
+        "test",
+        "validation",
+        "columns",
+        "methods",
+        "seeds",
+        "workers",
+    ):
         value = getattr(args, flag)
         if value is not None:
             many: Sequence[Any] = value if isinstance(value, list) else [value]

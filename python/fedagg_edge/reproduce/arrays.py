@@ -16,17 +16,25 @@ from fedagg_edge.seeds import stream
 __all__ = ["drawn", "load", "open_samples"]
 
 
-def load(path: str, *, arrays: Mapping[str, str], classes: int, share: float, test: int, seed: int) -> Dataset:
+def load(
+    path: str, *, arrays: Mapping[str, str], classes: int, share: float, test: int, seed: int, validation: int = 0
+) -> Dataset:
     """The data set in the .npz at `path`, `arrays` naming its x, y, test_x and test_y, cut to a `share` of its training
     rows and to `test` test rows (0: all of them), both drawn with `seed`, every class in proportion.
 
-    Raises DataError if the file or its arrays are not usable or hold fewer test rows.
+    `validation` training rows are drawn first, and no device has them: of a whole share the rest is left.
+    Raises DataError if the file or its arrays are not usable or hold fewer rows.
     """
     x, y, test_x, test_y = (arrays[name] for name in ("x", "y", "test_x", "test_y"))
     whole = npz(path, x=x, y=y, test_x=test_x, test_y=test_y, classes=classes)
     if test > len(whole.test_y):
         raise DataError(f"{path}: got --test {test}, expected at most {len(whole.test_y)}, the test rows it has")
-    rows = drawn(whole.train_y, round(share * len(whole.train_y)), seed, "train")
+    count = len(whole.train_y)
+    if validation >= count:
+        raise DataError(f"{path}: got --validation {validation}, expected fewer than its {count} training rows")
+    held = drawn(whole.train_y, validation, seed, "validation")
+    left = np.setdiff1d(np.arange(count), held)
+    rows = left[drawn(whole.train_y[left], min(round(share * count), len(left)), seed, "train")]
     test_rows = drawn(whole.test_y, test or len(whole.test_y), seed, "test")
     return replace(
         whole,
@@ -34,6 +42,8 @@ def load(path: str, *, arrays: Mapping[str, str], classes: int, share: float, te
         train_y=whole.train_y[rows],
         test_x=whole.test_x[test_rows],
         test_y=whole.test_y[test_rows],
+        validation_x=whole.train_x[held] if validation else None,
+        validation_y=whole.train_y[held] if validation else None,
     )
 
 

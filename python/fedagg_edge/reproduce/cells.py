@@ -26,17 +26,20 @@ _OWN_CLOUD = frozenset({"fedagg", "bridge-only", "fedgkt", "feddkc", "centralise
 @dataclass(frozen=True, slots=True)
 class Scale:
     """How much of the paper's experiment is run: `rounds`, `share` of devices and training rows, `test` rows (0: all
-    of them)."""
+    of them); and how many training rows are kept from the devices for `validation`."""
 
     rounds: int
     share: float = 1.0
     test: int = 0
+    validation: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise ConfigError(f"--scale: got {self.share}, expected a number above 0, at most 1")
         if self.rounds < 1 or self.test < 0:
             raise ConfigError(f"got --rounds {self.rounds}, --test {self.test}, expected 1 or more, and 0 or more")
+        if self.validation < 0:
+            raise ConfigError(f"--validation: got {self.validation}, expected 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,8 @@ class Cell:
         """The name of its folder: whatever tells two cells apart is in it."""
         s, scale = self.setting, self.scale
         beta = "" if s.beta is None else f"-beta{s.beta:g}"
-        size = f"x{scale.share:g}-t{scale.test or 'all'}-r{scale.rounds}"
+        validation = f"-v{scale.validation}" if scale.validation else ""
+        size = f"x{scale.share:g}-t{scale.test or 'all'}-r{scale.rounds}{validation}"
         row = f"{self.variant.method}-{self.variant.preset}"
         return f"{self.dataset}-k{s.devices}-a{s.alpha:g}-{s.cloud}{beta}-{size}-{row}-seed{self.seed}"
 
@@ -136,6 +140,7 @@ def config_of(cell: Cell, data: str, autoencoder: str) -> SimulationConfig:
                     "share": cell.scale.share,
                     "test": cell.scale.test,
                     "seed": cell.seed,
+                    **({"validation": cell.scale.validation} if cell.scale.validation else {}),
                 },
             },
             "partition": {"rule": "dirichlet", "options": {"alpha": cell.setting.alpha}},

@@ -41,8 +41,9 @@ class Section:
     @property
     def slug(self) -> str:
         """A name for its files."""
-        share, rounds, test = self.size
-        return f"{self.dataset}-{self.setting.name.replace('/', '-')}-x{share:g}-t{test}-r{rounds}"
+        share, rounds, test, validation = self.size
+        held = f"-v{validation}" if validation else ""
+        return f"{self.dataset}-{self.setting.name.replace('/', '-')}-x{share:g}-t{test}-r{rounds}{held}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,18 @@ class Series:
     def final(self, tier: str, view: str = "raw") -> dict[int, float]:
         """Seed -> accuracy after the last round."""
         return {seed: curve[max(curve)] for seed, curve in self.curve(tier, view).items()}
+
+    def chosen(self) -> str | None:
+        """The cloud's view that is best on validation samples after the last round, on average over seeds; None where
+        a seed has none."""
+        found: dict[str, list[float]] = {}
+        for rows in self.rows_of.values():
+            last = max(r.round for r in rows)
+            for row in rows:
+                if row.round == last and row.validation is not None:
+                    found.setdefault(row.view, []).append(row.validation)
+        whole = {view: _mean(values) for view, values in found.items() if len(values) == len(self.rows_of)}
+        return max(whole, key=lambda view: whole[view]) if whole else None
 
     def cost(self, field: str) -> list[float]:
         """The last value of `seconds` or `bytes`, one a seed."""
@@ -174,7 +187,8 @@ def _ran(table: Table, section: Section, row: Row) -> str:
     k, side = section.setting.devices, round(section.setting.devices**0.5)
     return (
         f"Ran: {DATASETS[table.dataset].title}, {row.ran_devices} devices below {row.ran_edges} edges (paper: {k} "
-        f"below {side}), {row.train_rows:,} training and {row.test_rows:,} test images, {row.rounds} rounds."
+        f"below {side}), {row.train_rows:,} training and {row.test_rows:,} test images, {row.rounds} rounds"
+        f"{f'; {row.validation_rows:,} validation images, which no device has' if row.validation_rows else ''}."
     )
 
 
@@ -198,9 +212,11 @@ def _lead_lines(series: Sequence[Series]) -> list[str]:
     raw = {s.variant: s.final("cloud") for s in series}
     lines = []
     for ours in (s for s in series if s.variant.method == "fedagg" and s.final("cloud")):
-        view = max(VIEWS, key=lambda v: _mean([*ours.final("cloud", v).values()] or [0.0]))
+        chosen = ours.chosen()
+        view = chosen or max(VIEWS, key=lambda v: _mean([*ours.final("cloud", v).values()] or [0.0]))
         own = ours.final("cloud", view)
-        parts = [f"{100 * _mean([*own.values()]):.1f} in the view that is best on these test images, {view}"]
+        how = "chosen on validation images" if chosen else "that is best on these test images"
+        parts = [f"{100 * _mean([*own.values()]):.1f} in the view {how}, {view}"]
         for what, equal in (("at equal rounds", False), ("at equal bytes", True)):
             best = lead(series, ours, view, equal_bytes=equal)
             if best is not None:

@@ -23,7 +23,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     `devices`, `alpha`, `cloud`, `beta` name the paper's setting; `ran_devices`, `ran_edges`, `train_rows`, `test_rows`
     and `rounds` are what was run of it. The cloud has a row a `view` ("raw", "bridge", "both"), edges and devices
-    their mean in the view "raw". `seconds`: of training, wall clock, up to and including the round. `bytes`: payload on
+    their mean in the view "raw". `validation`: the view's accuracy on `validation_rows` samples that no device had
+    (None and 0 without). `seconds`: of training, wall clock, up to and including the round. `bytes`: payload on
     all links so far.
     """
 
@@ -48,6 +49,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     seconds: float
     bytes: int
     commit: str
+    validation: float | None = None
+    validation_rows: int = 0
 
     @property
     def group(self) -> tuple[Any, ...]:
@@ -57,7 +60,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     @property
     def size(self) -> tuple[Any, ...]:
         """How much of the paper's setting was run."""
-        return (self.scale, self.rounds, self.test_rows)
+        return (self.scale, self.rounds, self.test_rows, self.validation_rows)
 
     @property
     def run(self) -> tuple[Any, ...]:
@@ -73,7 +76,9 @@ def rows_of(
     seconds = 0.0
     for each in metrics:
         seconds += each["seconds"]
+        validation = each.get("validation", {})
         for (tier, view), accuracy in _accuracies(each, tiers).items():
+            chosen_by = validation.get(view) if tier == "cloud" else None
             found.append(
                 Row(
                     dataset=cell.dataset,
@@ -97,6 +102,8 @@ def rows_of(
                     seconds=round(seconds, 1),
                     bytes=each["bytes"],
                     commit=commit,
+                    validation=None if chosen_by is None else round(chosen_by, 6),
+                    validation_rows=cell.scale.validation,
                 )
             )
     return found

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,13 +46,20 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Arrays:
-    """A data set on the model's one input scale, and which training rows each device holds."""
+    """A data set, and which training rows each device holds; samples are float32 on the model's one input scale."""
 
-    train_x_N: NDArray[np.float32]
+    raw_train_x_N: NDArray[Any]
     train_y_N: NDArray[np.int64]
     test_x_N: NDArray[np.float32]
     test_y_N: NDArray[np.int64]
     rows_of: Mapping[NodeId, NDArray[np.int64]]
+    bridge: Bridge
+    validation_x_N: NDArray[np.float32] | None = None
+    validation_y_N: NDArray[np.int64] | None = None
+
+    def train_x(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The training samples `rows` [N, *sample_shape], scaled anew: all at once would be four times the data."""
+        return self.bridge.scale(self.raw_train_x_N[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +83,8 @@ def data_digest(dataset: Dataset) -> str:
     """SHA-256 of the data a run learns from and is measured on, so that a resumed run can see that it is the same."""
     h = hashlib.sha256()
     arrays = (dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y, dataset.group_N)
-    for array in arrays:
-        if array is not None:  # groups, which the partition may go by
+    for array in (*arrays, dataset.validation_x, dataset.validation_y):
+        if array is not None:  # groups, which the partition may go by, and validation
             h.update(f"{array.dtype}{array.shape}".encode())
             h.update(np.ascontiguousarray(array).tobytes())
     return h.hexdigest()
@@ -160,8 +167,16 @@ def _arrays(
     config: SimulationConfig, dataset: Dataset, bridge: Bridge, tree: Tree, rule: PartitionRule | None
 ) -> Arrays:
     rows_of = deal_rows(config, dataset, tree, rule)
-    train_x_N, test_x_N = bridge.scale(dataset.train_x), bridge.scale(dataset.test_x)
-    return Arrays(train_x_N, dataset.train_y, test_x_N, dataset.test_y, rows_of)
+    return Arrays(
+        dataset.train_x,
+        dataset.train_y,
+        bridge.scale(dataset.test_x),
+        dataset.test_y,
+        rows_of,
+        bridge,
+        None if dataset.validation_x is None else bridge.scale(dataset.validation_x),
+        dataset.validation_y,
+    )
 
 
 def deal_rows(
@@ -187,7 +202,7 @@ def _node(
     samples = None
     if place.tier is Tier.DEVICE:
         rows = arrays.rows_of[place.id]
-        samples = PrivateSamples(place.id, classes, arrays.train_x_N[rows], arrays.train_y_N[rows])
+        samples = PrivateSamples(place.id, classes, arrays.train_x(rows), arrays.train_y_N[rows])
     hyperparameters = config.training.of(place.tier)
     length = hyperparameters.rectification
     return Node(

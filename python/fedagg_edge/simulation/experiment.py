@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save as to_safetensors
 
 from fedagg_edge import checkpoint
@@ -87,7 +88,7 @@ class Experiment:
         config = self.world.config
         due = (number + 1) % config.evaluation.every == 0 or number + 1 == config.rounds
         scores = self._scores() if due else None
-        views = self._views() if due else None
+        views = self._views() if due else {}
         return {
             "schema": 1,
             "round": number,
@@ -95,20 +96,24 @@ class Experiment:
             "loss": dict(losses),
             "bytes": self.traffic.total(),
             "seconds": round(seconds, 3),
-            **({} if views is None else {"views": views}),
+            **views,
         }
 
     def _scores(self) -> dict[NodeId, float]:
         arrays = self.world.arrays
         return self.method.scores(self.watched, arrays.test_x_N, arrays.test_y_N)
 
-    def _views(self) -> dict[str, float] | None:
-        """The cloud's accuracy in each configured view; None where only raw samples are asked for, or it has none."""
-        arrays, views = self.world.arrays, self.world.config.evaluation.views
+    def _views(self) -> dict[str, dict[str, float]]:
+        """The cloud's accuracy in each configured view: ``views`` on the test set and, where the data has one,
+        ``validation`` on that; nothing where only raw samples are asked for, or the method has no cloud."""
+        arrays, views, bridge = self.world.arrays, self.world.config.evaluation.views, self.world.bridge
         logits = self.method.cloud_logits()
         if views == ("raw",) or logits is None:
-            return None
-        return view_accuracies(logits, self.world.bridge, arrays.test_x_N, arrays.test_y_N, views)
+            return {}
+        found = {"views": view_accuracies(logits, bridge, arrays.test_x_N, arrays.test_y_N, views)}
+        if arrays.validation_x_N is not None and arrays.validation_y_N is not None:
+            found["validation"] = view_accuracies(logits, bridge, arrays.validation_x_N, arrays.validation_y_N, views)
+        return found
 
     def _checkpoint(self, number: int) -> None:
         tensors, nodes = self.method.snapshot()
@@ -124,9 +129,7 @@ class Experiment:
         """Train the references, then write results, pictures and the cloud's model."""
         world, alone, bound = self.world, None, None
         if self.rows[-1]["accuracy"] is None:  # resumed with fewer rounds than were planned
-            views = self._views()
-            measured = {"accuracy": self._scores()} | ({} if views is None else {"views": views})
-            self.rows[-1] = {**self.rows[-1], **measured}
+            self.rows[-1] = {**self.rows[-1], "accuracy": self._scores(), **self._views()}
         some = evaluated_nodes(world.tree, world.config.evaluation.devices)
         devices = [n for n in some if world.tree.places[n].tier is Tier.DEVICE]
         if world.config.evaluation.references:
@@ -162,7 +165,8 @@ class Experiment:
             bytes_total=self.traffic.total(),
             bytes_per_device=float(np.mean(moved)),
             seconds=sum(r["seconds"] for r in self.rows),
-            views_R={v: np.array([r["views"][v] for r in scored], float) for v in scored[-1].get("views", {})},
+            views_R=_by_view(scored, "views"),
+            validation_R=_by_view(scored, "validation"),
         )
 
     def _write_cloud(self) -> None:
@@ -177,10 +181,15 @@ class Experiment:
 
             draw_curves(results, self.folder.curves)
             world = self.world
-            private_x_N = world.arrays.train_x_N[world.arrays.rows_of[world.tree.tier(Tier.DEVICE)[0]][:8]]
+            private_x_N = world.arrays.train_x(world.arrays.rows_of[world.tree.tier(Tier.DEVICE)[0]][:8])
             draw_bridge(private_x_N, world.bridge.decode(world.bridge.encode(private_x_N)), self.folder.bridge)
         except ImportError:
             progress.stage("no pictures: matplotlib is missing; pip install 'fedagg-edge[sim]'")
+
+
+def _by_view(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, NDArray[np.float64]]:
+    """View -> accuracy by round, as far as the rows have it."""
+    return {view: np.array([row[key][view] for row in rows], float) for view in rows[-1].get(key, {})}
 
 
 def _summary(row: Mapping[str, Any], world: World) -> str:

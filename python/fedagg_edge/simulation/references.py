@@ -48,7 +48,7 @@ def _train(
 ) -> float:
     config, arrays = world.config, world.arrays
     learner = make_learner(config, place, world.bridge.sample_shape, world.classes, factories)
-    lesson = Lesson(arrays.train_y_N[rows], None, None, arrays.train_x_N[rows])
+    lesson = Lesson(arrays.train_y_N[rows], None, None, arrays.train_x(rows))
     for number in range(config.rounds):
         rng = stream(config.seed, "reference", place.id, number)
         train_pass(learner, world.bridge, lesson, config.training.of(place.tier).at(number), rng)

@@ -24,7 +24,8 @@ def table(results: SimulationResults) -> str:
         if tier in results.tiers:
             rows.append((f"  {label}, {results.title}", _percent(results.final(tier))))
     for view, accuracy_R in results.views_R.items():
-        rows.append((f"  cloud, {results.title}, {_VIEWS[view]}", _percent(float(accuracy_R[-1]))))
+        chosen = " (best on validation samples)" if view == results.chosen_view else ""
+        rows.append((f"  cloud, {results.title}, {_VIEWS[view]}{chosen}", _percent(float(accuracy_R[-1]))))
     if results.centralised is not None:
         rows.append(("  cloud's model on all private data (bound)", _percent(results.centralised)))
     if results.gap_closed is not None:
@@ -56,6 +57,7 @@ def as_json(results: SimulationResults) -> dict[str, Any]:
         "bytes_per_device": results.bytes_per_device,
         "seconds": round(results.seconds, 3),
         **({"views": views} if views else {}),
+        **({"chosen_view": results.chosen_view} if results.chosen_view else {}),
     }
 
 

@@ -22,7 +22,8 @@ class SimulationResults:
     `round_R` int64, the rounds after which nodes were evaluated, from 0 as in the paper; `nodes` names the V columns of
     `accuracy_RV` float64, accuracy on the common test set; `tiers` gives each node's tier. `alone` and
     `centralised` are the references (None where the configuration left them out). Bytes are payload, both
-    ways, embeddings included. `views_R`: the cloud's accuracy in each configured view (empty: raw alone).
+    ways, embeddings included. `views_R`: the cloud's accuracy in each configured view (empty: raw alone),
+    `validation_R` the same on the data's validation samples (empty: it has none).
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class SimulationResults:
     bytes_per_device: float
     seconds: float
     views_R: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    validation_R: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def curve(self, tier: Tier) -> NDArray[np.float64]:
         """Mean accuracy of a tier after each evaluated round, [R]; NaN if the tree has no such tier."""
@@ -50,6 +52,14 @@ class SimulationResults:
     def final(self, tier: Tier) -> float:
         """Mean accuracy of a tier at the end."""
         return float(self.curve(tier)[-1])
+
+    @property
+    def chosen_view(self) -> str | None:
+        """The view that is best on validation samples at the end, by which the cloud's model would be used; None
+        without such samples."""
+        if not self.validation_R:
+            return None
+        return max(self.validation_R, key=lambda view: float(self.validation_R[view][-1]))
 
     @property
     def gap_closed(self) -> float | None:

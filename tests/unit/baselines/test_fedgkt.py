@@ -27,7 +27,7 @@ def test_both_losses_are_cross_entropy_and_kl_in_hintons_form(method_of):
     method = method_of("fedgkt", {"beta": 1.5, "temperature": 2.0}, training={"batch_size": 64})
     device = method.devices[0]
     rows = method.world.arrays.rows_of[device]
-    x_N, y_N = method.world.arrays.train_x_N[rows], method.world.arrays.train_y_N[rows]
+    x_N, y_N = method.world.arrays.train_x(rows), method.world.arrays.train_y_N[rows]
     run(method)
     before, cloud = method.learners[device].logits(x_N), method._cloud_logits(device, x_N)
     _, heard = run(method, first=1)
@@ -51,7 +51,7 @@ def test_in_round_0_devices_have_no_teacher(method_of):
     arrays, settings = method.world.arrays, method.world.config.training.device
     learner = local.own_learner(method.world, {}, place)  # of the first device: the others' extractors start from it
     rng = local.stream(method.world.config.seed, "local", device, 0)
-    x_N, y_N = arrays.train_x_N[rows], arrays.train_y_N[rows]
+    x_N, y_N = arrays.train_x(rows), arrays.train_y_N[rows]
     local.taught_pass(learner, x_N, y_N, None, hyperparameters=settings, rng=rng)
     run(method)
     np.testing.assert_array_equal(weights(method, device), learner.state().weights)

@@ -69,7 +69,7 @@ def test_an_interrupt_says_how_to_go_on(fedagg, words, monkeypatch):
     code, _, err = fedagg(*words("results"))
     assert code == 130
     assert "go on with: fedagg reproduce table2 --data " in err
-    assert "--rounds 2 --scale 0.02 --test 40 --columns 225/a3 --methods alone hierfavg --seeds 0" in err
+    assert "--rounds 2 --scale 0.02 --test 40 --validation 0 --columns 225/a3 --methods alone hierfavg --seeds 0" in err
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,21 @@ def test_rows_are_drawn_with_the_seed(tmp_path):
     assert not np.array_equal(take(path).train_x, take(path, seed=1).train_x)
 
 
+def test_validation_rows_are_no_devices(tmp_path):
+    path = data_file(tmp_path)
+    whole = np.load(path)["train_x"].transpose(0, 3, 1, 2)
+    for share, expected in ((1.0, ROWS - 200), (0.1, ROWS // 10)):
+        got = take(path, share=share, validation=200)
+        assert (len(got.train_y), len(got.validation_y)) == (expected, 200)
+        assert np.bincount(got.validation_y).tolist() == [20] * 10
+        held, own = ({x.tobytes() for x in part} for part in (got.validation_x, got.train_x))
+        assert not held & own
+        assert held | own <= {x.tobytes() for x in whole}
+    assert take(path).validation_x is None
+    with pytest.raises(DataError, match=f"got --validation {ROWS}, expected fewer than its {ROWS} training rows"):
+        take(path, validation=ROWS)
+
+
 def test_another_name_for_the_labels(tmp_path):
     path = data_file(tmp_path, train_coarse=np.arange(ROWS) % 20, test_coarse=np.arange(120) % 20)
     got = take(path, arrays=DATASETS["cifar100"].arrays, classes=20)

@@ -90,6 +90,7 @@ def test_whatever_tells_cells_apart_is_in_the_key():
         cell(scale=Scale(5, 0.1, 100)),
         cell(scale=Scale(4, 0.2, 100)),
         cell(scale=Scale(4, 0.1)),
+        cell(scale=Scale(4, 0.1, 100, validation=50)),
         cell(),
     ]
     assert len({c.key for c in others}) == len(others)

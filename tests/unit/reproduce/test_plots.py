@@ -6,7 +6,7 @@ from fedagg_edge.reproduce.plots import draw
 from fedagg_edge.reproduce.report import Section
 from fedagg_edge.reproduce.tables import Setting
 
-SECTION = Section("cifar10", Setting(225, 3.0), (0.1, 2, 1000))
+SECTION = Section("cifar10", Setting(225, 3.0), (0.1, 2, 1000, 0))
 
 
 def some(last=0.5):

@@ -6,7 +6,7 @@ from reproduce.making import row
 from fedagg_edge.reproduce.report import Section, bought, first_round, lead, render, sections, series_of
 from fedagg_edge.reproduce.tables import METHODS, TUNED, Setting, Variant
 
-SECTION = Section("cifar10", Setting(225, 3.0), (0.1, 2, 1000))
+SECTION = Section("cifar10", Setting(225, 3.0), (0.1, 2, 1000, 0))
 
 
 def curve(accuracies, **changes):
@@ -84,6 +84,23 @@ def test_the_lead_on_the_best_baseline_at_equal_rounds_and_bytes():
     text = render(rows, {})
     assert "- FedAgg, default: 40.0 in the view that is best on these test images, raw; +5.0 points on" in text
     assert "+25.0 points on the best baseline at equal bytes, HierFAVG; 44 % of centralised's raw accuracy" in text
+
+
+def test_the_view_is_chosen_on_validation_images_where_there_are_some():
+    def held(view, accuracy, validation, seed=0):
+        more = {"validation": validation, "validation_rows": 500, "seed": seed}
+        return [row(round=i, view=view, accuracy=accuracy, **more) for i in range(2)]
+
+    rows = [*held("raw", 0.5, 0.3), *held("both", 0.4, 0.4), *held("raw", 0.6, 0.3, 1), *held("both", 0.5, 0.4, 1)]
+    text = render([*rows, *some()], {})
+    assert "- FedAgg, default: 45.0 in the view chosen on validation images, both" in text
+    assert "that is best on these test images" in text  # the section without
+    assert "2 rounds; 500 validation images, which no device has." in text
+    (section,) = (s for s in sections(rows))
+    assert section.slug.endswith("-r2-v500")
+    # a seed without them chooses nothing
+    (ours,) = series_of([*rows, *(row(round=1, seed=2, validation_rows=500),)], section)
+    assert ours.chosen() is None
 
 
 def test_the_tuned_preset_is_told_method_by_method():

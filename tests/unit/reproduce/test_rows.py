@@ -36,6 +36,20 @@ def test_a_row_a_figure():
     assert (last.ran_devices, last.ran_edges, last.train_rows, last.test_rows) == (25, 5, 40, 50)
 
 
+def test_the_cloud_has_its_accuracy_on_validation_images():
+    one = Cell("cifar10", Setting(225, 3.0), Variant("fedagg"), 7, Scale(2, 0.1, 50, validation=20))
+    views = {"raw": 0.5, "both": 0.625}
+    got = rows_of(one, [metrics(0, views=views, validation={"raw": 0.25, "both": 0.75})], TIERS, (40, 50), "abc")
+    told = {(r.tier, r.view): (r.validation, r.validation_rows) for r in got}
+    assert told == {
+        ("cloud", "raw"): (0.25, 20),
+        ("cloud", "both"): (0.75, 20),
+        ("edge", "raw"): (None, 20),
+        ("device", "raw"): (None, 20),
+    }
+    assert all(r.group != other.group for r in got for other in rows_of(cell(), [metrics(0)], TIERS, (40, 50), "abc"))
+
+
 def test_a_method_without_a_tier_has_no_row_of_it():
     got = rows_of(cell("alone"), [metrics(0, accuracy={"device-000": 0.5})], TIERS, (40, 50), "abc")
     assert [r.tier for r in got] == ["device"]

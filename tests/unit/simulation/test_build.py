@@ -117,12 +117,12 @@ def test_only_devices_have_private_samples_and_each_row_is_on_one(autoencoder):
     rows = np.concatenate(list(world.arrays.rows_of.values()))
     assert sorted(rows) == list(range(48))
     device = world.nodes["device-001"]
-    np.testing.assert_array_equal(device.samples.x_N, world.arrays.train_x_N[world.arrays.rows_of["device-001"]])
+    np.testing.assert_array_equal(device.samples.x_N, world.arrays.train_x(world.arrays.rows_of["device-001"]))
 
 
 def test_private_and_test_samples_share_the_models_scale(autoencoder):
     world = build.build_world(toy_config(), bands(), autoencoder)
-    np.testing.assert_allclose(world.arrays.train_x_N, bands().train_x / 16.0, atol=1e-7)
+    np.testing.assert_allclose(world.arrays.train_x(np.arange(48)), bands().train_x / 16.0, atol=1e-7)
     np.testing.assert_allclose(world.arrays.test_x_N, bands().test_x / 16.0, atol=1e-7)
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import sys
 
@@ -15,6 +16,7 @@ from fedagg_edge.simulation.experiment import Experiment
 from fedagg_edge.simulation.fedagg import FedAgg
 from fedagg_edge.simulation.folder import RunFolder
 from fedagg_edge.simulation.progress import Silent
+from fedagg_edge.simulation.report import table
 
 
 class Recorder(Silent):
@@ -41,11 +43,11 @@ class Recorder(Silent):
 
 @pytest.fixture
 def begin(artefact_path, tmp_path):
-    def make(**changes):
+    def make(*, data=None, **changes):
         config = toy_config(artefact_path, **changes)
         folder = RunFolder(tmp_path / "run")
         folder.start(config, overwrite=True)
-        world = build.build_world(config, bands(), artefact.load(artefact_path))
+        world = build.build_world(config, bands() if data is None else data, artefact.load(artefact_path))
         experiment = Experiment(folder, world, FedAgg(world, {}), {}, {"data": "d", "autoencoder": "a"})
         experiment.init()
         return experiment
@@ -84,6 +86,23 @@ def test_views_of_the_cloud_are_in_metrics_and_results(begin):
     assert list(results.views_R) == ["bridge", "raw"]
     assert results.views_R["bridge"].tolist() == [row["views"]["bridge"] for row in rows[1:]]
     assert json.loads(experiment.folder.results.read_text())["views"]["bridge"][-1] == round(want, 6)
+
+
+def test_a_view_is_chosen_on_validation_samples(begin):
+    held = bands(seed=5)
+    data = dataclasses.replace(bands(), validation_x=held.test_x, validation_y=held.test_y)
+    experiment = begin(data=data, evaluation={"references": False, "views": ["raw", "bridge", "both"]})
+    experiment.rounds(Silent())
+    world, last = experiment.world, lines(experiment)[-1]
+    assert sorted(np.concatenate([*world.arrays.rows_of.values()])) == list(range(48))  # no device has them
+    want = accuracy(world.nodes["cloud"].learner, held.test_x / np.float32(16), held.test_y)
+    assert last["validation"]["raw"] == want
+    assert set(last["validation"]) == set(last["views"])
+    results = experiment.finish(Silent())
+    best = max(last["validation"].values())
+    assert last["validation"][results.chosen_view] == best
+    assert json.loads(experiment.folder.results.read_text())["chosen_view"] == results.chosen_view
+    assert table(results).count("(best on validation samples)") == 1
 
 
 @pytest.mark.parametrize("schedule", ["sequential", "snapshot"])

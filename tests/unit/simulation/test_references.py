@@ -45,7 +45,7 @@ def test_a_device_alone_sees_its_own_samples_only(world):
     rows = world.arrays.rows_of[device]
     seen = np.concatenate([b.private_x_N for b in learner.batches])
     assert len(seen) == 3 * 2 * len(rows)  # rounds * epochs
-    assert {x.tobytes() for x in seen} == {x.tobytes() for x in world.arrays.train_x_N[rows]}
+    assert {x.tobytes() for x in seen} == {x.tobytes() for x in world.arrays.train_x(rows)}
     assert all(len(b.bridge_x_N) == 0 and b.teacher_NC is None for b in learner.batches)
     assert 0 <= score <= 1
     for name, node in world.nodes.items():  # FedAgg's own nodes are left alone

@@ -264,7 +264,8 @@ class SimulationConfig(Table, frozen=True, kw_only=True):
     `preset`: a key of `PRESETS`, whose settings hold where the file has none of its own.
     `stacked`: whether FedAgg's devices that are alike train as one stacked model under ``snapshot`` (true: all must;
     "auto": those that can). Results then agree with false within float tolerance, not to the bit.
-    `workers`: how many of FedAgg's nodes train at the same time, with `threads` each; results are the same to the bit.
+    `workers`: how many of FedAgg's nodes train at the same time, with `threads` each, and how many of any method's are
+    measured; results are the same to the bit.
     `decode_cache`: MB of bridge samples that are kept once they are decoded, and not decoded again; 0 keeps none.
     """
 

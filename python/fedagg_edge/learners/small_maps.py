@@ -22,12 +22,14 @@ class SmallMapConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's name
         """float32 [N, C, H, W] -> [N, K, H', W']."""
+        if input.ndim != 4:
+            return super().forward(input)  # one sample alone, or what torch refuses
         assert not isinstance(self.padding, str)
         kernel, stride, padding = self.kernel_size, self.stride, self.padding
         height, width = (
             (have + 2 * p - k) // s + 1 for have, p, k, s in zip(input.shape[2:], padding, kernel, stride, strict=True)
         )
-        if input.ndim != 4 or not 0 < height * width <= FEW_PIXELS:
+        if not 0 < height * width <= FEW_PIXELS:
             return super().forward(input)  # which says what is wrong with a map that is too small
         meets = padding[0] < kernel[0] and padding[1] < kernel[1]
         if input.shape[2:] == (1, 1) and height * width == 1 and meets:  # with one tap, the others lie over the padding
@@ -38,7 +40,8 @@ class SmallMapConv2d(nn.Conv2d):
         patches = functional.unfold(input, kernel, padding=padding, stride=stride)  # [N, C * kernel, H' * W']
         rows = patches.transpose(1, 2).flatten(0, 1)
         out = functional.linear(rows, self.weight.flatten(1), self.bias)
-        return out.view(len(input), height, width, -1).permute(0, 3, 1, 2)
+        # contiguous, as of torch's convolution: the next layer may be somebody's `view`
+        return out.view(len(input), height, width, self.out_channels).permute(0, 3, 1, 2).contiguous()
 
 
 def speed_up(module: nn.Module) -> None:

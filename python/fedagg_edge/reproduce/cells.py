@@ -17,9 +17,9 @@ from fedagg_edge.reproduce.tables import BRIDGED, DATASETS, PRESETS, TUNED, Sett
 __all__ = ["Cell", "Scale", "cells_of", "config_of", "edges_of", "settings_of", "shared"]
 
 WATCHED_DEVICES = 15
-_DECODE_CACHE = 1024  # MB: 50,000 samples of CIFAR-10 and its test images take 740
 """Devices that are evaluated, evenly spread: the mean of more costs more than it tells."""
 
+_DECODE_CACHE = 1024  # MB: 50,000 samples of CIFAR-10 and its test images take 740
 _OWN_CLOUD = frozenset({"fedagg", "bridge-only", "fedgkt", "feddkc", "centralised"})
 
 

@@ -21,7 +21,7 @@ from fedagg_edge import __version__
 from fedagg_edge.autoencoder import artefact as artefacts
 from fedagg_edge.config import SimulationConfig
 from fedagg_edge.datasets import Dataset
-from fedagg_edge.errors import ConfigError, DataError
+from fedagg_edge.errors import ConfigError, DataError, StateInUse
 from fedagg_edge.files import write_atomic
 from fedagg_edge.reproduce import arrays, report
 from fedagg_edge.reproduce import rows as results
@@ -61,12 +61,16 @@ def run_cells(cells: Sequence[Cell], bench: Bench) -> list[Cell]:
     """
     elsewhere = []
     for number, cell in enumerate(cells, 1):
-        with _locked(bench.runs / cell.key) as mine:
+        with _locked(bench.runs / f"{cell.key}.lock") as mine:  # the lock inside its folder is the simulation's
             if not mine:
                 elsewhere.append(cell)
                 continue
-            found = run_cell(cell, bench, f"{number}/{len(cells)}  {cell.key}")
-        with _locked(bench.runs, wait=True):  # or two processes that publish at once lose the rows of one
+            try:
+                found = run_cell(cell, bench, f"{number}/{len(cells)}  {cell.key}")
+            except StateInUse:  # by `fedagg simulate` in the cell's folder
+                elsewhere.append(cell)
+                continue
+        with _locked(bench.runs / "lock", wait=True):  # or two processes that publish at once lose the rows of one
             publish(found, bench.out)
     return elsewhere
 
@@ -199,10 +203,10 @@ def _tiers(config: SimulationConfig) -> dict[str, str]:
 
 
 @contextmanager
-def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Whether this process has the folder to itself; the system releases the lock when it ends, however it ends."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f"{folder.name}.lock").open("wb") as file:  # the lock inside is the simulation's
+def _locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Whether this process has the lock to itself; the system releases it when the process ends, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -88,8 +88,8 @@ class Crew(Generic[Result]):
 
 
 def _end(thread: threading.Thread) -> None:
-    """Wait for a thread's end, which one that is at a job is made to come to. A second Ctrl-C does not go before it:
-    an interpreter that shuts down around a running operator aborts."""
+    """Wait for a thread's end, which one that is at a job is made to come to. A second Ctrl-C, which a caller from
+    Python may get, does not go before it: an interpreter that shuts down around a running operator aborts."""
     while thread.is_alive():
         with suppress(KeyboardInterrupt):
             thread.join(0.05)  # one without a job ends by itself

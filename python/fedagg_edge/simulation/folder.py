@@ -25,7 +25,7 @@ from fedagg_edge.files import write_atomic
 __all__ = ["RunFolder"]
 
 # keys that may change when a run goes on: they do not alter what was already computed
-_FREE = frozenset({"rounds", "checkpoint_every", "workers", "base_dir"})
+_FREE = frozenset({"rounds", "checkpoint_every", "workers", "decode_cache", "base_dir"})
 
 
 class RunFolder:

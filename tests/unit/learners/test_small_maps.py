@@ -12,6 +12,7 @@ from fedagg_edge.config import Hyperparameters
 from fedagg_edge.learners import small_maps
 from fedagg_edge.learners.base import Batch
 from fedagg_edge.learners.small_maps import SmallMapConv2d, speed_up
+from fedagg_edge.learners.stacked import stack_key
 from fedagg_edge.learners.torch import TorchLearner
 from fedagg_edge.learners.zoo import resnet18
 
@@ -28,7 +29,7 @@ def convolutions(draw):
     conv = nn.Conv2d(channels, out, kernel, stride, padding, bias=draw(st.booleans())).double()
     least = [max(1, k - 2 * p) for k, p in zip(kernel, padding, strict=True)]
     height, width = (draw(st.integers(n, n + 3)) for n in least)
-    return conv, torch.randn(draw(st.integers(1, 5)), channels, height, width, dtype=torch.float64)
+    return conv, torch.randn(draw(st.integers(0, 5)), channels, height, width, dtype=torch.float64)
 
 
 def outcome(conv, x_N, weight_N=None):
@@ -79,6 +80,55 @@ def test_a_map_smaller_than_the_kernel_is_refused_as_torch_does():
     conv.__class__ = SmallMapConv2d
     with pytest.raises(RuntimeError, match="Kernel size"):
         conv(torch.randn(1, 2, 2, 2))
+
+
+def test_one_sample_alone_is_torchs_affair():
+    conv = nn.Conv2d(2, 3, 3, padding=1)
+    x = torch.randn(2, 1, 1)
+    expected = conv(x)
+    conv.__class__ = SmallMapConv2d
+    torch.testing.assert_close(conv(x), expected)
+
+
+class Viewed(nn.Module):
+    """A user's own model, whose flattening looks at memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 128, 3, stride=16, padding=1), nn.Conv2d(128, 256, 3, padding=1))
+        self.head = nn.Linear(1024, 10)
+
+    def forward(self, x):
+        return self.head(self.body(x).view(len(x), -1))
+
+
+def test_a_models_own_view_works():
+    learner = TorchLearner(Viewed())
+    assert type(learner.module.body[1]) is SmallMapConv2d
+    x_N = torch.randn(4, 3, 32, 32).numpy()
+    assert learner.logits(x_N).shape == (4, 10)
+    learner.step(Batch(x_N, torch.arange(4).numpy(), None), Hyperparameters(learning_rate=0.01))
+
+
+@pytest.mark.parametrize(("size", "channels_last"), [(32, True), (8, False)])
+def test_large_images_reach_torchs_layers_with_their_channels_last(size, channels_last):
+    seen = []
+
+    def look(module, given):
+        seen.append(given[0].is_contiguous(memory_format=torch.channels_last))
+
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(10))
+    module(torch.zeros(1, 3, size, size))
+    module[0].register_forward_pre_hook(look)
+    TorchLearner(module).logits(torch.randn(4, 3, size, size).numpy())
+    assert seen == [channels_last]
+
+
+def test_learners_with_small_maps_are_stacked():
+    pair = [TorchLearner(nn.Sequential(nn.Conv2d(256, 256, 3), nn.Flatten(), nn.Linear(256, 2))) for _ in range(2)]
+    assert type(pair[0].module[0]) is SmallMapConv2d
+    assert stack_key(pair[0]) is not None
+    assert stack_key(pair[0]) == stack_key(pair[1])
 
 
 def test_only_plain_convolutions_of_many_weights_are_changed():

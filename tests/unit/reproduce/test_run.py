@@ -10,6 +10,7 @@ from reproduce.making import SCALE, data_file, ready_autoencoders, row
 
 from fedagg_edge.autoencoder import artefact
 from fedagg_edge.errors import ConfigError, DataError
+from fedagg_edge.lock import StateLock
 from fedagg_edge.reproduce.cells import Cell, Scale
 from fedagg_edge.reproduce.rows import read, write
 from fedagg_edge.reproduce.run import Bench, commit_of, finished, obtain_autoencoder, publish, run_cell, run_cells
@@ -101,6 +102,21 @@ def test_a_cell_that_another_process_is_at_is_left_to_it(bench):
     assert {r.seed for r in read(bench.out / "results.json")} == {1}
 
 
+def test_a_cell_whose_folder_a_simulation_owns_is_left_to_it(bench):
+    with StateLock(bench.runs / cell().key):
+        assert run_cells([cell(), cell(seed=1)], bench) == [cell()]
+    assert {r.seed for r in read(bench.out / "results.json")} == {1}
+
+
+def test_a_finished_cell_of_a_version_without_decode_cache_is_not_run_again(bench):
+    rows = run_cell(cell(), bench, "")
+    path = RunFolder(bench.runs / cell().key).config
+    old = json.loads(path.read_text())
+    del old["decode_cache"]
+    path.write_text(json.dumps(old))
+    assert run_cell(cell(), bench, "") == rows
+
+
 def test_a_run_that_went_on_under_another_commit_names_both(bench, monkeypatch):
     from fedagg_edge.simulation.experiment import Experiment
 
@@ -174,7 +190,7 @@ def test_the_commit_is_gits_or_the_version(monkeypatch):
 
 def test_who_publishes_waits_for_who_is_at_it(bench):
     bench.runs.mkdir(exist_ok=True)
-    with (bench.runs.parent / f"{bench.runs.name}.lock").open("wb") as other:
+    with (bench.runs / "lock").open("wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         worker = threading.Thread(target=run_cells, args=([cell()], bench))
         worker.start()

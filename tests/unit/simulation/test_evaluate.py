@@ -39,12 +39,24 @@ def test_zero_means_all_devices():
     assert evaluated_nodes(WIDE, 0) == ("cloud", "edge-0", *WIDE.tier(Tier.DEVICE))
 
 
-def test_each_node_is_asked_for_itself():
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_each_node_is_asked_for_itself(workers):
     nodes = toy_nodes(small_tree(), hyperparameters())
     rng = np.random.default_rng(0)
     x, y = rng.random((40, 1, 2, 2), np.float32), rng.integers(0, 3, 40)
-    scores = evaluate({n: node.learner for n, node in nodes.items()}, ["cloud", "device-001"], x, y)
-    assert scores == {n: accuracy(nodes[n].learner, x, y) for n in ("cloud", "device-001")}
+    scores = evaluate({n: node.learner for n, node in nodes.items()}, ["device-001", "cloud"], x, y, workers)
+    assert list(scores.items()) == [(n, accuracy(nodes[n].learner, x, y)) for n in ("device-001", "cloud")]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_node_that_fails_is_heard_of(workers):
+    class Broken:
+        def logits(self, x_N):
+            raise ValueError("no logits")
+
+    x, y = np.eye(3, dtype=np.float32), np.arange(3)
+    with pytest.raises(ValueError, match="no logits"):
+        evaluate({"a": Echo(), "b": Broken(), "c": Echo()}, ["a", "b", "c"], x, y, workers)
 
 
 class Blur:

@@ -20,7 +20,6 @@ from fedagg_edge.errors import ArtefactError
 __all__ = ["TorchCodec", "network_of"]
 
 _CHUNK_ROWS, _CHUNK_VALUES = 64, 1 << 17
-_LARGE_IMAGE = 256  # pixels
 """Most samples and most sample values per chunk: 64 digits or 42 CIFAR images."""
 
 
@@ -56,8 +55,6 @@ class TorchCodec:
 
     def __init__(self, artefact: Artefact) -> None:
         self._network = network_of(artefact)
-        if len(artefact.sample_shape) == 3 and math.prod(artefact.sample_shape[1:]) >= _LARGE_IMAGE:
-            self._network.decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster there
         self._sample_shape, self._embedding_shape = artefact.sample_shape, artefact.embedding_shape
         self._rows = max(1, min(_CHUNK_ROWS, _CHUNK_VALUES // math.prod(artefact.sample_shape)))
 

@@ -26,7 +26,6 @@ __all__ = ["TorchLearner", "make_learner", "module_factory", "seeded_model", "se
 
 _DROPOUT = torch.nn.modules.dropout._DropoutNd  # the base of all kinds of dropout
 _EVAL_ROWS = 512  # bounds the activations of an evaluation pass
-_LARGE_IMAGE = 256  # pixels
 
 
 class TorchLearner:
@@ -48,7 +47,6 @@ class TorchLearner:
         self._trained_P = self._flat.values[: self._flat.trained].numpy()
         self._gradient_P = self._flat.gradient.numpy()
         self._module = module.train()
-        self._any_layout = _takes_any_layout(module)
         self._norms = norms_of(module)
 
     @property
@@ -124,16 +122,11 @@ class TorchLearner:
     def _run(self, x_N: NDArray[np.float32]) -> torch.Tensor:
         """The module's logits, float32."""
         if self._precision is torch.float32:
-            out: torch.Tensor = self._module(self._laid_out(_tensor(x_N)))
+            out: torch.Tensor = self._module(_tensor(x_N))
             return out
         with torch.autocast("cpu", self._precision):
-            out = self._module(self._laid_out(_tensor(x_N)))
+            out = self._module(_tensor(x_N))
         return out.float()
-
-    def _laid_out(self, x_N: torch.Tensor) -> torch.Tensor:
-        """Large images of several channels with the channels beside one another: pooling is then vectorised."""
-        large = x_N.ndim == 4 and x_N.shape[1] > 1 and math.prod(x_N.shape[2:]) >= _LARGE_IMAGE
-        return x_N.contiguous(memory_format=torch.channels_last) if large and self._any_layout else x_N
 
     def _forward(self, x_N: NDArray[np.float32]) -> torch.Tensor:
         try:
@@ -185,11 +178,6 @@ class TorchLearner:
 def _tensor(array: NDArray[np.float32]) -> torch.Tensor:
     """The array's memory as a tensor; a read-only array is copied, because torch has no such tensors."""
     return torch.from_numpy(np.require(array, requirements=["W"]))
-
-
-def _takes_any_layout(module: torch.nn.Module) -> bool:
-    """Whether all layers are torch's or ours: a user's own may look at memory, as `view` does."""
-    return all(type(m).__module__.partition(".")[0] in ("torch", "fedagg_edge") for m in module.modules())
 
 
 def _numpy(logits_NC: torch.Tensor) -> NDArray[np.float32]:

@@ -110,20 +110,6 @@ def test_a_models_own_view_works():
     learner.step(Batch(x_N, torch.arange(4).numpy(), None), Hyperparameters(learning_rate=0.01))
 
 
-@pytest.mark.parametrize(("size", "channels_last"), [(32, True), (8, False)])
-def test_large_images_reach_torchs_layers_with_their_channels_last(size, channels_last):
-    seen = []
-
-    def look(module, given):
-        seen.append(given[0].is_contiguous(memory_format=torch.channels_last))
-
-    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(10))
-    module(torch.zeros(1, 3, size, size))
-    module[0].register_forward_pre_hook(look)
-    TorchLearner(module).logits(torch.randn(4, 3, size, size).numpy())
-    assert seen == [channels_last]
-
-
 def test_learners_with_small_maps_are_stacked():
     pair = [TorchLearner(nn.Sequential(nn.Conv2d(256, 256, 3), nn.Flatten(), nn.Linear(256, 2))) for _ in range(2)]
     assert type(pair[0].module[0]) is SmallMapConv2d

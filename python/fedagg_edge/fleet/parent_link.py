@@ -12,7 +12,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from fedagg_edge import __version__
-from fedagg_edge.errors import ConfigError, FedaggError, IdentityError, RemoteProtocolError, StorageFull
+from fedagg_edge.errors import (
+    ConfigError,
+    FedaggError,
+    IdentityBusy,
+    IdentityError,
+    RemoteProtocolError,
+    StorageFull,
+)
 from fedagg_edge.fleet import forgetting, moving, parts, receipts
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.endpoints import parse_endpoint
@@ -34,12 +41,12 @@ from fedagg_edge.wire.child import ChildEnd, Idle
 from fedagg_edge.wire.child_state import Batch
 from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
-from fedagg_edge.wire.messages import MoveTo, Notice, Problem, Welcome, decode
+from fedagg_edge.wire.messages import Artefact, MoveTo, Notice, Problem, Welcome, decode
 
 __all__ = ["ParentLink"]
 
 _BROKEN = 5  # connections that break off, one after the other, before a renewal is tried
-_PAUSE = 5.0  # seconds before the next parent is asked when one has refused
+_PAUSE = 5.0  # seconds before the next parent is asked when one has refused, or a signature is looked at again
 
 _SPOKEN = re.compile(r"protocol (\d{1,6} to \d{1,6}).* (\d{1,6} to \d{1,6}); upgrade (the child|the parent)")
 
@@ -71,6 +78,7 @@ class ParentLink:
         self._ledger: Ledger | None = None
         self._ready = threading.Event()
         self._begun: tuple[int, float] | None = None  # number of the move under way, and when it was first seen
+        self._unverified: tuple[float, Artefact, bytes] | None = None  # from when on it may be tried again
         self._parent = parent
         self._patience = parent.lost_after
         self.uplink = Uplink(
@@ -163,11 +171,16 @@ class ParentLink:
         return False
 
     def look(self) -> None:
-        """Take the operator's wish for another parent, if there is one, and give up a move that takes too long; called
-        in the link's thread."""
+        """Take the operator's wish for another parent, if there is one, give up a move that takes too long, and verify
+        an artefact for which this machine was too busy; called in the link's thread."""
         ledger = self._ledger
         if ledger is None:
             return
+        if self._unverified is not None and time.monotonic() >= self._unverified[0]:
+            _, artefact, content = self._unverified
+            self._unverified = None
+            self._keep(ledger, artefact, content)
+            self._wake()
         if urls := moving.wanted(ledger):
             with ledger.transaction():
                 ledger.put(moving.WANTED, None)
@@ -354,10 +367,15 @@ class ParentLink:
             elif known != artefact:  # the cloud has signed it again
                 self._keep(ledger, artefact, self._shelf.content(known))
 
-    def _keep(self, ledger: Ledger, artefact: Any, content: bytes) -> None:
-        """Put an artefact on the shelf once the cloud's signature holds."""
+    def _keep(self, ledger: Ledger, artefact: Artefact, content: bytes) -> None:
+        """Put an artefact on the shelf once the cloud's signature holds; a machine that is too busy to tell tries
+        again: its parent gives it once a connection, and without it a device can do nothing."""
         try:
             verify(self._identity, artefact, time.time())
+        except IdentityBusy as error:
+            self._log.failure("verification_delayed", error, digest=artefact.digest.hex()[:12])
+            self._unverified = (time.monotonic() + _PAUSE, artefact, content)
+            return
         except FedaggError as error:
             self._log.failure("artefact_refused", error, digest=artefact.digest.hex()[:12])
             return

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import random
 import ssl
@@ -8,8 +9,8 @@ from identity.worlds import make_world
 from serving import server_config
 from toys import embeddings
 
-from fedagg_edge.errors import IdentityError
-from fedagg_edge.fleet import moving, parts
+from fedagg_edge.errors import IdentityBusy, IdentityError
+from fedagg_edge.fleet import moving, parent_link, parts
 from fedagg_edge.fleet.config import parse_fleet_config
 from fedagg_edge.fleet.connection import NoAnswer
 from fedagg_edge.fleet.keys import ASIDE
@@ -76,6 +77,33 @@ def test_what_the_parent_says_of_the_federation_is_kept(link):
 def test_an_artefact_whose_signature_does_not_hold_is_not_kept(link):
     link._on_events([events.ArtefactArrived(PINNED, b"nine bytes")])
     assert link._shelf.listing() == ()
+
+
+def test_an_artefact_that_a_busy_machine_could_not_verify_is_verified_later(link, monkeypatch):
+    asked = []
+
+    def verify(identity, artefact, now):
+        asked.append(artefact)
+        if len(asked) < 3:
+            raise IdentityBusy("no answer within 30 s")
+
+    monkeypatch.setattr(parent_link, "verify", verify)
+    content = b"nine bytes"
+    artefact = Artefact("autoencoder", hashlib.sha256(content).digest(), len(content), b"signature", "m")
+    link._on_events([events.ArtefactArrived(artefact, content)])
+    link.look()  # not yet: it has just been tried
+    assert (len(asked), link._shelf.listing()) == (1, ())
+    for tries in (2, 3):
+        monkeypatch.setattr(parent_link, "_PAUSE", 0.0)
+        link._unverified = (0.0, *link._unverified[1:])
+        link.woken.clear()
+        link.look()
+        assert len(asked) == tries
+        assert link.woken
+    assert link._shelf.listing() == (artefact,)
+    link.look()
+    assert len(asked) == 3
+    assert link._log._stream.getvalue().count("verification_delayed") == 2
 
 
 def test_the_end_and_notices_are_facts(link):

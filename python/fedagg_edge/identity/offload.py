@@ -17,14 +17,15 @@ from fedagg_edge.identity import requests
 
 __all__ = ["ask", "ask_async"]
 
-TIMEOUT = 30.0  # seconds; half a second on a server
+TIMEOUT = 30.0  # seconds for a server, which takes half a second and has others waiting
+PATIENCE = 120.0  # for everybody else: a board that is busy or swaps needs tens of seconds to start the process
 # -P: what lies in the working directory is not imported
 _COMMAND = (sys.executable, "-P", "-m", "fedagg_edge.identity.process")
 
 A = TypeVar("A", requests.Issued, requests.Prepared, requests.Signed, requests.Verified)
 
 
-def ask(request: requests.Request, wanted: type[A], *, timeout: float = TIMEOUT) -> A:
+def ask(request: requests.Request, wanted: type[A], *, timeout: float = PATIENCE) -> A:
     """The answer to `request`, which must be of type `wanted`."""
     try:
         done = subprocess.run(

@@ -118,7 +118,7 @@ def test_a_quorum_goes_on_without_the_edge_that_is_cut_off_and_takes_it_back(tmp
             wait_for(lambda: used(alone), fleet, "rounds with it again")
         finally:
             fleet.stop()
-    versions = [row["version"] for row in up.read_metrics(fleet, cut)]
+    versions = [row["version"] for row in up.read_metrics(fleet, cut) if "offline" not in row]  # passes by itself
     assert max(b - a for a, b in itertools.pairwise(versions)) > 2  # it jumped over what it had missed
     assert versions == sorted(set(versions))
 

@@ -23,6 +23,12 @@ from fedagg_edge.reproduce.tables import METHODS, PAPER_ROUNDS, PRESETS, TABLES,
 
 __all__ = ["register", "run"]
 
+_SAID_AGAIN = (
+    *("data", "out", "runs", "rounds", "scale", "test", "validation"),
+    *("columns", "methods", "seeds", "workers"),
+)
+"""Flags of the command that goes on with a run."""
+
 
 def register(verbs: Any) -> None:
     """Add the verb."""
@@ -109,19 +115,7 @@ def run(args: argparse.Namespace) -> int:
 def _command(args: argparse.Namespace) -> str:
     """The same command again."""
     words = ["fedagg", "reproduce", args.table]
-    for flag in (
-        "data",
-        "out",
-        "runs",
-        "rounds",
-        "scale",
-        "test",
-        "validation",
-        "columns",
-        "methods",
-        "seeds",
-        "workers",
-    ):
+    for flag in _SAID_AGAIN:
         value = getattr(args, flag)
         if value is not None:
             many: Sequence[Any] = value if isinstance(value, list) else [value]

@@ -84,7 +84,7 @@ def data_digest(dataset: Dataset) -> str:
     h = hashlib.sha256()
     arrays = (dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y, dataset.group_N)
     for array in (*arrays, dataset.validation_x, dataset.validation_y):
-        if array is not None:  # groups, which the partition may go by, and validation
+        if array is not None:  # groups, which the partition may go by, and validation samples may not be there
             h.update(f"{array.dtype}{array.shape}".encode())
             h.update(np.ascontiguousarray(array).tobytes())
     return h.hexdigest()

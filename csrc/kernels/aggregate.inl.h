@@ -46,6 +46,18 @@ void mean_logits_row(const AggregateBlock& block, std::size_t n, std::size_t beg
     }
 }
 
+// K teachers are K streams that one load instruction reads in turn, each but a few bytes at a time. The processor's own
+// prefetching follows that badly where pages are small: from memory, int8 and f16 take half the time with this. Not for
+// float32: nothing is won there on small pages, and where the system gives large ones it costs a sixth.
+template <class T>
+FEDAGG_INLINE void prefetch_narrow(const T* z, std::size_t size) {
+    constexpr std::size_t line = 64, ahead = 1024;
+    if constexpr (sizeof(T) < sizeof(float)) {
+        const auto* const from = reinterpret_cast<const char*>(z) + ahead;
+        for (std::size_t i = 0; i < size * sizeof(T); i += line) __builtin_prefetch(from + i);
+    }
+}
+
 // out[at[j] ...] = sum_k weight[k] * teacher_k[at[j] ...], `vectors` vectors that stay in registers over all teachers.
 template <class V, class T, std::size_t vectors>
 FEDAGG_INLINE void mean_vectors(const AggregateBlock& block, const std::size_t* at, const float* weight) {
@@ -55,6 +67,7 @@ FEDAGG_INLINE void mean_vectors(const AggregateBlock& block, const std::size_t* 
     for (std::size_t k = 0; k < block.teacher_count; ++k) {
         const T* const z = static_cast<const T*>(block.teachers[k].data);
         const F wk = V::set1(weight[k]);
+        prefetch_narrow(z + at[0], vectors * V::width);
         for (std::size_t j = 0; j < vectors; ++j) x[j] = V::fma(wk, V::load(z + at[j]), x[j]);
     }
     for (std::size_t j = 0; j < vectors; ++j) V::store(block.out + at[j], x[j]);

@@ -7,6 +7,7 @@
 
 #include "fedagg/cpu.h"
 #include "fedagg/error.h"
+#include "number_text.h"
 #include "pool.h"
 #include "scratch.h"
 
@@ -16,7 +17,7 @@ namespace {
 void check_weights(const char* name, const float* weights, std::size_t count) {
     for (std::size_t i = 0; i < count; ++i) {
         if (!(weights[i] >= 0) || !std::isfinite(weights[i])) {
-            throw ArgumentError(std::string(name) + ": got " + std::to_string(weights[i]) + " at index " +
+            throw ArgumentError(std::string(name) + ": got " + text(weights[i]) + " at index " +
                                 std::to_string(i) + ", expected a finite number, 0 or more");
         }
     }
@@ -124,7 +125,7 @@ void run_rows(const AggregateInput& input, const Kernels& kernels, Aggregation m
 
 void aggregate_logits(const AggregateInput& input, Aggregation method, double trim, unsigned threads, float* out) {
     if (threads == 0) throw ArgumentError("threads: got 0, expected 1 or more");
-    if (!(trim >= 0 && trim < 0.5)) throw ArgumentError("trim: got " + std::to_string(trim) + ", expected 0 to below 0.5");
+    if (!(trim >= 0 && trim < 0.5)) throw ArgumentError("trim: got " + text(trim) + ", expected 0 to below 0.5");
     check(input);
     const Kernels& kernels = active_kernels();
     AggregateBlock block;

@@ -7,6 +7,7 @@
 
 #include "fedagg/cpu.h"
 #include "fedagg/error.h"
+#include "number_text.h"
 
 namespace fedagg {
 namespace {
@@ -14,11 +15,11 @@ namespace {
 void check_affine(const float* low, const float* step, std::size_t channels) {
     for (std::size_t d = 0; d < channels; ++d) {
         if (!std::isfinite(low[d])) {
-            throw ArgumentError("low_D: got " + std::to_string(low[d]) + " at channel " + std::to_string(d) +
+            throw ArgumentError("low_D: got " + text(low[d]) + " at channel " + std::to_string(d) +
                                 ", expected a finite number");
         }
         if (!(step[d] > 0) || !std::isfinite(step[d])) {
-            throw ArgumentError("step_D: got " + std::to_string(step[d]) + " at channel " + std::to_string(d) +
+            throw ArgumentError("step_D: got " + text(step[d]) + " at channel " + std::to_string(d) +
                                 ", expected a finite number above 0");
         }
     }
@@ -62,10 +63,15 @@ void to_f16(const float* x, std::size_t count, std::uint16_t* out) { active_kern
 void from_f16(const std::uint16_t* x, std::size_t count, float* out) { active_kernels().f16_to_f32(x, count, out); }
 
 void quantise_logits(const float* x, std::size_t rows, std::size_t classes, std::int8_t* out, float* row_scale) {
+    if (classes == 0) {  // kernels take rows that have something in them
+        std::fill_n(row_scale, rows, 0.F);
+        return;
+    }
     active_kernels().f32_to_i8_rows(x, rows, classes, out, row_scale);
 }
 
 void dequantise_logits(const std::int8_t* x, const float* row_scale, std::size_t rows, std::size_t classes, float* out) {
+    if (classes == 0) return;
     active_kernels().i8_to_f32_rows(x, row_scale, rows, classes, out);
 }
 
@@ -103,6 +109,7 @@ void encode_affine(const float* x, const float* low, const float* step, const st
         check_bits(bits, channels);
         for (std::size_t d = 0; d < channels; ++d) top[d] = static_cast<float>((1U << bits[d]) - 1U);
     }
+    if (channels == 0) return;
     if (!active_kernels().f32_to_affine_rows(x, low, step, top.data(), rows, channels, out)) {
         throw ArgumentError("x_ND: got a NaN or an infinity, expected finite numbers");
     }
@@ -111,6 +118,7 @@ void encode_affine(const float* x, const float* low, const float* step, const st
 void decode_affine(const std::uint8_t* x, const float* low, const float* step, std::size_t rows, std::size_t channels,
                    float* out) {
     check_affine(low, step, channels);
+    if (channels == 0) return;
     active_kernels().affine_to_f32_rows(x, low, step, rows, channels, out);
 }
 

@@ -7,6 +7,7 @@
 
 #include "fedagg/cpu.h"
 #include "fedagg/error.h"
+#include "number_text.h"
 #include "pool.h"
 #include "scratch.h"
 
@@ -18,13 +19,13 @@ constexpr std::size_t cached_bytes = std::size_t{8} << 20;
 
 void check_number(const char* name, double value, double least, double most, const char* expected) {
     if (!(value >= least && value <= most)) {
-        throw ArgumentError(std::string(name) + ": got " + std::to_string(value) + ", expected " + expected);
+        throw ArgumentError(std::string(name) + ": got " + text(value) + ", expected " + expected);
     }
 }
 
 void check_options(const DistillOptions& options) {
     constexpr double most = 1e30;
-    constexpr const char* weight = "a finite number, 0 or more";
+    constexpr const char* weight = "a number from 0 to 1e30";
     constexpr const char* temperature = "a number between 1e-6 and 1e6";
     check_number("ce_weight", options.ce_weight, 0, most, weight);
     check_number("kl_weight", options.kl_weight, 0, most, weight);
@@ -50,7 +51,7 @@ void check_parts(const DistillInput<Real>& input, const DistillOptions& options)
 void check_row_weights(const float* weights, std::size_t rows) {
     for (std::size_t n = 0; n < rows; ++n) {
         if (!(weights[n] >= 0) || !std::isfinite(weights[n])) {
-            throw ArgumentError("row_weights_N: got " + std::to_string(weights[n]) + " at row " + std::to_string(n) +
+            throw ArgumentError("row_weights_N: got " + text(weights[n]) + " at row " + std::to_string(n) +
                                 ", expected a finite number, 0 or more");
         }
     }
@@ -78,6 +79,14 @@ std::vector<float> merged_weights(const DistillInput<Real>& input) {
         if (input.mask != nullptr && input.mask[n] == 0) weights[n] = 0;
     }
     return weights;
+}
+
+// Weights so small or large that 1 / their sum is no float: the mean is the same after division by a power of two, exactly.
+void bring_into_range(std::vector<float>& weights) {
+    const float largest = weights.empty() ? 0 : *std::max_element(weights.begin(), weights.end());
+    if (largest == 0 || (largest > 0x1p-60F && largest < 0x1p60F)) return;
+    const int exponent = std::ilogb(largest);
+    for (float& weight : weights) weight = std::ldexp(weight, -exponent);
 }
 
 template <class Real>
@@ -110,11 +119,15 @@ DistillSums run(const DistillBatch<Real>& batch, std::size_t rows, unsigned thre
     return sums;
 }
 
+// An unused part may be infinite, and 0 * inf is not 0; a NaN stays one, as it does in the gradient.
+double weighted(double weight, double part) { return weight != 0 || std::isnan(part) ? weight * part : 0; }
+
 template <class Real>
 DistillLoss checked_distill_loss(const DistillInput<Real>& input, const DistillOptions& options, Real* gradient) {
     check_options(options);
     check_parts(input, options);
-    const std::vector<float> weights = merged_weights(input);
+    std::vector<float> weights = merged_weights(input);
+    bring_into_range(weights);
     const float* const row_weight = weights.empty() ? nullptr : weights.data();
     if (input.labels != nullptr) check_labels(input.labels, row_weight, input.rows, input.classes);
 
@@ -140,9 +153,7 @@ DistillLoss checked_distill_loss(const DistillInput<Real>& input, const DistillO
     DistillLoss loss;
     loss.ce = sums.ce * scale;
     loss.kl = sums.kl * scale;
-    // an unused part may be infinite, and 0 * inf is not 0
-    loss.loss = (options.ce_weight != 0 ? options.ce_weight * loss.ce : 0) +
-                (options.kl_weight != 0 ? options.kl_weight * loss.kl : 0);
+    loss.loss = weighted(options.ce_weight, loss.ce) + weighted(options.kl_weight, loss.kl);
     return loss;
 }
 

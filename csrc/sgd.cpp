@@ -5,13 +5,14 @@
 
 #include "fedagg/cpu.h"
 #include "fedagg/error.h"
+#include "number_text.h"
 
 namespace fedagg {
 namespace {
 
 void check(const char* name, float value) {
     if (!(value >= 0) || !std::isfinite(value)) {
-        throw ArgumentError(std::string(name) + ": got " + std::to_string(value) + ", expected a finite number, 0 or more");
+        throw ArgumentError(std::string(name) + ": got " + text(value) + ", expected a finite number, 0 or more");
     }
 }
 

@@ -341,7 +341,9 @@ private:
         }
         const F a = T::has_ce ? ce_scale / V::narrow(sums.ce) : ce_scale;
         const F b = kl_scale / sums.student_f, z = kl_scale / sums.teacher_f;
-        const F b_ln2 = b * V::set1(static_cast<float>(ln_of_2));
+        F b_ln2 = b * V::set1(static_cast<float>(ln_of_2));
+        // NaN for the whole row, its classes of probability 0 included, where the divergence or the teacher is not finite
+        if constexpr (T::is_reverse) b_ln2 = b_ln2 + ((sums.mean - sums.mean) + (z - z));
         const bool may_skip = !simple && batch_.row_weight != nullptr;
         const float *const e_ce = T::has_own_ce_softmax ? e_ce_ : e_student_, *const e_student = e_student_,
                     *const e_teacher = e_teacher_, *const rest = rest_;
@@ -351,7 +353,7 @@ private:
                 const F student = V::load(e_student + c * w), other = V::load(e_teacher + c * w);
                 if constexpr (T::is_reverse) {
                     const F log_ratio = (other - sums.mean) + (V::load(rest + c * w) - sums.mean_rest);
-                    g = V::zero_where_zero(student, student * (b_ln2 * log_ratio));
+                    g = student * (b_ln2 * V::zero_where_zero(student, log_ratio));
                 } else {
                     g = V::fma(b, student, -(z * other));
                 }

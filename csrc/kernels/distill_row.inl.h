@@ -401,6 +401,8 @@ private:
         f.b = V::set1(static_cast<Real>(kl_scale / sums.student));
         f.z = V::set1(static_cast<Real>(kl_scale / sums.teacher));
         f.b_ln2 = f.b * V::set1(static_cast<Real>(ln_of_2));
+        // NaN for the whole row, its classes of probability 0 included, where the divergence or the teacher is not finite
+        if constexpr (T::is_reverse) f.b_ln2 = f.b_ln2 + V::set1(static_cast<Real>((sums.divergence_high - sums.divergence_high) + (sums.teacher - sums.teacher)));
         f.kl_high = V::set1(static_cast<Real>(sums.divergence_high));
         f.kl_low = V::set1(static_cast<Real>(sums.divergence_low));
         f.ce_scale = ce_scale;
@@ -416,7 +418,7 @@ private:
             const F student = V::load(e_student_ + c), other = V::load(e_teacher_ + c);
             if constexpr (T::is_reverse) {
                 const F log_ratio = (other - f.kl_high) + (V::load(rest_ + c) - f.kl_low);
-                g = V::zero_where_zero(student, student * (f.b_ln2 * log_ratio));
+                g = student * (f.b_ln2 * V::zero_where_zero(student, log_ratio));
             } else {
                 g = V::fma(f.b, student, -(f.z * other));
             }

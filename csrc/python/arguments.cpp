@@ -46,17 +46,23 @@ double number_argument(PyObject* object, const char* name, double otherwise) {
     return value;
 }
 
-unsigned threads_argument(PyObject* object) {
-    if (object == nullptr) return 1;
+long integer_argument(PyObject* object, const char* name, long least, long most) {
     const long value = PyLong_AsLong(object);
-    if (value == -1 && PyErr_Occurred() != nullptr) {
-        PyErr_Clear();
-        throw py::type_error(std::string("threads: got ") + Py_TYPE(object)->tp_name + ", expected an integer");
+    const bool failed = value == -1 && PyErr_Occurred() != nullptr;
+    const bool too_long = failed && PyErr_ExceptionMatches(PyExc_OverflowError) != 0;
+    if (failed) PyErr_Clear();
+    if (failed && !too_long) {
+        throw py::type_error(std::string(name) + ": got " + Py_TYPE(object)->tp_name + ", expected an integer");
     }
-    if (value < 1 || value > 1024) {
-        throw py::value_error("threads: got " + std::to_string(value) + ", expected 1 to 1024");
+    if (failed || value < least || value > most) {
+        throw py::value_error(std::string(name) + ": got " + py::str(py::handle(object)).cast<std::string>() +
+                              ", expected " + std::to_string(least) + " to " + std::to_string(most));
     }
-    return static_cast<unsigned>(value);
+    return value;
+}
+
+unsigned threads_argument(PyObject* object) {
+    return object == nullptr ? 1U : static_cast<unsigned>(integer_argument(object, "threads", 1, 1024));
 }
 
 }  // namespace fedagg::python

@@ -36,6 +36,8 @@ private:
 
 // A number given for `name`, or `otherwise` when none was given. Throws TypeError for anything that is not a number.
 double number_argument(PyObject* object, const char* name, double otherwise);
+// From `least` to `most`; throws TypeError for what is no integer, ValueError outside.
+long integer_argument(PyObject* object, const char* name, long least, long most);
 // At least 1; throws ValueError below.
 unsigned threads_argument(PyObject* object);
 

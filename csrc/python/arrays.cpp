@@ -2,6 +2,7 @@
 
 #include "dlpack.h"
 
+#include <algorithm>
 #include <vector>
 
 namespace fedagg::python {
@@ -82,15 +83,34 @@ bool is_contiguous(const dlpack::Tensor& tensor) {
     return true;
 }
 
+bool has_elements(const dlpack::Tensor& tensor) {
+    return std::all_of(tensor.shape, tensor.shape + tensor.dimensions, [](std::int64_t size) { return size != 0; });
+}
+
+// A sparse tensor, one on the meta device, one that torch.func has wrapped: torch says why, in its first line.
+[[noreturn]] void refuse_unreadable(const char* name) {
+    const py::error_already_set error;
+    const std::string said = py::str(error.value()).cast<std::string>();
+    throw py::value_error(std::string(name) + ": got a tensor whose memory torch does not share (" + said.substr(0, said.find('\n')) +
+                          "), expected a dense one in cpu memory; within torch.compile and torch.func call fedagg_edge.learners.torch_ops");
+}
+
+[[noreturn]] void refuse_released(const char* name) {
+    throw py::value_error(std::string(name) + ": got a tensor without memory (a fake one, or its storage was resized to 0), "
+                          "expected one that holds its elements");
+}
+
 void read_tensor(Array& array, PyObject* object, const dlpack::ExchangeApi& api, const char* name) {
     dlpack::Tensor tensor;
-    if (api.tensor_from_py_object(object, &tensor) != 0) throw py::error_already_set();
+    if (api.tensor_from_py_object(object, &tensor) != 0) refuse_unreadable(name);
     if (tensor.device_type != dlpack::cpu && tensor.device_type != dlpack::pinned_by_cuda) {
         throw py::value_error(std::string(name) + ": got a tensor on " +
                               py::str(py::handle(object).attr("device")).cast<std::string>() +
                               ", expected one in cpu memory; move it with .cpu()");
     }
-    static double nothing = 0;  // a tensor without elements has no memory, but a null pointer would say that none was given
+    // a tensor without elements has no memory, but a null pointer would say that none was given
+    static double nothing = 0;
+    if (tensor.data == nullptr && has_elements(tensor)) refuse_released(name);
     array.data = tensor.data == nullptr ? static_cast<void*>(&nothing) : static_cast<char*>(tensor.data) + tensor.byte_offset;
     array.name = name;
     array.object = object;
@@ -118,7 +138,8 @@ void read_array(Array& array, PyObject* object, const char* name, const char* ex
     if (!is_numpy(object)) {
         if (const auto* const api = exchange_of(Py_TYPE(object))) return read_tensor(array, object, *api, name);
         throw py::type_error(std::string(name) + ": got " + type_name(object) +
-                             ", expected a numpy array or a torch tensor of " + expected);
+                             ", expected a numpy array or a torch tensor of " + expected +
+                             (type_name(object) == "Tensor" ? "; tensors are read from torch 2.10 on, else pass .numpy()" : ""));
     }
     const auto* const proxy = py::detail::array_proxy(object);
     array.data = proxy->data;
@@ -137,14 +158,23 @@ Array array_argument(PyObject* object, const char* name, const char* expected) {
     return array;
 }
 
+// How to get what is expected; a copy of what a call writes to would not receive the result.
+static std::string advice(const Array& array, const std::string& way) {
+    const std::string name = array.name;
+    const bool is_written = name == "out" || name == "parameters_P" || name == "velocity_P";
+    return is_written ? "; it is written in place, so pass one that was made so" : "; " + way;
+}
+
+static std::string torch_name(DType dtype) { return dtype == DType::boolean ? "bool" : dtype_name(dtype); }
+
 void refuse_dtype(const Array& array, std::initializer_list<DType> allowed) {
     std::string expected;
     for (const DType dtype : allowed) {
         expected += (expected.empty() ? "" : " or ") + std::string(dtype_name(dtype));
     }
     throw py::type_error(std::string(array.name) + ": got " + dtype_text(array) + ", expected " + expected +
-                         "; convert with " + (array.is_tensor ? ".to(torch." : ".astype(numpy.") +
-                         dtype_name(*allowed.begin()) + ")");
+                         advice(array, array.is_tensor ? "convert with .to(torch." + torch_name(*allowed.begin()) + ")"
+                                                       : "convert with .astype(numpy." + std::string(dtype_name(*allowed.begin())) + ")"));
 }
 
 void refuse_dimensions(const Array& array, const char* letters) {
@@ -153,8 +183,8 @@ void refuse_dimensions(const Array& array, const char* letters) {
 
 void refuse_gaps(const Array& array) {
     throw py::value_error(std::string(array.name) +
-                          ": got an array that is not c-contiguous and aligned, expected one that is; copy it with " +
-                          (array.is_tensor ? ".contiguous()" : "numpy.ascontiguousarray"));
+                          ": got an array that is not c-contiguous and aligned, expected one that is" +
+                          advice(array, array.is_tensor ? "copy it with .contiguous()" : "copy it with numpy.ascontiguousarray"));
 }
 
 void refuse_read_only(const Array& array) {

@@ -36,6 +36,24 @@ struct Teachers {
     std::size_t rows = 0, classes = 0;
 };
 
+void read_teacher(Teachers& teachers, LogitsArgument& argument, bool is_first) {
+    read_logits(argument, argument.owner.ptr(), "teachers");
+    if (is_first) {
+        teachers.rows = argument.values.size(0);
+        teachers.classes = argument.values.size(1);
+    }
+    require_size(argument.values, 0, teachers.rows, "rows, like the first teacher,");
+    require_size(argument.values, 1, teachers.classes, "classes, like the first teacher,");
+    teachers.logits.push_back(argument.logits);
+}
+
+// "teachers: got ..." or "scale_N: got ..." with the teacher that it is about
+std::string of_teacher(std::size_t k, const std::string& message) {
+    static const std::string sequence = "teachers";
+    const bool of_itself = message.compare(0, sequence.size(), sequence) == 0;
+    return sequence + "[" + std::to_string(k) + "]" + (of_itself ? message.substr(sequence.size()) : "." + message);
+}
+
 void read_teachers(Teachers& teachers, PyObject* sequence) {
     if (sequence == nullptr || PySequence_Check(sequence) == 0 || PyUnicode_Check(sequence)) {
         throw py::type_error(std::string("teachers: got ") + (sequence == nullptr ? "none" : Py_TYPE(sequence)->tp_name) +
@@ -53,14 +71,13 @@ void read_teachers(Teachers& teachers, PyObject* sequence) {
             throw py::value_error("teachers: got a sequence that changed while it was read, expected one that does not");
         }
         argument.owner = py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(items.ptr(), static_cast<Py_ssize_t>(k)));
-        read_logits(argument, argument.owner.ptr(), "teachers");
-        if (k == 0) {
-            teachers.rows = argument.values.size(0);
-            teachers.classes = argument.values.size(1);
+        try {
+            read_teacher(teachers, argument, k == 0);
+        } catch (const py::type_error& error) {
+            throw py::type_error(of_teacher(k, error.what()));
+        } catch (const py::value_error& error) {
+            throw py::value_error(of_teacher(k, error.what()));
         }
-        require_size(argument.values, 0, teachers.rows, "rows, like the first teacher,");
-        require_size(argument.values, 1, teachers.classes, "classes, like the first teacher,");
-        teachers.logits.push_back(argument.logits);
     }
 }
 
@@ -133,8 +150,10 @@ py::array confidence_of(const py::object& logits_NC) {
     const LogitsArgument z = logits_argument(logits_NC.ptr(), "logits_NC");
     py::array_t<float> out(static_cast<py::ssize_t>(z.values.size(0)));
     float* const to = out.mutable_data();
-    const MaybeReleaseGil gil(z.values.size(0) * z.values.size(1) > small_call_elements);
-    confidence(z.logits, z.values.size(0), z.values.size(1), to);
+    {  // the result is handed over, and counted, under the GIL again
+        const MaybeReleaseGil gil(z.values.size(0) * z.values.size(1) > small_call_elements);
+        confidence(z.logits, z.values.size(0), z.values.size(1), to);
+    }
     return out;
 }
 

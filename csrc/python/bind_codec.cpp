@@ -8,6 +8,8 @@
 namespace fedagg::python {
 namespace {
 
+constexpr long most_classes = 65536;  // a class has two bytes
+
 template <class T>
 T* data_of(const py::array& array) {
     return static_cast<T*>(const_cast<void*>(array.data()));
@@ -66,27 +68,33 @@ struct Affine {
     Array low, step;
 };
 
-py::tuple keep_top_k(const py::object& x_NC, std::size_t k) {
+py::tuple keep_top_k(const py::object& x_NC, const py::object& wanted) {
     const Array x = input_argument(x_NC.ptr(), "x_NC", {DType::f32}, 2, "float32 [N, C]");
+    const auto k = static_cast<std::size_t>(integer_argument(wanted.ptr(), "k", 1, std::clamp(static_cast<long>(x.size(1)), 1L, most_classes)));
     const std::size_t rows = x.size(0), kept = std::min(k, x.size(1));  // too large a k is refused below
     py::array classes = new_array(DType::u16, {rows, kept}), values = new_array(DType::f32, {rows, kept});
     py::array rest = new_array(DType::f32, {rows});
-    encode_top_k(data_of<float>(x), rows, x.size(1), k, data_of<std::uint16_t>(classes), data_of<float>(values),
-                 data_of<float>(rest));
+    {
+        const MaybeReleaseGil gil(rows * x.size(1) > small_call_elements);
+        encode_top_k(data_of<float>(x), rows, x.size(1), k, data_of<std::uint16_t>(classes), data_of<float>(values),
+                     data_of<float>(rest));
+    }
     return py::make_tuple(classes, values, rest);
 }
 
 py::array spread_top_k(const py::object& classes_NK, const py::object& values_NK, const py::object& rest_N,
-                       std::size_t class_count) {
+                       const py::object& class_count) {
     const Array classes = input_argument(classes_NK.ptr(), "classes_NK", {DType::u16}, 2, "uint16 [N, K]");
     const Array values = input_argument(values_NK.ptr(), "values_NK", {DType::f32}, 2, "float32 [N, K]");
     const Array rest = input_argument(rest_N.ptr(), "rest_N", {DType::f32}, 1, "float32 [N]");
     const std::size_t rows = classes.size(0), k = classes.size(1);
+    const auto count = static_cast<std::size_t>(integer_argument(class_count.ptr(), "class_count", 1, most_classes));
     require_size(values, 0, rows, "rows");
     require_size(values, 1, k, "classes");
     require_size(rest, 0, rows, "rows");
-    py::array out = new_array(DType::f32, {rows, class_count});
-    decode_top_k(data_of<std::uint16_t>(classes), data_of<float>(values), data_of<float>(rest), rows, class_count, k,
+    py::array out = new_array(DType::f32, {rows, count});
+    const MaybeReleaseGil gil(rows * count > small_call_elements);
+    decode_top_k(data_of<std::uint16_t>(classes), data_of<float>(values), data_of<float>(rest), rows, count, k,
                  data_of<float>(out));
     return out;
 }
@@ -102,6 +110,7 @@ py::array pack(const py::object& codes_ND, const py::object& bits_D) {
     const std::size_t rows = codes.size(0), channels = codes.size(1);
     const Array bits = bits_argument(bits_D, channels);
     py::array out = new_array(DType::u8, {rows, packed_bytes(data_of<std::uint8_t>(bits), channels)});
+    const MaybeReleaseGil gil(rows * channels > small_call_elements);
     pack_bits(data_of<std::uint8_t>(codes), data_of<std::uint8_t>(bits), rows, channels, data_of<std::uint8_t>(out));
     return out;
 }
@@ -112,6 +121,7 @@ py::array unpack(const py::object& packed_NB, const py::object& bits_D) {
     const std::size_t rows = packed.size(0), channels = bits.size(0);
     require_size(packed, 1, packed_bytes(data_of<std::uint8_t>(bits), channels), "bytes");
     py::array out = new_array(DType::u8, {rows, channels});
+    const MaybeReleaseGil gil(rows * channels > small_call_elements);
     unpack_bits(data_of<std::uint8_t>(packed), data_of<std::uint8_t>(bits), rows, channels, data_of<std::uint8_t>(out));
     return out;
 }

@@ -12,8 +12,12 @@ Array flat(const py::object& object, const char* name, std::size_t count) {
     return array;
 }
 
+float number(const py::object& object, const char* name) {
+    return static_cast<float>(number_argument(object.ptr(), name, 0));
+}
+
 void step(const py::object& parameters_P, const py::object& gradient_P, const py::object& velocity_P,
-          double learning_rate, double momentum, double weight_decay, bool nesterov) {
+          const py::object& learning_rate, const py::object& momentum, const py::object& weight_decay, bool nesterov) {
     const Array parameters = input_argument(parameters_P.ptr(), "parameters_P", {DType::f32}, 1, "float32 [P]");
     const std::size_t count = parameters.size(0);
     const Array gradient = flat(gradient_P, "gradient_P", count);
@@ -26,8 +30,8 @@ void step(const py::object& parameters_P, const py::object& gradient_P, const py
         require_apart(velocity, parameters);
         require_apart(velocity, gradient);
     }
-    const SgdStep options{static_cast<float>(learning_rate), static_cast<float>(momentum),
-                          static_cast<float>(weight_decay), nesterov};
+    const SgdStep options{number(learning_rate, "learning_rate"), number(momentum, "momentum"),
+                          number(weight_decay, "weight_decay"), nesterov};
     const MaybeReleaseGil gil(count > small_call_elements);
     sgd_step(static_cast<float*>(parameters.data), static_cast<const float*>(gradient.data),
              static_cast<float*>(velocity.data), count, options);

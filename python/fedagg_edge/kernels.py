@@ -4,8 +4,9 @@ What lives here: names, types and the documentation of every call. What does not
 `fedagg_edge.reference`) and checks (the C++ binding makes them, in well under a microsecond). This is the only
 module that imports `fedagg_edge._core`; learners, samples, bridge and the operators for torch call it.
 
-Arrays are NumPy, C-contiguous, and are never copied or converted silently: a wrong dtype is a `TypeError`, a wrong
-shape, stride or value a `ValueError`. Letters: N samples, C classes, K teachers, D embedding channels.
+Arrays are NumPy, or torch tensors in CPU memory (torch 2.10 and newer), C-contiguous, and are never copied or
+converted silently: a wrong dtype is a `TypeError`, a wrong shape, stride or value a `ValueError`. Letters: N samples, C
+classes, K teachers, D embedding channels.
 """
 
 from __future__ import annotations
@@ -89,20 +90,31 @@ class RunningAggregate:
         self._weight_N: NDArray[np.float64] | None = None
 
     def add(self, logits_NC: Logits, weight_N: NDArray[np.floating[Any]] | float = 1.0) -> None:
-        """Add one teacher with a weight per sample, 0 or more; where it is 0 the teacher has no influence."""
+        """Add one teacher with a weight per sample, 0 or more; where it is 0 the teacher has no influence.
+
+        Raises what `aggregate_logits` raises, and ValueError for weights of another shape, negative or not finite; what
+        was added before stays as it was.
+        """
         values = logits_NC.values_NC if isinstance(logits_NC, QuantisedLogits) else logits_NC
-        weight = np.broadcast_to(np.asarray(weight_N, np.float64), values.shape[:1])
+        if not hasattr(values, "shape"):
+            raise TypeError(f"logits_NC: got {type(values).__name__}, expected float32 or float16 [N, C]")
+        weight = _weight_of_rows(weight_N, len(values))
+        lost = np.zeros(len(values), bool)
         if self._method == "entropy_weighted":
-            weight = np.where(weight == 0, 0, weight * confidence(logits_NC))
-        if self._logits_NC is None or self._weight_N is None:
-            start = np.zeros(values.shape, np.float32)
-            self._logits_NC, self._weight_N = start, np.zeros(len(start))
-        total = self._weight_N + weight
+            sure = confidence(logits_NC)
+            lost = np.isnan(sure) & (weight != 0)  # a NaN in the row: it spreads to the whole row
+            weight = np.where((weight == 0) | lost, weight, weight * sure)
+        before = np.zeros(values.shape, np.float32) if self._logits_NC is None else self._logits_NC
+        known = np.zeros(len(values)) if self._weight_N is None else self._weight_N
+        if before.shape != tuple(values.shape):
+            raise ValueError(f"logits_NC: got shape {list(values.shape)}, expected {list(before.shape)} as before")
+        total = known + weight
         # samples that nobody has spoken about yet keep the zeros they started with
-        share = np.stack([np.where(total == 0, 1, self._weight_N), weight]).astype(np.float32)
+        share = np.stack([np.where(total == 0, 1, known), weight]).astype(np.float32)
         method: AggregationMethod = "mean_logits" if self._method == "entropy_weighted" else self._method
-        self._logits_NC = aggregate_logits([self._logits_NC, logits_NC], method=method, sample_weights_KN=share)
-        self._weight_N = total
+        aggregate = aggregate_logits([before, logits_NC], method=method, sample_weights_KN=share)
+        aggregate[lost] = np.nan
+        self._logits_NC, self._weight_N = aggregate, total
 
     def result(self) -> NDArray[np.float32]:
         """Return the aggregate so far; raises `ValueError` for a sample whose weights sum to 0."""
@@ -114,6 +126,17 @@ class RunningAggregate:
         return self._logits_NC
 
 
+def _weight_of_rows(weight_N: NDArray[np.floating[Any]] | float, rows: int) -> NDArray[np.float64]:
+    weight = np.asarray(weight_N, np.float64)
+    if weight.shape not in {(), (rows,)}:
+        raise ValueError(f"weight_N: got shape {list(weight.shape)}, expected one number or [{rows}]")
+    weight = np.broadcast_to(weight, (rows,))
+    if not (np.isfinite(weight) & (weight >= 0)).all():
+        n = int(np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))[0])
+        raise ValueError(f"weight_N: got {weight[n]:g} at sample {n}, expected a finite number, 0 or more")
+    return weight
+
+
 def quantise_logits(x_NC: NDArray[np.float32]) -> QuantisedLogits:
     """Quantise float32 [N, C] symmetrically per row: scale = max|x| / 127, byte = round_half_even(x / scale)."""
     return QuantisedLogits(*_core.quantise_logits(x_NC))
@@ -121,6 +144,8 @@ def quantise_logits(x_NC: NDArray[np.float32]) -> QuantisedLogits:
 
 def dequantise_logits(quantised: QuantisedLogits) -> NDArray[np.float32]:
     """Return the float32 [N, C] logits that `quantised` stands for; the error is at most scale_N / 2."""
+    if not isinstance(quantised, QuantisedLogits):
+        raise TypeError(f"quantised: got {type(quantised).__name__}, expected QuantisedLogits")
     return _core.dequantise_logits(quantised.values_NC, quantised.scale_N)
 
 

@@ -124,6 +124,35 @@ def test_child_by_child(isa: str, rng: np.random.Generator, method: Any) -> None
     np.testing.assert_allclose(running.result(), every, rtol=1e-5, atol=5e-6)
 
 
+@pytest.mark.parametrize("method", ["mean_logits", "mean_probabilities", "entropy_weighted"])
+def test_child_by_child_a_nan_stays(isa: str, rng: np.random.Generator, method: Any) -> None:
+    z = teachers(rng, 3, 12, 10)
+    z[1][3, 4] = np.nan
+    running = kernels.RunningAggregate(method)
+    for teacher in z:
+        running.add(teacher)
+    every = kernels.aggregate_logits(z, method=method)
+    np.testing.assert_array_equal(np.isnan(running.result()), np.isnan(every))
+    np.testing.assert_allclose(running.result(), every, rtol=1e-5, atol=5e-6)
+
+
+def test_child_by_child_refused_teachers_leave_no_trace() -> None:
+    running = kernels.RunningAggregate("entropy_weighted")
+    z = np.ones((3, 4), np.float32)
+    for bad, weight, words in [
+        (np.ones((5, 2)), 1.0, "logits_NC: got float64"),
+        (z, np.array([1.0, np.nan, 1.0]), "weight_N: got nan at sample 1"),
+        (z, np.ones(2), r"weight_N: got shape \[2\], expected one number or \[3\]"),
+        (z.tolist(), 1.0, "logits_NC: got list"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=words):
+            running.add(bad, weight)  # type: ignore[arg-type]
+    running.add(z)
+    with pytest.raises(ValueError, match=r"logits_NC: got shape \[2, 4\], expected \[3, 4\] as before"):
+        running.add(z[:2])
+    np.testing.assert_array_equal(running.result(), z)
+
+
 def test_child_by_child_refusals() -> None:
     with pytest.raises(ValueError, match="method: got 'median'"):
         kernels.RunningAggregate("median")  # type: ignore[arg-type]

@@ -124,6 +124,81 @@ def test_infinities(isa: str, rng: np.random.Generator, c: int) -> None:
     assert np.isnan(kernels.distill_loss(s, None, y).gradient_NC[3]).all()
 
 
+NAN, INF = np.nan, np.inf
+# what torch.nn.functional says of the same row, and where this says another thing on purpose (docs/kernels.md): the
+# student's and the teacher's value for class 1, the direction, torch's loss, this loss (None: a finite number)
+INFINITIES: list[tuple[float | None, float | None, Any, float, float | None]] = [
+    (INF, None, "teacher||student", NAN, NAN),
+    (INF, None, "student||teacher", NAN, NAN),
+    (None, INF, "teacher||student", NAN, NAN),
+    (None, INF, "student||teacher", NAN, NAN),
+    (-INF, None, "teacher||student", INF, INF),
+    (-INF, None, "student||teacher", NAN, None),
+    (None, -INF, "teacher||student", NAN, None),
+    (None, -INF, "student||teacher", INF, INF),
+    (-INF, -INF, "teacher||student", NAN, None),
+    (-INF, -INF, "student||teacher", NAN, None),
+]
+
+
+@pytest.mark.parametrize("case", INFINITIES, ids=str)
+@pytest.mark.parametrize("temperature", [0.05, 1.0])
+@pytest.mark.parametrize("c", [3, 20, 60])
+def test_infinities_beside_torch(
+    isa: str, rng: np.random.Generator, c: int, temperature: float, case: tuple[Any, ...]
+) -> None:
+    torch = pytest.importorskip("torch")
+    student, teacher, direction, torchs, ours = case
+    s, t, _ = batch(rng, 5, c)
+    s[2, 1], t[2, 1] = (2 if x is None else x for x in (student, teacher))  # 2 has a probability at both temperatures
+    row = torch.from_numpy(s[2:3] / np.float32(temperature)).log_softmax(1)
+    other = torch.from_numpy(t[2:3] / np.float32(temperature)).log_softmax(1)
+    pair = (row, other) if direction == "teacher||student" else (other, row)
+    said = torch.nn.functional.kl_div(*pair, log_target=True, reduction="sum").item()
+    np.testing.assert_equal(said, torchs)
+    got = kernels.distill_loss(s, t, ce_weight=0, kl_weight=1.0, temperature=temperature, direction=direction)
+    assert np.isfinite(np.delete(got.gradient_NC, 2, axis=0)).all()
+    if ours is None:
+        assert np.isfinite(got.loss)
+        assert np.isfinite(got.gradient_NC).all()
+        return
+    np.testing.assert_equal(got.loss, ours)
+    if np.isnan(ours) or direction == "student||teacher":
+        assert np.isnan(got.gradient_NC[2]).all()
+    else:
+        assert np.isfinite(got.gradient_NC).all()
+
+
+@pytest.mark.parametrize("c", [3, 20, 60])
+def test_a_nan_reaches_classes_without_probability(isa: str, rng: np.random.Generator, c: int) -> None:
+    for victim in (0, 1):
+        arrays = batch(rng, 5, c)
+        arrays[0][:, 0] += 1000  # all others have probability 0
+        arrays[victim][2, c - 1] = np.nan
+        got = kernels.distill_loss(*arrays[:2], ce_weight=0, kl_weight=1.0, direction="student||teacher")
+        assert np.isnan(got.loss)
+        assert np.isnan(got.gradient_NC[2]).all()
+
+
+def test_a_nan_shows_although_its_part_weighs_nothing(isa: str, rng: np.random.Generator) -> None:
+    s, t, y = batch(rng, 5, 10)
+    t[2, 3] = np.nan
+    got = kernels.distill_loss(s, t, y, kl_weight=0)
+    assert np.isnan(got.loss)
+    assert np.isnan(got.gradient_NC[2]).all()
+
+
+@pytest.mark.parametrize("size", [1e-45, 1e-39, 1e-30, 1e37])
+def test_row_weights_of_any_size(isa: str, rng: np.random.Generator, size: float) -> None:
+    s, t, y = batch(rng, 20, 10)
+    weights = np.full(20, size, np.float32)
+    weights[3] = 0
+    got = kernels.distill_loss(s, t, y, kl_weight=9.0, row_weights_N=weights)
+    expected = kernels.distill_loss(s, t, y, kl_weight=9.0, mask_N=weights > 0)
+    assert got.loss == pytest.approx(expected.loss, rel=1e-6)
+    np.testing.assert_allclose(got.gradient_NC, expected.gradient_NC, rtol=1e-5, atol=1e-9)
+
+
 @pytest.mark.parametrize("c", [1, 10, 60])
 def test_no_rows_no_loss(isa: str, c: int) -> None:
     empty = np.empty((0, c), np.float32)

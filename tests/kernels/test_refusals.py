@@ -40,10 +40,16 @@ DISTILL: list[tuple[str, type[Exception], str, tuple[Any, ...], dict[str, Any]]]
     ("teacher dtype", TypeError, "teacher_NC: got float64, expected float32 or float16", (S, S.astype(float), Y), {}),
     ("teacher rows", ValueError, "teacher_NC: got shape .2, 3., expected 4 rows", (S, S[:2], Y), {}),
     ("teacher classes", ValueError, "expected 3 classes", (S, np.zeros((4, 2), np.float32), Y), {}),
-    ("weight", ValueError, "ce_weight: got -1.0", (S, None, Y), {"ce_weight": -1}),
+    ("weight", ValueError, "ce_weight: got -1, expected a number from 0 to 1e30", (S, None, Y), {"ce_weight": -1}),
     ("weight nan", ValueError, "kl_weight: got nan", (S, S, Y), {"kl_weight": float("nan")}),
     ("weight type", TypeError, "kl_weight: got str, expected a number", (S, S, Y), {"kl_weight": "1"}),
-    ("temperature", ValueError, "temperature: got 0.0", (S, S, Y), {"temperature": 0}),
+    (
+        "temperature",
+        ValueError,
+        "temperature: got 0, expected a number between 1e-6",
+        (S, S, Y),
+        {"temperature": 0},
+    ),
     (
         "teacher temperature",
         ValueError,
@@ -57,6 +63,21 @@ DISTILL: list[tuple[str, type[Exception], str, tuple[Any, ...], dict[str, Any]]]
     ("mask size", ValueError, "mask_N: got shape .5.", (S, S, Y), {"mask_N": np.ones(5, bool)}),
     ("row weights", ValueError, "row_weights_N: got -1", (S, S, Y), {"row_weights_N": -np.ones(4, np.float32)}),
     ("threads", ValueError, "threads: got 0", (S, S, Y), {"threads": 0}),
+    (
+        "threads long",
+        ValueError,
+        "threads: got 10{21}, expected 1 to 1024",
+        (S, S, Y),
+        {"threads": 10**21},
+    ),
+    ("small numbers", ValueError, "temperature: got 1e-07, expected", (S, S, Y), {"temperature": 1e-7}),
+    (
+        "large weight",
+        ValueError,
+        "kl_weight: got 1e.31, expected a number from 0",
+        (S, S, Y),
+        {"kl_weight": 1e31},
+    ),
     ("threads type", TypeError, "threads: got float", (S, S, Y), {"threads": 1.5}),
     (
         "out shape",
@@ -65,7 +86,13 @@ DISTILL: list[tuple[str, type[Exception], str, tuple[Any, ...], dict[str, Any]]]
         (S, S, Y),
         {"out": np.zeros((3, 3), np.float32)},
     ),
-    ("out dtype", TypeError, "out: got float64, expected float32", (S, S, Y), {"out": np.zeros((4, 3))}),
+    (
+        "out dtype",
+        TypeError,
+        "out: got float64, expected float32; it is written",
+        (S, S, Y),
+        {"out": np.zeros((4, 3))},
+    ),
     ("out read-only", ValueError, "out: got a read-only array", (S, S, Y), {"out": READ_ONLY}),
     (
         "out strided",
@@ -105,8 +132,8 @@ def test_a_refused_call_writes_nothing() -> None:
 AGGREGATE: list[tuple[str, type[Exception], str, Any, dict[str, Any]]] = [
     ("none", ValueError, "teachers: got none", [], {}),
     ("not a sequence", TypeError, "teachers: got int", 3, {}),
-    ("item", TypeError, "teachers: got str", ["x"], {}),
-    ("shapes", ValueError, "teachers: got shape .3, 3., expected 4 rows", [S, S[:3]], {}),
+    ("item", TypeError, r"teachers\[0\]: got str", ["x"], {}),
+    ("shapes", ValueError, r"teachers\[1\]: got shape .3, 3., expected 4 rows", [S, S[:3]], {}),
     ("method", ValueError, "method: got 'sum'", [S], {"method": "sum"}),
     ("weights", ValueError, "weights_K: got nan at index 0", [S], {"weights_K": np.array([np.nan], np.float32)}),
     ("weight count", ValueError, "weights_K: got shape .2., expected 1 teachers", [S], {"weights_K": np.ones(2, "f")}),
@@ -120,7 +147,7 @@ AGGREGATE: list[tuple[str, type[Exception], str, Any, dict[str, Any]]] = [
     ),
     ("sample weights", ValueError, "expected 4 samples", [S], {"sample_weights_KN": np.ones((1, 3), np.float32)}),
     ("out", ValueError, "out: got an array that overlaps teachers", [S], {"out": S}),
-    ("quantised", ValueError, "scale_N: got shape .3., expected 4 row scales", [UNPAIRED], {}),
+    ("quantised", ValueError, r"teachers\[1\].scale_N: got shape .3., expected 4 row scales", [S, UNPAIRED], {}),
 ]
 
 
@@ -141,3 +168,14 @@ def test_codecs() -> None:
         kernels.encode_affine(S, np.zeros(2, np.float32), np.ones(2, np.float32))
     with pytest.raises(ValueError, match="low_D: got nan at channel 1"):
         kernels.encode_affine(S, np.array([0, np.nan, 0], np.float32), np.ones(3, np.float32))
+    with pytest.raises(ValueError, match="k: got -1, expected 1 to 3"):
+        kernels.encode_top_k(S, -1)
+    with pytest.raises(TypeError, match="k: got float, expected an integer"):
+        kernels.encode_top_k(S, 1.5)  # type: ignore[arg-type]
+    kept = kernels.encode_top_k(S, 2)
+    with pytest.raises(ValueError, match="class_count: got -3, expected 1 to 65536"):
+        kernels.decode_top_k(kernels.TopKLogits(kept.classes_NK, kept.values_NK, kept.rest_N, -3))
+    with pytest.raises(TypeError, match="quantised: got tuple, expected QuantisedLogits"):
+        kernels.dequantise_logits((S, S))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="learning_rate: got str, expected a number"):
+        kernels.sgd_step(S[0].copy(), S[0].copy(), learning_rate="x")  # type: ignore[arg-type]

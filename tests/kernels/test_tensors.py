@@ -71,3 +71,27 @@ def test_refusals() -> None:
         kernels.distill_loss(torch.zeros(4, 2, 2), None, y)
     with pytest.raises(TypeError, match=r"labels_N: got torch\.int32, expected int64"):
         kernels.distill_loss(torch.zeros(4, 2), None, y.int())
+    with pytest.raises(TypeError, match=r"mask_N: got torch.uint8, expected bool_; convert with .to\(torch.bool\)"):
+        kernels.distill_loss(torch.zeros(4, 2), None, y, mask_N=torch.ones(4, dtype=torch.uint8))
+
+
+def test_a_tensor_that_has_lost_its_memory() -> None:
+    """As FSDP leaves parameters between their uses: shape and strides are there, the storage is not."""
+    y = torch.zeros(4000, dtype=torch.long)
+    released = torch.randn(4000, 30)
+    released.untyped_storage().resize_(0)
+    with pytest.raises(ValueError, match="student_NC: got a tensor without memory"):
+        kernels.distill_loss(released, None, y)
+    with pytest.raises(ValueError, match="out: got a tensor without memory"):
+        kernels.distill_loss(torch.randn(4000, 30), None, y, out=released)
+    with pytest.raises(ValueError, match=r"teachers\[1\]: got a tensor without memory"):
+        kernels.aggregate_logits([torch.randn(4000, 30), released])
+
+
+def test_tensors_that_share_no_memory() -> None:
+    y = torch.zeros(4, dtype=torch.long)
+    for tensor in (torch.zeros(4, 2, device="meta"), torch.eye(4).to_sparse()):
+        with pytest.raises(ValueError, match=r"student_NC: got a tensor (whose memory|on )"):
+            kernels.distill_loss(tensor, None, y)
+    with pytest.raises(ValueError, match=r"student_NC: got a tensor whose memory.*torch_ops"):
+        torch.func.vmap(lambda s: torch.tensor(kernels.distill_loss(s, None, y).loss))(torch.zeros(3, 4, 2))

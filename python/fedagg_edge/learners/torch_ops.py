@@ -4,7 +4,7 @@ What lives here: `distill_loss` and `aggregate_logits` on tensors, registered wi
 torch learner, which calls the kernel and then `logits.backward(gradient)`, and so pays for no autograd function.
 
 CPU tensors run the kernels: float32 and float64 students as they are, float16 and bfloat16 through a float32 copy. On
-any other device plain torch formulas compute the same loss and the same gradient.
+any other device plain torch computes the same (`torch_formulas`). Needs torch 2.5, where custom operators learned vmap.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from torch.nn import functional
 
 from fedagg_edge import kernels
+from fedagg_edge.learners import torch_formulas
 
 __all__ = ["aggregate_logits", "distill_loss"]
 
 _DISTILL = (
     "(Tensor student, Tensor? teacher, Tensor? labels, float ce_weight, float kl_weight, float temperature, "
-    "float teacher_temperature, str direction) -> (Tensor, Tensor)"
+    "float teacher_temperature, str direction, Tensor? mask, Tensor? row_weights) -> (Tensor, Tensor)"
+)
+_AGGREGATE = (
+    "(Tensor[] teachers, str method, Tensor? weights, Tensor? sample_weights, Tensor? mask, float trim) -> Tensor"
 )
 
 
@@ -35,17 +38,29 @@ def distill_loss(
     temperature: float = 3.0,
     teacher_temperature: float | None = None,
     direction: str = "teacher||student",
+    mask_N: torch.Tensor | None = None,
+    row_weights_N: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the scalar loss of `fedagg_edge.kernels.distill_loss`, differentiable with respect to the student.
 
-    The teacher is a constant: no gradient flows into it. The loss is float32 for students of 32 bits and fewer.
+    The teacher is a constant: no gradient flows into it, nor into the weights. The loss is float32 for students of 32
+    bits and fewer. Raises what the kernel raises; on other devices values in device memory are not looked at.
     """
     if teacher_temperature is None:
         teacher_temperature = temperature
     if teacher_NC is not None:
         teacher_NC = teacher_NC.detach()
     loss, _ = _distill_loss(
-        student_NC, teacher_NC, labels_N, ce_weight, kl_weight, temperature, teacher_temperature, direction
+        student_NC,
+        teacher_NC,
+        labels_N,
+        ce_weight,
+        kl_weight,
+        temperature,
+        teacher_temperature,
+        direction,
+        mask_N,
+        None if row_weights_N is None else row_weights_N.detach(),
     )
     result: torch.Tensor = loss
     return result
@@ -60,12 +75,15 @@ def _compute(  # noqa: PLR0917  # the operator's schema is positional
     temperature: float,
     teacher_temperature: float,
     direction: str,
+    mask: torch.Tensor | None = None,
+    row_weights: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss and its gradient with respect to the student."""
     wide = _wide(student)
     if student.device.type != "cpu":
-        loss, gradient = _formulas(
-            wide, teacher, labels, ce_weight, kl_weight, temperature, teacher_temperature, direction
+        options = torch_formulas.Options(ce_weight, kl_weight, temperature, teacher_temperature, direction)
+        loss, gradient = torch_formulas.distill_loss(
+            wide, teacher, labels, options, mask_N=mask, row_weights_N=row_weights
         )
         return loss, gradient.to(student.dtype)
     if teacher is not None and (wide.dtype == torch.float64 or teacher.dtype not in {torch.float32, torch.float16}):
@@ -79,41 +97,10 @@ def _compute(  # noqa: PLR0917  # the operator's schema is positional
         temperature=temperature,
         teacher_temperature=teacher_temperature,
         direction=cast(Any, direction),  # a wrong word is refused by the kernel
+        mask_N=None if mask is None else _array(mask),
+        row_weights_N=None if row_weights is None else _array(row_weights.float()),
     )
     return torch.tensor(got.loss, dtype=wide.dtype), torch.from_numpy(got.gradient_NC).to(student.dtype)
-
-
-def _formulas(  # noqa: PLR0917
-    student: torch.Tensor,
-    teacher: torch.Tensor | None,
-    labels: torch.Tensor | None,
-    ce_weight: float,
-    kl_weight: float,
-    temperature: float,
-    teacher_temperature: float,
-    direction: str,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same in plain torch, for devices that the kernels do not run on."""
-    rows = max(len(student), 1)
-    loss, gradient = student.new_zeros(()), torch.zeros_like(student)
-    if labels is not None:
-        log_p = torch.log_softmax(student, 1)
-        loss = loss + ce_weight * functional.nll_loss(log_p, labels, reduction="sum") / rows
-        one_hot = functional.one_hot(labels, student.shape[1])
-        gradient = gradient + ce_weight / rows * (log_p.exp() - one_hot)
-    if teacher is not None:
-        log_s = torch.log_softmax(student / temperature, 1)
-        log_t = torch.log_softmax(teacher.to(student.dtype) / teacher_temperature, 1)
-        scale = kl_weight / rows
-        if direction == "teacher||student":
-            loss = loss + scale * torch.where(log_t == -torch.inf, 0, log_t.exp() * (log_t - log_s)).sum()
-            gradient = gradient + scale / temperature * (log_s.exp() - log_t.exp())
-        else:
-            log_ratio = log_s - log_t
-            kl_N = torch.where(log_s == -torch.inf, 0, log_s.exp() * log_ratio).sum(1, keepdim=True)
-            loss = loss + scale * kl_N.sum()
-            gradient = gradient + scale / temperature * log_s.exp() * (log_ratio - kl_N)
-    return loss, gradient
 
 
 def _wide(x: torch.Tensor) -> torch.Tensor:
@@ -142,7 +129,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.T
 
 def _backward(ctx: Any, grad_loss: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     (gradient,) = ctx.saved_tensors
-    return (gradient * grad_loss.to(gradient.dtype), *[None] * 7)
+    return (gradient * grad_loss.to(gradient.dtype), *[None] * 9)
 
 
 _distill_loss.register_autograd(_backward, setup_context=_save)
@@ -163,30 +150,74 @@ _distill_loss.register_vmap(_vmap)
 
 
 def aggregate_logits(
-    teachers: Sequence[torch.Tensor], *, method: str = "mean_logits", weights_K: torch.Tensor | None = None
+    teachers: Sequence[torch.Tensor],
+    *,
+    method: str = "mean_logits",
+    weights_K: torch.Tensor | None = None,
+    sample_weights_KN: torch.Tensor | None = None,
+    mask_KN: torch.Tensor | None = None,
+    trim: float = 0.25,
 ) -> torch.Tensor:
-    """Return `fedagg_edge.kernels.aggregate_logits` of CPU tensors, float32 [N, C]; no gradient flows through it."""
-    result: torch.Tensor = _aggregate_logits([t.detach() for t in teachers], method, weights_K)
+    """Return `fedagg_edge.kernels.aggregate_logits` of tensors, float32 [N, C]; no gradient flows through it.
+
+    Raises what the kernel raises; on other devices than the CPU a sample that no teacher has a weight for becomes NaN.
+    """
+    result: torch.Tensor = _aggregate_logits(
+        [t.detach() for t in teachers], method, weights_K, sample_weights_KN, mask_KN, trim
+    )
     return result
 
 
-def _aggregate(teachers: Sequence[torch.Tensor], method: str, weights: torch.Tensor | None) -> torch.Tensor:
-    arrays = [_array(t if t.dtype == torch.float16 else t.float()) for t in teachers]
-    weights_K = None if weights is None else _array(weights.float())
-    return torch.from_numpy(kernels.aggregate_logits(arrays, method=method, weights_K=weights_K))  # type: ignore[arg-type]
+def _aggregate(  # noqa: PLR0917
+    teachers: Sequence[torch.Tensor],
+    method: str,
+    weights: torch.Tensor | None,
+    sample_weights: torch.Tensor | None,
+    mask: torch.Tensor | None,
+    trim: float,
+) -> torch.Tensor:
+    if teachers and teachers[0].device.type != "cpu":
+        return torch_formulas.aggregate_logits(
+            teachers, method, weights_K=weights, sample_weights_KN=sample_weights, mask_KN=mask, trim=trim
+        )
+    got = kernels.aggregate_logits(
+        [_array(t if t.dtype == torch.float16 else t.float()) for t in teachers],
+        method=cast(Any, method),
+        weights_K=None if weights is None else _array(weights.float()),
+        sample_weights_KN=None if sample_weights is None else _array(sample_weights.float()),
+        mask_KN=None if mask is None else _array(mask),
+        trim=trim,
+    )
+    return torch.from_numpy(got)
 
 
 _aggregate_logits: Any = torch.library.custom_op(
-    "fedagg_edge::aggregate_logits",
-    _aggregate,
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor[] teachers, str method, Tensor? weights) -> Tensor",
+    "fedagg_edge::aggregate_logits", _aggregate, mutates_args=(), schema=_AGGREGATE
 )
 
 
-def _fake_aggregate_logits(teachers: Sequence[torch.Tensor], method: str, weights: torch.Tensor | None) -> torch.Tensor:
+def _fake_aggregate_logits(teachers: Sequence[torch.Tensor], *_: Any) -> torch.Tensor:
+    if not teachers:
+        raise ValueError("teachers: got none, expected at least one")
     return teachers[0].new_empty(teachers[0].shape, dtype=torch.float32)
 
 
 _aggregate_logits.register_fake(_fake_aggregate_logits)
+
+
+def _vmap_aggregate(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[torch.Tensor, int]:
+    """One call per slice: a slice may have weights of its own."""
+
+    def at(x: Any, dim: Any, i: int) -> Any:
+        if isinstance(x, list | tuple):
+            return [at(y, d, i) for y, d in zip(x, dim, strict=True)]
+        return x if dim is None else x.select(dim, i)
+
+    slices = [
+        _aggregate_logits(*(at(x, dim, i) for x, dim in zip(inputs, in_dims, strict=True)))
+        for i in range(info.batch_size)
+    ]
+    return torch.stack(slices), 0
+
+
+_aggregate_logits.register_vmap(_vmap_aggregate)

@@ -37,14 +37,6 @@ def test_gradcheck_in_double(direction: str) -> None:
     )
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_the_fallback_computes_the_same(direction: str) -> None:
-    s, t, y = batch()
-    arguments = (s.detach(), t, y, 0.7, 9.0, 3.0, 2.0, direction)
-    for a, b in zip(torch_ops._formulas(*arguments), torch_ops._compute(*arguments), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_narrow_students(dtype: Any) -> None:
     s, t, y = batch(dtype=dtype)
@@ -90,11 +82,40 @@ def test_parts_alone_and_strides() -> None:
         torch_ops.distill_loss(s, None, torch.full_like(y, 99))
 
 
+def test_masks_and_row_weights() -> None:
+    s, t, y = batch()
+    mask, weights = torch.arange(6) % 3 != 0, torch.rand(6)
+    loss = torch_ops.distill_loss(s, t, y, mask_N=mask, row_weights_N=weights.double(), **OPTIONS)
+    loss.backward()
+    got = kernels.distill_loss(
+        s.detach().numpy(), t.numpy(), y.numpy(), mask_N=mask.numpy(), row_weights_N=weights.numpy(), **OPTIONS
+    )
+    assert loss.item() == pytest.approx(got.loss, rel=1e-6)
+    torch.testing.assert_close(s.grad, torch.from_numpy(got.gradient_NC))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, as its compiler is imported
+def test_compiled_by_the_default_backend() -> None:
+    s, t, y = batch()
+    compiled = torch.compile(lambda x: 2 * torch_ops.distill_loss(x.tanh(), t, y, **OPTIONS), fullgraph=True)
+    compiled(s).backward()
+    gradient, s.grad = s.grad, None
+    (2 * torch_ops.distill_loss(s.tanh(), t, y, **OPTIONS)).backward()
+    torch.testing.assert_close(gradient, s.grad)
+
+
+CHECKS = ("test_schema", "test_faketensor", "test_autograd_registration")
+
+
 def test_registration_is_sound() -> None:
     s, t, y = batch()
-    arguments = (s, t, y, 0.7, 9.0, 3.0, 3.0, "teacher||student")
-    checks = ("test_schema", "test_faketensor", "test_autograd_registration")
-    torch.library.opcheck(torch_ops._distill_loss, arguments, test_utils=checks)
+    arguments = (s, t, y, 0.7, 9.0, 3.0, 3.0, "teacher||student", torch.ones(6, dtype=torch.bool), torch.ones(6))
+    torch.library.opcheck(torch_ops._distill_loss, arguments, test_utils=CHECKS)
+    torch.library.opcheck(
+        torch_ops._aggregate_logits,
+        ([t, t.half()], "median", torch.ones(2), torch.ones(2, 6), torch.ones(2, 6, dtype=torch.bool), 0.25),
+        test_utils=CHECKS,
+    )
 
 
 def test_aggregate() -> None:
@@ -107,6 +128,21 @@ def test_aggregate() -> None:
         lambda a: torch_ops.aggregate_logits(a, method="median"), fullgraph=True, backend="aot_eager"
     )
     torch.testing.assert_close(compiled(z), torch.median(torch.stack(z), 0).values)
+    with pytest.raises(ValueError, match="teachers: got none"):
+        torch_ops.aggregate_logits([])
+
+
+def test_aggregate_under_vmap() -> None:
+    one, other, weights = torch.randn(4, 5, 7), torch.randn(4, 5, 7), torch.rand(4, 2)
+    got = torch.func.vmap(lambda a, b, w: torch_ops.aggregate_logits([a, b], weights_K=w))(one, other, weights)
+    expected = [torch_ops.aggregate_logits([a, b], weights_K=w) for a, b, w in zip(one, other, weights, strict=True)]
+    torch.testing.assert_close(got, torch.stack(expected))
+
+
+def test_aggregate_on_another_device() -> None:
+    z = [torch.randn(5, 7).to("meta") for _ in range(3)]
+    got = torch_ops._aggregate(z, "median", None, None, None, 0.25)
+    assert (got.device.type, got.shape, got.dtype) == ("meta", (5, 7), torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

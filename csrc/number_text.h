@@ -1,0 +1,15 @@
+// Numbers in messages: as short as they can be said, where std::to_string makes 0.000000 of 1e-7.
+#pragma once
+
+#include <cstdio>
+#include <string>
+
+namespace fedagg {
+
+inline std::string text(double value) {
+    char buffer[32];
+    std::snprintf(buffer, sizeof buffer, "%.9g", value);
+    return buffer;
+}
+
+}  // namespace fedagg

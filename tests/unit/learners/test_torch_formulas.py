@@ -1,0 +1,171 @@
+"""The formulas in plain torch against the kernels, which they stand in for on other devices."""
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from fedagg_edge import kernels  # noqa: E402
+from fedagg_edge.learners import torch_formulas  # noqa: E402
+
+DIRECTIONS = torch_formulas.DIRECTIONS
+INF, NAN = torch.inf, torch.nan
+
+
+def options(**changes: Any) -> torch_formulas.Options:
+    defaults: dict[str, Any] = {
+        "ce_weight": 0.7,
+        "kl_weight": 9.0,
+        "temperature": 3.0,
+        "teacher_temperature": 2.0,
+        "direction": "teacher||student",
+    }
+    return torch_formulas.Options(**defaults | changes)
+
+
+def batch(n: int = 6, c: int = 10) -> tuple[Any, Any, Any]:
+    generator = torch.Generator().manual_seed(3)
+    s, t = (2 * torch.randn(n, c, generator=generator) for _ in range(2))
+    return s, t, torch.randint(0, c, (n,), generator=generator)
+
+
+def assert_the_kernel_says_so(s: Any, t: Any, y: Any, direction: str, **rows: Any) -> None:
+    o = options(direction=direction)
+    loss, gradient = torch_formulas.distill_loss(s, t, y, o, **rows)
+    got = kernels.distill_loss(
+        s.contiguous(),
+        t,
+        y,
+        ce_weight=o.ce_weight,
+        kl_weight=o.kl_weight,
+        temperature=o.temperature,
+        teacher_temperature=o.teacher_temperature,
+        direction=direction,  # type: ignore[arg-type]
+        **rows,
+    )
+    torch.testing.assert_close(
+        loss.double(), torch.tensor(got.loss, dtype=torch.float64), equal_nan=True, rtol=1e-5, atol=0
+    )
+    torch.testing.assert_close(gradient, torch.as_tensor(got.gradient_NC), equal_nan=True, rtol=1e-5, atol=1e-6)
+    assert gradient.is_contiguous()
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_distill_loss_is_the_kernels(direction: str) -> None:
+    s, t, y = batch()
+    assert_the_kernel_says_so(s, t, y, direction)
+    assert_the_kernel_says_so(s.T.contiguous().T, t, y, direction)  # other strides: the gradient has its own
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_masks_and_row_weights(direction: str) -> None:
+    s, t, y = batch()
+    mask = torch.tensor([True, False, True, True, False, True])
+    s[1], t[4], y[4] = NAN, INF, -100
+    assert_the_kernel_says_so(s, t, y, direction, mask_N=mask, row_weights_N=torch.rand(6))
+    assert_the_kernel_says_so(s, t, y, direction, mask_N=torch.zeros(6, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [(-INF, 1.0), (-INF, -INF), (1.0, -INF), (NAN, 1.0), (1.0, NAN)],
+    ids=["student", "both", "teacher", "nan student", "nan teacher"],
+)
+def test_classes_that_are_excluded(direction: str, student: float, teacher: float) -> None:
+    s, t, y = batch()
+    s[1, 1], t[1, 1], y[1] = student, teacher, 0
+    assert_the_kernel_says_so(s, t, y, direction)
+
+
+def test_an_unused_part_may_be_infinite() -> None:
+    s, t, y = batch()
+    s[0, 1], y[0] = -INF, 0
+    loss, _ = torch_formulas.distill_loss(s, t, y, options(kl_weight=0.0))
+    assert torch.isfinite(loss)
+    t[0, 0] = NAN
+    loss, gradient = torch_formulas.distill_loss(s, t, y, options(kl_weight=0.0))
+    assert torch.isnan(loss)
+    assert torch.isnan(gradient[0]).all()
+
+
+REFUSED: list[tuple[str, type[Exception], dict[str, Any]]] = [
+    ("student_NC: got shape .6., expected", ValueError, {"s": torch.zeros(6)}),
+    ("teacher_NC: got shape .1, 10., expected .6, 10.", ValueError, {"t": torch.zeros(1, 10)}),
+    ("labels_N: got torch.int32, expected torch.int64", TypeError, {"y": torch.zeros(6, dtype=torch.int32)}),
+    ("labels_N: got shape .5.", ValueError, {"y": torch.zeros(5, dtype=torch.int64)}),
+    ("labels_N: got none", ValueError, {"y": None}),
+    ("teacher_NC: got none", ValueError, {"t": None}),
+    ("mask_N: got torch.uint8, expected torch.bool", TypeError, {"mask_N": torch.zeros(6, dtype=torch.uint8)}),
+    ("row_weights_N: got shape .3.", ValueError, {"row_weights_N": torch.zeros(3)}),
+]
+
+
+@pytest.mark.parametrize(("words", "error", "changes"), REFUSED)
+def test_refusals(words: str, error: type[Exception], changes: dict[str, Any]) -> None:
+    s, t, y = batch()
+    given = {"s": s, "t": t, "y": y} | changes
+    with pytest.raises(error, match=words):
+        torch_formulas.distill_loss(given.pop("s"), given.pop("t"), given.pop("y"), options(), **given)
+
+
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        ("direction: got 'forward', expected 'teacher", {"direction": "forward"}),
+        ("temperature: got -3, expected a number from 1e-06", {"temperature": -3.0}),
+        ("teacher_temperature: got nan", {"teacher_temperature": NAN}),
+        ("kl_weight: got -1", {"kl_weight": -1.0}),
+    ],
+)
+def test_refused_options(words: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=words):
+        options(**changes)
+
+
+def test_neither_part() -> None:
+    with pytest.raises(ValueError, match="got neither"):
+        torch_formulas.distill_loss(torch.zeros(2, 2), None, None, options(ce_weight=0.0, kl_weight=0.0))
+
+
+@pytest.mark.parametrize("method", torch_formulas.METHODS)
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_aggregate_is_the_kernels(method: str, count: int) -> None:
+    generator = torch.Generator().manual_seed(count)
+    teachers = [3 * torch.randn(9, 6, generator=generator) for _ in range(count)]
+    teachers[0] = teachers[0].half()
+    mask = torch.rand(count, 9, generator=generator) < 0.7
+    mask[0] = True
+    parts: dict[str, Any] = {
+        "weights_K": torch.rand(count, generator=generator) + 0.1,
+        "sample_weights_KN": torch.rand(count, 9, generator=generator) + 0.1,
+        "mask_KN": mask,
+    }
+    if count > 1:
+        mask[1, 2] = False
+        teachers[1][2] = NAN  # who takes no part may hold anything
+        teachers[1][3, 1], mask[1, 3] = NAN, True
+        teachers[1][4, 1], mask[1, 4] = INF, True
+    for used in ({}, parts, {"mask_KN": mask}):
+        got = torch_formulas.aggregate_logits(teachers, method, trim=0.3, **used)
+        expected = kernels.aggregate_logits(teachers, method=method, trim=0.3, **used)  # type: ignore[arg-type]
+        assert got.dtype == torch.float32
+        torch.testing.assert_close(got, torch.from_numpy(expected), equal_nan=True, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "teachers", "changes"),
+    [
+        ("teachers: got none", ValueError, [], {}),
+        (r"teachers\[1\]: got shape .2, 3., expected .4, 3.", ValueError, [torch.zeros(4, 3), torch.zeros(2, 3)], {}),
+        (r"teachers\[0\]: got shape .4., expected .N, C.", ValueError, [torch.zeros(4)], {}),
+        ("method: got 'sum'", ValueError, [torch.zeros(4, 3)], {"method": "sum"}),
+        ("trim: got 0.5", ValueError, [torch.zeros(4, 3)], {"trim": 0.5}),
+        ("weights_K: got shape .2.", ValueError, [torch.zeros(4, 3)], {"weights_K": torch.ones(2)}),
+        ("mask_KN: got torch.uint8", TypeError, [torch.zeros(4, 3)], {"mask_KN": torch.ones(1, 4, dtype=torch.uint8)}),
+    ],
+)
+def test_aggregate_refusals(words: str, error: type[Exception], teachers: Any, changes: dict[str, Any]) -> None:
+    with pytest.raises(error, match=words):
+        torch_formulas.aggregate_logits(teachers, **{"method": "mean_logits"} | changes)

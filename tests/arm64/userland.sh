@@ -56,7 +56,7 @@ step "test tools from pip" inside python -m pip install -q pytest hypothesis
 step "what was chosen" inside fedagg doctor
 for isa in neon scalar; do # C++ errors arrive as Python exceptions: test_refusals
   step "kernels on $isa" inside env FEDAGG_FORCE_ISA=$isa python -m pytest -q -p no:cacheprovider \
-    /mnt/host/tests/kernels/test_{isa,refusals,codec,sgd,distill_loss}.py /mnt/host/tests/arm64/test_{numbers,rows}.py
+    /mnt/host/tests/kernels/test_{isa,refusals,codec,sgd,distill_loss,aggregate}.py /mnt/host/tests/arm64/test_{numbers,rows}.py
 done
 step "a device agent in a fleet" env FEDAGG_ARM64_ROOT="$root" FEDAGG_ARM64_ROUNDS="${full:+6}" "$python" -m pytest -q -m slow "$top/tests/arm64/test_fleet.py"
 [ -n "$full" ] || exit 0

@@ -55,6 +55,53 @@ CASE("bytes with an affine map per channel") {
     }
 }
 
+CASE("the k largest, and what stands for the rest") {
+    const std::size_t n = 5, c = 23, k = 4;
+    const auto x = check::normal(n * c, 7);
+    std::vector<std::uint16_t> kept(n * k);
+    std::vector<float> values(n * k), rest(n), back(n * c);
+    encode_top_k(x.data(), n, c, k, kept.data(), values.data(), rest.data());
+    decode_top_k(kept.data(), values.data(), rest.data(), n, c, k, back.data());
+    for (std::size_t row = 0; row < n; ++row) {
+        const float *const before = x.data() + row * c, *const after = back.data() + row * c;
+        double sum_before = 0, sum_after = 0;
+        for (std::size_t i = 0; i < c; ++i) {
+            sum_before += std::exp(static_cast<double>(before[i]));
+            sum_after += std::exp(static_cast<double>(after[i]));
+            if (before[i] >= values[row * k + k - 1]) CHECK(after[i] == before[i]);
+        }
+        CHECK(check::close(sum_after, sum_before, 1e-6));  // so the kept classes' softmax is what it was
+    }
+    kept[3] = 23;
+    CHECK_THROWS(decode_top_k(kept.data(), values.data(), rest.data(), n, c, k, back.data()), "classes_NK: got 23");
+    CHECK_THROWS(encode_top_k(x.data(), n, c, 24, kept.data(), values.data(), rest.data()), "k: got 24 of 23");
+}
+
+CASE("codes of some bits each") {
+    const std::vector<std::uint8_t> bits = {3, 8, 0, 1, 5, 7, 2};
+    const std::size_t n = 6, d = bits.size(), size = packed_bytes(bits.data(), d);
+    CHECK(size == 4);
+    std::vector<std::uint8_t> codes(n * d), packed(n * size), back(n * d);
+    for (std::size_t i = 0; i < codes.size(); ++i) {
+        codes[i] = static_cast<std::uint8_t>((37 * i + 11) & ((1U << bits[i % d]) - 1U));
+    }
+    pack_bits(codes.data(), bits.data(), n, d, packed.data());
+    unpack_bits(packed.data(), bits.data(), n, d, back.data());
+    CHECK(back == codes);
+    CHECK(packed[0] == static_cast<std::uint8_t>(codes[0] | codes[1] << 3));
+    codes[3] = 2;
+    CHECK_THROWS(pack_bits(codes.data(), bits.data(), n, d, packed.data()), "codes_ND: got 2 at row 0, channel 3");
+}
+
+CASE("rows without anything") {
+    std::vector<float> scale(3, 5.F);
+    quantise_logits(nullptr, 3, 0, nullptr, scale.data());
+    for (const float s : scale) CHECK(s == 0);
+    dequantise_logits(nullptr, scale.data(), 3, 0, nullptr);
+    encode_affine(nullptr, nullptr, nullptr, nullptr, 3, 0, nullptr);
+    decode_affine(nullptr, nullptr, nullptr, 3, 0, nullptr);
+}
+
 CASE("names of instruction sets") {
     CHECK_THROWS(set_active_isa("mmx"), "isa: got 'mmx', expected one");
     CHECK(available_kernels().back() == &kernels_scalar);

@@ -97,6 +97,71 @@ CASE("every length around the vector widths") {
     }
 }
 
+CASE("starts between vectors") {
+    for (const std::size_t c : std::initializer_list<std::size_t>{3, 10, 64, 130}) {
+        const std::size_t n = 9;
+        const auto student = check::normal(n * c + 1, 1), teacher = check::normal(n * c + 1, 2);
+        const auto labels = check::labels(n, c, 3);
+        DistillInput<float> input;
+        input.student = student.data() + 1;
+        input.teacher = {teacher.data() + 1, LogitType::f32, nullptr};
+        input.labels = labels.data();
+        input.rows = n;
+        input.classes = c;
+        DistillOptions options;
+        options.kl_weight = 2;
+        for (const Divergence divergence : {Divergence::forward, Divergence::reverse}) {
+            options.divergence = divergence;
+            compare(input, options, std::vector<double>(n, 1.0));
+        }
+    }
+}
+
+// docs/kernels.md, "NaN and infinities"
+CASE("infinities, and classes without probability") {
+    struct {
+        float student, teacher;
+        Divergence divergence;
+        bool loss_is_nan, gradient_is_nan;
+    } const rows[] = {  // 20: a class that has all the probability
+        {INFINITY, 20, Divergence::forward, true, true},       {INFINITY, 20, Divergence::reverse, true, true},
+        {20, INFINITY, Divergence::forward, true, true},       {20, INFINITY, Divergence::reverse, true, true},
+        {-INFINITY, 20, Divergence::forward, false, false},    {-INFINITY, 20, Divergence::reverse, false, false},
+        {20, -INFINITY, Divergence::forward, false, false},    {20, -INFINITY, Divergence::reverse, false, true},
+        {-INFINITY, -INFINITY, Divergence::forward, false, false}, {-INFINITY, -INFINITY, Divergence::reverse, false, false}};
+    for (const std::size_t c : std::initializer_list<std::size_t>{3, 20, 60}) {
+        for (const auto& row : rows) {
+            Batch batch(9, c);
+            batch.student[4 * c + 1] = row.student;
+            batch.teacher[4 * c + 1] = row.teacher;
+            batch.input.labels = nullptr;
+            DistillOptions options;
+            options.ce_weight = 0;
+            options.kl_weight = 1;
+            options.temperature = options.teacher_temperature = 0.05;  // many probabilities are 0
+            options.divergence = row.divergence;
+            std::vector<float> gradient(9 * c);
+            const DistillLoss loss = distill_loss(batch.input, options, gradient.data());
+            CHECK(std::isnan(loss.loss) == row.loss_is_nan);
+            for (std::size_t i = 0; i < gradient.size(); ++i) CHECK(std::isnan(gradient[i]) == (row.gradient_is_nan && i / c == 4));
+        }
+    }
+}
+
+CASE("row weights of any size") {
+    const Batch batch(9, 10);
+    std::vector<float> plain(90), small(90);
+    DistillOptions options;
+    distill_loss(batch.input, options, plain.data());
+    for (const float size : {1e-45F, 1e-39F, 1e37F}) {
+        DistillInput<float> input = batch.input;
+        const std::vector<float> weights(9, size);
+        input.row_weights = weights.data();
+        distill_loss(input, options, small.data());
+        for (std::size_t i = 0; i < 90; ++i) CHECK(std::fabs(plain[i] - small[i]) <= 1e-7F);
+    }
+}
+
 // Classes that are alike have the same error, which a sum over them keeps: benchmarks/kernel_accuracy.py, family "apart".
 CASE("one class apart from many that are alike, row by row") {
     for (const std::size_t c : std::initializer_list<std::size_t>{2, 3, 10, 48, 49, 100, 112, 160, 1000, 32000}) {

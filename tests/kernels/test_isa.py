@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from fedagg_edge import kernels
+from fedagg_edge import _core, kernels
 
 
 def in_new_process(force: str) -> subprocess.CompletedProcess[str]:
@@ -41,3 +42,11 @@ def test_force_isa_restores_what_was_before() -> None:
     assert kernels.active_isa() == before
     with pytest.raises(ValueError, match="isa: got 'x'"), kernels.force_isa("x"):
         pass
+
+
+def test_the_core_links_neither_openmp_nor_torch() -> None:
+    """Names of libraries that a shared object wants stand in it as they are."""
+    content = Path(_core.__file__).read_bytes()
+    assert b"libstdc++" in content or b"libc." in content  # names are found
+    for library in (b"libgomp", b"libomp", b"libiomp", b"libtorch", b"libc10"):
+        assert library not in content

@@ -34,6 +34,43 @@ void packing(Bytes bytes) {
     require(codes == twice, "packed bits changed on the way");
 }
 
+void top_k(Bytes bytes) {
+    const std::size_t rows = bytes.below(5), classes = 1 + bytes.below(40), k = 1 + bytes.below(classes);
+    const auto x = bytes.array<float>(rows * classes);
+    std::vector<std::uint16_t> kept(rows * k);
+    std::vector<float> values(rows * k), rest(rows), back(rows * classes);
+    encode_top_k(x.data(), rows, classes, k, kept.data(), values.data(), rest.data());
+    decode_top_k(kept.data(), values.data(), rest.data(), rows, classes, k, back.data());
+    for (std::size_t i = 0; i < rows * k; ++i) {
+        const float original = x[i / k * classes + kept[i]], decoded = back[i / k * classes + kept[i]];
+        require(std::isnan(values[i]) || (original == values[i] && decoded == values[i]), "a kept logit changed");
+    }
+}
+
+void affine(Bytes bytes) {
+    const std::size_t rows = bytes.below(4), channels = bytes.below(70), count = rows * channels;
+    const auto low = bytes.array<float>(channels), step = bytes.array<float>(channels);
+    auto bits = bytes.array<std::uint8_t>(channels);
+    for (auto& b : bits) b %= 10;  // 9 is refused
+    const auto x = bytes.array<float>(count);
+    std::vector<std::uint8_t> first;
+    for (const Kernels* kernels : available_kernels()) {
+        set_active_isa(kernels->name);
+        std::vector<std::uint8_t> codes(count);
+        std::vector<float> back(count);
+        try {
+            encode_affine(x.data(), low.data(), step.data(), bits.data(), rows, channels, codes.data());
+            decode_affine(codes.data(), low.data(), step.data(), rows, channels, back.data());
+        } catch (const ArgumentError&) {
+            require(first.empty(), "instruction sets disagree on what is refused");
+            return;
+        }
+        for (std::size_t i = 0; i < count; ++i) require(codes[i] < 1U << bits[i % channels], "a code has more bits than its channel");
+        if (first.empty()) first = codes;
+        require(codes == first, "instruction sets disagree on affine codes");
+    }
+}
+
 void conversions(Bytes bytes) {
     const std::size_t rows = bytes.below(4), classes = 1 + bytes.below(70), count = rows * classes;
     const auto x = bytes.array<float>(count);
@@ -68,9 +105,11 @@ void conversions(Bytes bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size == 0) return 0;
     const Bytes rest(data + 1, size - 1);
-    switch (data[0] % 3) {
+    switch (data[0] % 5) {
         case 0: hostile_top_k(rest); break;
         case 1: packing(rest); break;
+        case 3: top_k(rest); break;
+        case 4: affine(rest); break;
         default: conversions(rest);
     }
     return 0;

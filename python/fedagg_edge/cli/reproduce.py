@@ -38,7 +38,8 @@ def register(verbs: Any) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("table", metavar="TABLE", help="; ".join(f"{n}: {t.title}" for n, t in TABLES.items()))
+    titles = "; ".join(f"{name}: {table.title}" for name, table in TABLES.items())
+    parser.add_argument("table", metavar="TABLE", help=titles.replace("%", "%%"))  # argparse formats what it is given
     parser.add_argument("--data", type=Path, required=True, metavar="FILE.npz")
     parser.add_argument(
         "--out", type=Path, default=Path("results"), metavar="DIR", help="results.md, results.json, img/ (results)"

@@ -1,3 +1,4 @@
+import argparse
 import signal
 import subprocess
 import sys
@@ -33,9 +34,17 @@ def test_wrong_use_is_exit_2_with_the_usage(fedagg, words):
     assert err.startswith("usage: fedagg")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["simulate", "--help"], ["new", "--help"], ["autoencoder", "--help"]])
+def every_command(parser, words=()):
+    yield list(words)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, below in action.choices.items():
+                yield from every_command(below, (*words, word))
+
+
+@pytest.mark.parametrize("words", list(every_command(main.make_parser())), ids=" ".join)
 def test_help(fedagg, words):
-    code, out, err = fedagg(*words)
+    code, out, err = fedagg(*words, "--help")
     assert (code, err) == (0, "")
     assert out.startswith("usage: fedagg")
 

@@ -51,6 +51,8 @@ __all__ = ["run_gateway"]
 
 _FOLD_BYTES = 16 << 20  # rows are the node loop's to keep in memory; here a child's are wanted when it appends
 _TIDY_EVERY = 3600.0  # seconds between looks at tokens and revocations that have had their time
+_SWEEP_EVERY = 600.0  # seconds between looks at chunks that no message has named
+_STAGED_FOR = 3600.0  # seconds that such chunks are kept: a slow link may send a long payload for so long
 _DRAINED = 60.0  # seconds after which to ask a drained edge again: it may be started again and serve
 _STRANGERS = 6.0  # renewals a minute of certificates that this server has not seen before
 
@@ -170,7 +172,7 @@ class _Gateway:
             hooks={"/v1/enrol": self._enrol, "/v1/renew": self._renew},
             doorbell=Listener(state / "gateway.sock"),
             poll=lambda ledger, topics: topics,  # a look a second: a wake-up that was lost costs no more
-            chores=((_TIDY_EVERY, self._tidy),),
+            chores=((_TIDY_EVERY, self._tidy), (_SWEEP_EVERY, self._sweep)),
         )
         self._service = service
         return service
@@ -206,6 +208,15 @@ class _Gateway:
         self._facts = {serial: facts for serial, facts in self._facts.items() if now <= facts.not_after}
         if removed:
             self.log.info("tokens_expired", count=removed)
+
+    async def _sweep(self) -> None:
+        """Drop chunks that no message will name: their child was killed, or had newer knowledge before they had all
+        come. They would count against its `limits.staged` for ever, and nothing could be sent any more."""
+        if self._service is None:
+            return
+        removed = await self._in_ledger(lambda ledger: ledger.ledger.drop_staged(time.time() - _STAGED_FOR))
+        if removed:
+            self.log.info("chunks_dropped", count=removed)
 
     async def _enrol(self, request: Request, peer: AnyPeer | None) -> Response:
         try:

@@ -408,6 +408,11 @@ class Ledger:
             chunks.drop(self.db, node, digests)
         return whole
 
+    def drop(self, node: NodeId, digests: Iterable[bytes] | None = None) -> None:
+        """See `chunks.drop`."""
+        with self.db.savepoint():
+            chunks.drop(self.db, node, digests)
+
     def drop_staged(self, older_than: float) -> int:
         """See `chunks.sweep`."""
         return chunks.sweep(self.db, older_than)

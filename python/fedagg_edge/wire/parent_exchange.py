@@ -47,11 +47,13 @@ def take_knowledge(terms: Terms, ledger: ParentLedger, peer: Peer, given: WireKn
     _check_shape(terms, given)
     version = ledger.version(terms.link(peer.node), peer.node)
     if given.version < version:
+        ledger.drop(peer.node, given.payload.chunks)
         return  # a late copy: what is newer stands
     if given.version == version:
         newest = ledger.newest(terms.link(peer.node), peer.node)
         if newest is not None and not same_content(given, newest):
             raise Refusal(409, "conflict", f"knowledge.version: got {given.version} with other content than committed")
+        ledger.drop(peer.node, given.payload.chunks)
         return
     _check_rows(ledger, peer.node, given)
     data = bytes_of("knowledge.payload", ledger, peer.node, given.payload)
@@ -62,6 +64,9 @@ def take_knowledge(terms: Terms, ledger: ParentLedger, peer: Peer, given: WireKn
     except RemoteProtocolError as e:
         raise Refusal(422, "unfit", f"knowledge.payload: {e}") from e
     ledger.put_knowledge(knowledge, given.basis, now)
+    # a child sends one payload at a time, entries before knowledge: what else is staged was of versions that this one
+    # replaces. Were it not, the child would hear what is missing, and send it again.
+    ledger.drop(peer.node)
 
 
 def _check_shape(terms: Terms, given: WireKnowledge) -> None:

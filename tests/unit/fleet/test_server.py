@@ -16,6 +16,7 @@ from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.views import ParentView
 from fedagg_edge.identity import revocation, tokens
 from fedagg_edge.identity.facts import Facts, Issuer, IssuerKind
+from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
@@ -218,6 +219,46 @@ def test_what_has_had_its_time_is_let_go(config):
     assert (set(known.nodes), set(known.serials)) == ({"new"}, {"ab"})
     assert set(gateway._facts) == {"2"}
     assert "tokens_expired count=1" in gateway.log._stream.getvalue()
+
+
+class _Service:
+    """A service's writer, in this thread."""
+
+    def __init__(self, view):
+        self.writer, self.view = self, view
+
+    async def run(self, operation):
+        with self.view.transaction():
+            return operation(self.view)
+
+
+def test_chunks_that_no_message_named_for_an_hour_are_dropped(config, tmp_path, monkeypatch):
+    now = 1_000_000.0
+    options = Options(tier=Tier.CLOUD, clock=lambda: now)
+    ledger = Ledger.open(tmp_path / "sweep.sqlite", node=NodeId("cloud"), federation="toy", options=options)
+    monkeypatch.setattr(server.time, "time", lambda: now)
+    gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
+    asyncio.run(gateway._sweep())  # the service is not there yet: nothing to sweep, and no error
+    gateway._service = _Service(ParentView(ledger))
+    node = NodeId("edge-0")
+    ledger.stage(node, hashlib.sha256(b"old").digest(), b"old")
+    now += 3000.0
+    ledger.stage(node, hashlib.sha256(b"late").digest(), b"late")
+    asyncio.run(gateway._sweep())
+    assert ledger.staged(node) == 7
+    now += 601.0
+    asyncio.run(gateway._sweep())
+    assert ledger.staged(node) == 4
+    assert "chunks_dropped count=1" in gateway.log._stream.getvalue()
+    ledger.close()
+
+
+def test_the_service_sweeps_and_tidies(config, monkeypatch):
+    monkeypatch.setattr(server, "Service", lambda *args, chores, **rest: chores)
+    monkeypatch.setattr(server, "Listener", lambda path: None)
+    monkeypatch.setattr(server.Reloaded, "get", lambda self: None)
+    gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
+    assert {work for _, work in gateway.service()} == {gateway._tidy, gateway._sweep}
 
 
 def test_a_server_without_an_identity_says_so_before_it_listens(config):

@@ -469,6 +469,10 @@ class Ledger:
         """See `nodes.node`."""
         return nodes.node(self.db, node)
 
+    def certified(self, node: NodeId) -> float | None:
+        """See `nodes.certified`."""
+        return nodes.certified(self.db, node)
+
     def children(self) -> list[NodeId]:
         """See `nodes.children`."""
         return nodes.children(self.db)

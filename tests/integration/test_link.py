@@ -211,9 +211,38 @@ def test_the_end_of_the_training_is_told_once_and_polls_become_rare(pair):
     pair.send(5, 0)
     pair.settle()
     pair.parent.put("finished", True)
+    told = pair.clock()
+    while "Finished" not in kinds(pair):
+        pair.turn()
+    assert pair.clock() - told < 30  # a poll's answer
+    began, requests = pair.clock(), 0
+    while pair.clock() < began + 3600:
+        requests += pair.turn() is not None
+    assert 30 < requests <= 60
+    assert kinds(pair).count("Finished") == 1
+
+
+def test_after_the_end_news_come_within_a_minute_and_all_of_them_at_once(pair):
+    pair.send(5, 0)
+    pair.settle()
+    pair.parent.put("finished", True)
     for _ in range(6):
         pair.turn()
-    assert kinds(pair).count("Finished") == 1
+    for start in (1000, 2000):
+        rows = embeddings(DEVICE, 3, start=start)
+        pair.parent.append(DEVICE, Kind.APPEND, dump_embeddings(rows), key=None, by="parent")
+    for _ in range(3):
+        pair.parent.notify(DEVICE, "renew", bytes(10_000))  # one fits into an answer
+    pair.child.put("noticed", 0)
+    began, seen = pair.clock(), []
+    while len(seen) < 3:
+        pair.turn()
+        for event in pair.events:
+            if isinstance(event, ends.NoticeArrived) and event.notice.number not in seen:
+                seen.append(event.notice.number)
+                pair.child.put("noticed", event.notice.number)
+    assert pair.clock() - began < 120
+    pair.assert_same()
 
 
 def test_notices_come_until_they_were_noticed(pair):

@@ -40,7 +40,7 @@ def register(verbs: Any) -> None:
     parser.add_argument("node", metavar="NODE", help="the device's id")
     parser.add_argument("--config", metavar="FILE.toml", type=Path, required=True, help="the cloud's")
     parser.add_argument("--revoke", action="store_true", help="refuse its certificates from now on, too")
-    parser.add_argument("--wait", type=float, default=60.0, metavar="SECONDS", help="for the edges' receipts (60)")
+    parser.add_argument("--wait", type=float, default=150.0, metavar="SECONDS", help="for the edges' receipts (150)")
     parser.add_argument("--receipt", type=Path, metavar="FILE", help="default: <state>/receipts/<node>-<time>.json")
     parser.set_defaults(run=run)
 

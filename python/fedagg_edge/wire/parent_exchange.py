@@ -26,6 +26,10 @@ __all__ = [
     "take_receipts",
 ]
 
+_FINISHED_WAIT = 60.0
+"""Seconds between the polls of a child once the training is over: such a poll is answered at once, so that each child
+hears of the end, and without a pause it would come again every second for ever."""
+
 MOST_RECEIPTS = 256
 """Kept a child: the newest."""
 
@@ -128,14 +132,18 @@ def exchanged(terms: Terms, ledger: ParentLedger, asked: Later) -> Exchanged:
     child = asked.node
     fresh = ledger.version(terms.link(child), terms.node) > asked.have
     newest = ledger.newest(terms.link(child), terms.node) if fresh else None
+    entries, notices = entries_after(terms, ledger, child, asked.head), _notices(terms, ledger, child, asked.noticed)
+    over, wait = finished(ledger), draining(ledger)
+    if wait is None:  # more may follow what is new, or be asked for because of it: then it comes again at once
+        wait = _FINISHED_WAIT if over and not (fresh or entries or notices) else 0.0
     return Exchanged(
         version=committed(terms, ledger, child),
         head=ledger.head(child).entry,
-        entries=entries_after(terms, ledger, child, asked.head),
+        entries=entries,
         knowledge=None if newest is None else wire_knowledge(newest, terms.limits),
-        notices=_notices(terms, ledger, child, asked.noticed),
-        finished=finished(ledger),
-        retry_after=draining(ledger) or 0.0,
+        notices=notices,
+        finished=over,
+        retry_after=wait,
     )
 
 

@@ -135,7 +135,7 @@ class ParentLink:
 
     @property
     def offline(self) -> bool:
-        """Whether the parent has not answered for as long as makes it count as lost."""
+        """Whether the parent has not answered, or refused all, for as long as makes it count as lost."""
         return self.uplink.silence > self._patience
 
     def _context(self) -> ssl.SSLContext:

@@ -80,10 +80,12 @@ class Gateway(Generic[L]):
         limits: GatewayLimits,
         metrics: GatewayMetrics,
         log: Log,
+        ready: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._handler, self._writer, self._connections = handler, writer, connections
+        self._ready = ready
         self.is_allowed, self._hooks, self._limits = is_allowed, hooks, limits
         self._metrics, self._log, self._clock, self._monotonic = metrics, log, clock, monotonic
         self.waiters = Waiters()
@@ -196,8 +198,8 @@ class Gateway(Generic[L]):
         return self._handler.resume(ledger, peer, later, now)
 
     def health(self, path: str) -> Response:
-        """``/healthz``: the process answers. ``/readyz``: it takes requests, too."""
-        ready = not self.draining
+        """``/healthz``: the process answers. ``/readyz``: it takes requests and has what to answer them with, too."""
+        ready = not self.draining and self._ready()
         status = HTTPStatus.OK if ready or path == "/healthz" else HTTPStatus.SERVICE_UNAVAILABLE
         body = json.dumps({"ready": ready, "waiting": len(self.waiters), "queue": self._writer.waiting})
         return Response(status, body.encode(), media="application/json")

@@ -6,6 +6,8 @@ weights it began with, and publishes nothing twice.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +26,7 @@ from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.publish import Publisher, model_content
 from fedagg_edge.fleet.reload import Reloaded
+from fedagg_edge.fleet.round_metrics import metrics_file, round_metrics
 from fedagg_edge.fleet.rounds import Conductor, RoundReport
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.turns import Situation, next_turn, offline_pass_due
@@ -44,6 +47,8 @@ __all__ = ["NodeLoop", "ParentChanged", "Stopped"]
 
 _LOOK = 0.05  # seconds between looks at the ledger for what another process has committed
 _NOBODY = Revocations()
+_TELL_EVERY = 15.0  # seconds between looks at what /metrics has of this loop
+_MOST_WAITING = 1000  # batches that are counted
 
 
 class Stopped(BaseException):
@@ -81,6 +86,9 @@ class NodeLoop:
     _number: int = -1  # of the last checkpoint
     _urgent: object = None  # what the link's long poll was interrupted for
     _revoked: Reloaded[Revocations] = field(init=False)
+    _row: Mapping[str, Any] = field(default_factory=dict)  # of metrics.jsonl, the last one
+    _told: str = ""  # what the gateway's /metrics was told last
+    _tell_at: float = -math.inf
 
     def __post_init__(self) -> None:
         place = self.config.state / "identity"
@@ -107,6 +115,7 @@ class NodeLoop:
             if left <= 0 or self._awake.wait(min(left, _LOOK)) or self._mark() != mark:
                 self._awake.clear()
                 self._hurry()
+                self._tell_metrics()
                 return
 
     def _check(self) -> None:
@@ -180,6 +189,7 @@ class NodeLoop:
             trained=trained,
         )
         self._ended = time.monotonic()
+        self._row = {} if saved is None else saved.row
         try:
             if saved is not None and saved.row:  # killed since the checkpoint: what should have followed follows now
                 self._follow_up(node, saved.row)
@@ -398,6 +408,22 @@ class NodeLoop:
             self._publish_if_due(node, int(row["version"]), finished=bool(row.get("finished")))
         self.ledger.put(PROGRESS, {k: row.get(k) for k in ("version", "rows", "loss", "accuracy", "at")})
         journal.append(self.config.state / "metrics.jsonl", row)
+        self._row, self._tell_at = row, -math.inf
+        self._tell_metrics()
+
+    def _tell_metrics(self) -> None:
+        """Save for the gateway's /metrics what is new since the last look. A disk without room ends the loop where
+        something would be lost, not here."""
+        if self.tier is Tier.DEVICE or time.monotonic() < self._tell_at + _TELL_EVERY:
+            return
+        self._tell_at = time.monotonic()
+        offline = None if self.link is None else self.link.offline
+        waiting = len(self.ledger.pending(_MOST_WAITING, inline=0))
+        made = round_metrics(self._row, present=len(self._children()), waiting=waiting, offline=offline)
+        if (text := made.render()) != self._told:
+            with contextlib.suppress(OSError):
+                made.save(metrics_file(self.config.state))
+                self._told = text
 
     def _publish_if_due(self, node: Node, version: int, *, finished: bool) -> None:
         """Put the model on the shelf every so many rounds, and at the end. What goes wrong is told, and the training

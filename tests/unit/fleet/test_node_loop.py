@@ -16,7 +16,9 @@ from fedagg_edge.errors import StorageError
 from fedagg_edge.fleet import parts, weights
 from fedagg_edge.fleet.config import RoundsConfig, parse_fleet_config
 from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.metrics import Registry
 from fedagg_edge.fleet.node_loop import NodeLoop, ParentChanged, Stopped
+from fedagg_edge.fleet.round_metrics import metrics_file
 from fedagg_edge.fleet.rounds import RoundReport
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.identity import revocation
@@ -242,6 +244,27 @@ def test_a_cloud_that_was_killed_behind_its_last_checkpoint_still_ends_the_train
             cloud.run()
     assert cloud.ledger.get("finished") is True
     assert [json.loads(line) for line in path.read_text().splitlines()] == [row]
+
+
+def shown(loop):
+    text = metrics_file(loop.config.state).read_text()
+    return dict(line.split() for line in text.splitlines() if not line.startswith("#"))
+
+
+def test_the_gateways_metrics_have_the_rounds(cloud, monkeypatch):
+    cloud._follow_up(None, {"version": 0, "loss": 0.5, "accuracy": None, "finished": False})
+    assert (shown(cloud)["fedagg_round"], shown(cloud)["fedagg_round_loss"]) == ("0", "0.5")
+    assert shown(cloud)["fedagg_children"] == "0"
+    cloud.ledger.put(PRESENT + EDGE, True)
+    cloud.wait(0.0)
+    assert shown(cloud)["fedagg_children"] == "0"  # not at each look
+    later = time.monotonic() + 16.0
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    cloud.wait(0.0)
+    assert shown(cloud)["fedagg_children"] == "1"
+    monkeypatch.setattr(Registry, "save", lambda *args: (_ for _ in ()).throw(OSError(28, "no room")))
+    cloud._follow_up(None, {"version": 1, "loss": 0.25, "finished": False})  # no reason to end
+    assert shown(cloud)["fedagg_round"] == "0"
 
 
 def test_a_link_that_broke_ends_the_node_instead_of_training_on_alone(cloud):

@@ -5,12 +5,13 @@ import hashlib
 import io
 import time
 
+import msgspec
 import pytest
 from toys import embeddings
 
 from fedagg_edge.errors import IdentityBusy, IdentityError, PermissionDenied, StorageFull
 from fedagg_edge.fleet import operating, parts, server
-from fedagg_edge.fleet.config import FleetConfig, LimitsConfig, parse_fleet_config
+from fedagg_edge.fleet.config import FleetConfig, LimitsConfig, ListenConfig, parse_fleet_config
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.views import ParentView
@@ -258,7 +259,36 @@ def test_the_service_sweeps_and_tidies(config, monkeypatch):
     monkeypatch.setattr(server, "Listener", lambda path: None)
     monkeypatch.setattr(server.Reloaded, "get", lambda self: None)
     gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
-    assert {work for _, work in gateway.service()} == {gateway._tidy, gateway._sweep}
+    assert {work for _, work in gateway.service()} == {gateway._tidy, gateway._sweep, gateway._look_ready}
+
+
+def test_the_service_listens_where_it_was_told_and_shows_the_node_loops_metrics(config, monkeypatch):
+    monkeypatch.setattr(server, "Service", lambda settings, *args, **rest: settings)
+    monkeypatch.setattr(server, "Listener", lambda path: None)
+    monkeypatch.setattr(server.Reloaded, "get", lambda self: None)
+    for listen, expected in (({}, ("127.0.0.1", None)), ({"admin_host": "::", "admin_port": 9100}, ("::", 9100))):
+        mine = msgspec.structs.replace(config, listen=ListenConfig(**listen))
+        settings = server._Gateway(mine, Tier.CLOUD, Log(io.StringIO())).service()
+        assert (settings.admin_host, settings.admin_port) == expected
+        assert settings.metrics_files == (config.state / "metrics.prom",)
+
+
+def test_it_is_ready_once_it_has_terms_and_an_autoencoder(config, view, monkeypatch):
+    told = []
+    monkeypatch.setattr(server, "Service", lambda *args, ready, **rest: told.append(ready) or _Service(view))
+    monkeypatch.setattr(server, "Listener", lambda path: None)
+    monkeypatch.setattr(server.Reloaded, "get", lambda self: None)
+    gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
+    gateway.service()
+    ready = told[0]
+    asyncio.run(gateway._look_ready())
+    assert not ready()
+    view.put("terms", {"classes": 10, "mode": "sync", "target": 4})
+    asyncio.run(gateway._look_ready())
+    assert not ready()
+    DiskShelf(config.state / "artefacts").put("autoencoder", b"x", b"", "m")
+    asyncio.run(gateway._look_ready())
+    assert ready()
 
 
 def test_a_server_without_an_identity_says_so_before_it_listens(config):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -219,7 +220,7 @@ class Gateway(Generic[L]):
     def _render(self, response: Response) -> web.Response:
         headers = {"Content-Type": response.media, "Server": "fedagg"}
         if response.retry_after is not None:
-            headers["Retry-After"] = f"{response.retry_after:.3f}".rstrip("0").rstrip(".")
+            headers["Retry-After"] = str(math.ceil(response.retry_after))  # whole seconds, as RFC 9110 has them
         answer = web.Response(status=response.status, body=response.body, headers=headers)
         if self.draining:
             answer.force_close()

@@ -145,7 +145,7 @@ def test_the_servers_retry_window_is_kept(pair):
     step = pair.talker.next(pair.clock())
     body = encode(Problem("rate", "slow down", 20.0))
     assert pair.talker.receive(step, Response(429, body, 20.0), pair.clock()) == ()
-    assert 20.0 <= pair.talker.next(pair.clock()).until - pair.clock() <= 21.0
+    assert 20.0 <= pair.talker.next(pair.clock()).until - pair.clock() <= 30.0
 
 
 def test_who_owes_an_answer_does_not_hold_a_long_poll_open(pair):

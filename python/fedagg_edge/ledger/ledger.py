@@ -410,8 +410,7 @@ class Ledger:
 
     def drop(self, node: NodeId, digests: Iterable[bytes] | None = None) -> None:
         """See `chunks.drop`."""
-        with self.db.savepoint():
-            chunks.drop(self.db, node, digests)
+        chunks.drop(self.db, node, digests)
 
     def drop_staged(self, older_than: float) -> int:
         """See `chunks.sweep`."""

@@ -40,7 +40,7 @@ def register(verbs: Any) -> None:
     parser.add_argument("node", metavar="NODE", help="the device's id")
     parser.add_argument("--config", metavar="FILE.toml", type=Path, required=True, help="the cloud's")
     parser.add_argument("--revoke", action="store_true", help="refuse its certificates from now on, too")
-    parser.add_argument("--wait", type=float, default=60.0, metavar="SECONDS", help="for the edges' receipts (60)")
+    parser.add_argument("--wait", type=float, default=150.0, metavar="SECONDS", help="for the edges' receipts (150)")
     parser.add_argument("--receipt", type=Path, metavar="FILE", help="default: <state>/receipts/<node>-<time>.json")
     parser.set_defaults(run=run)
 
@@ -61,19 +61,24 @@ def run(args: argparse.Namespace) -> int:
             bell.notify(edge)
         bell.close()
         _say(f"order {told.order.id}: {told.receipt.rows} rows of {node} forgotten at {told.receipt.node}")
-        found, missing = forgetting.wait_for_receipts(ledger, told, args.wait)
+        waited = forgetting.wait_for_receipts(ledger, told, args.wait)
     finally:
         ledger.close()
     path = args.receipt or config.state / "receipts" / f"{node}-{int(told.receipt.at)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"schema": 1, "order": told.order.id, "origin": node, "revoked": args.revoke, "receipts": found,
-               "waiting_for": missing, "written": time.time()}  # fmt: skip
+    content = {"schema": 1, "order": told.order.id, "origin": node, "revoked": args.revoke, "receipts": waited.found,
+               "waiting_for": waited.missing, "waiting_further_down": waited.further,
+               "written": time.time()}  # fmt: skip
     write_atomic(path, msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
-    for each in found:
+    for each in waited.found:
         where = "gone from its files" if each.scrubbed else "not yet gone from its files, as another process reads"
         _say(f"{each.node}: {each.rows} rows, {each.knowledge} records of knowledge changed; {where}")
-    for edge in missing:
+    for edge in waited.missing:
         _say(f"{edge}: has not answered yet; `fedagg status` shows its receipt once it has")
+    if waited.further:
+        _say(
+            f"{waited.further} further down have not answered yet; `fedagg status` shows their receipts once they have"
+        )
     _say(f"receipt in {path}")
     if not args.revoke:
         _say(f"note: {node} is still let in, and what it sends from now on is kept; --revoke refuses it")

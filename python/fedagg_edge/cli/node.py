@@ -14,11 +14,14 @@ from typing import Any
 from fedagg_edge.errors import FedaggError
 from fedagg_edge.records import Tier
 
-__all__ = ["SILENCE", "START_SECONDS", "register", "run"]
+__all__ = ["LOOP_SILENCE", "SILENCE", "START_SECONDS", "register", "run"]
 
 SILENCE = 120.0
 """Seconds without a sign of life of its ledger's thread after which a gateway is started again: more than its longest
 transaction (a link of a million rows taken in)."""
+LOOP_SILENCE = 600.0
+"""The same for a node loop, whose own thread has to get on: more than its longest wait for something that does not, as
+a process that signs what is published."""
 START_SECONDS = 240.0
 """The same until a process is ready: more than one try to enrol takes."""
 
@@ -76,6 +79,11 @@ def _run(args: argparse.Namespace) -> int:
             silence=SILENCE,
             start_seconds=START_SECONDS,
         ),
-        ChildSpec("node_loop", [*command, "train", args.tier.value, str(args.config)], start_seconds=START_SECONDS),
+        ChildSpec(
+            "node_loop",
+            [*command, "train", args.tier.value, str(args.config)],
+            silence=LOOP_SILENCE,
+            start_seconds=START_SECONDS,
+        ),
     ]
     return supervise(config.state, children, parts.make_log(config, args.tier))

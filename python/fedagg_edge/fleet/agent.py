@@ -31,6 +31,7 @@ from fedagg_edge.fleet.predictor import Predictor
 from fedagg_edge.fleet.source import Parcel, Source, open_source
 from fedagg_edge.ledger import private
 from fedagg_edge.ledger.ledger import Ledger
+from fedagg_edge.lock import StateLock
 from fedagg_edge.records import Embeddings, SampleSet, Tier
 from fedagg_edge.samples import PrivateSamples
 
@@ -134,7 +135,7 @@ class Intake:
 
 
 class Agent:
-    """A device inside an application's process: `start` runs it in a thread of its own.
+    """A device inside an application's process: `start` runs it in a thread of its own, which owns the state folder.
 
     Raises ConfigError for a wrong file; what stops the thread later is in `error`.
     """
@@ -146,13 +147,23 @@ class Agent:
         self._loop: NodeLoop | None = None
         self._thread = threading.Thread(target=self._run, name="fedagg-agent", daemon=True)
         self._predictor: Predictor | None = None
+        self._lock = StateLock(self.config.state)
 
     def start(self) -> None:
-        """Begin to take in samples, to train and to talk to the parent."""
-        self._thread.start()
+        """Begin to take in samples, to train and to talk to the parent.
+
+        Raises StateInUse, with the process's id, while another agent or `fedagg device` runs on the same state folder.
+        """
+        self._lock.acquire()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._lock.release()
+            raise
 
     def stop(self, seconds: float = 30.0) -> None:
-        """Stop after the batch under way; the round is run again at the next start."""
+        """Stop after the batch under way; the round is run again at the next start. The state folder is free again once
+        the thread has ended."""
         self._stop.set()
         self._thread.join(seconds)
 
@@ -167,6 +178,8 @@ class Agent:
             run_member(self.config, Tier.DEVICE, parts.make_log(self.config, Tier.DEVICE), self._stop)
         except BaseException as error:
             self.error = error
+        finally:  # not in `stop`, whose patience may end before the thread does
+            self._lock.release()
 
 
 def open_predictor(config: FleetConfig) -> Predictor:

@@ -81,10 +81,12 @@ class ParentConfig(Table, frozen=True, kw_only=True):
 
 
 class ListenConfig(Table, frozen=True, kw_only=True):
-    """Where children connect, and on loopback, if given, where /metrics, /healthz and /readyz are served in clear."""
+    """Where children connect, and where, if a port is given, /metrics, /healthz and /readyz are served in clear to
+    whoever asks: `admin_host` is loopback unless a person says otherwise."""
 
     host: str = "0.0.0.0"
     port: Port = 9443
+    admin_host: str = "127.0.0.1"
     admin_port: Port | None = None
 
 

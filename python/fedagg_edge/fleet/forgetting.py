@@ -25,7 +25,7 @@ from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.records import NodeId, Tier, node_id
 from fedagg_edge.wire.messages import Notice
 
-__all__ = ["KIND", "Order", "Told", "give", "obey", "wait_for_receipts"]
+__all__ = ["KIND", "Order", "Told", "Waited", "give", "obey", "wait_for_receipts"]
 
 KIND = "forget"
 _SCRUBS = 20  # tries, a quarter of a second apart, while another process reads
@@ -49,6 +49,16 @@ class Told:
     order: Order
     receipt: Receipt
     edges: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """The receipts of all who have carried an order out, the edges right below that have not said so, and how many
+    further down: each edge says how many it has handed the order to."""
+
+    found: list[Receipt]
+    missing: list[NodeId]
+    further: int
 
 
 def give(ledger: Ledger, origin: NodeId, *, revoked: float = 0.0, sleep: Callable[[float], None] = time.sleep) -> Told:
@@ -89,14 +99,17 @@ def obey(
 
 def wait_for_receipts(
     ledger: Ledger, told: Told, seconds: float, *, sleep: Callable[[float], None] = time.sleep
-) -> tuple[list[Receipt], list[NodeId]]:
-    """(the receipts of all who have carried the order out, the edges below that have not said so within `seconds`)."""
+) -> Waited:
+    """What has come up within `seconds`, or as soon as all is there."""
     deadline = time.monotonic() + seconds
     while True:
-        found = {stamped.receipt.node: stamped.receipt for stamped in receipts.known(ledger, told.order.id)}
+        found = {stamped.receipt.node: stamped for stamped in receipts.known(ledger, told.order.id)}
         missing = [edge for edge in told.edges if edge not in found]
-        if not missing or time.monotonic() >= deadline:
-            return list(found.values()), missing
+        own = {ledger.node, *told.edges}
+        below = sum(stamped.below for node, stamped in found.items() if node != ledger.node)
+        further = max(0, below - sum(node not in own for node in found))
+        if not (missing or further) or time.monotonic() >= deadline:
+            return Waited([stamped.receipt for stamped in found.values()], missing, further)
         sleep(0.2)
 
 
@@ -104,7 +117,7 @@ def _carry_out(
     ledger: Ledger, order: Order, edges: tuple[NodeId, ...], also: Callable[[], None], sleep: Callable[[float], None]
 ) -> Receipt:
     def within(receipt: Receipt, entries: dict[NodeId, int]) -> None:
-        receipts.keep(ledger, Stamped(order=order.id, receipt=receipt))
+        receipts.keep(ledger, Stamped(order=order.id, receipt=receipt, below=len(edges)))
         for edge in edges:
             below = msgspec.structs.replace(order, entry=entries.get(edge, 0))
             ledger.notify(edge, KIND, msgspec.msgpack.encode(below))
@@ -117,7 +130,7 @@ def _carry_out(
         sleep(0.25)
         done = msgspec.structs.replace(done, scrubbed=ledger.scrub())
     with ledger.transaction():
-        receipts.keep(ledger, Stamped(order=order.id, receipt=done))
+        receipts.keep(ledger, Stamped(order=order.id, receipt=done, below=len(edges)))
     return done
 
 

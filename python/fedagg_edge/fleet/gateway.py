@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -80,10 +81,12 @@ class Gateway(Generic[L]):
         limits: GatewayLimits,
         metrics: GatewayMetrics,
         log: Log,
+        ready: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._handler, self._writer, self._connections = handler, writer, connections
+        self._ready = ready
         self.is_allowed, self._hooks, self._limits = is_allowed, hooks, limits
         self._metrics, self._log, self._clock, self._monotonic = metrics, log, clock, monotonic
         self.waiters = Waiters()
@@ -196,8 +199,8 @@ class Gateway(Generic[L]):
         return self._handler.resume(ledger, peer, later, now)
 
     def health(self, path: str) -> Response:
-        """``/healthz``: the process answers. ``/readyz``: it takes requests, too."""
-        ready = not self.draining
+        """``/healthz``: the process answers. ``/readyz``: it takes requests and has what to answer them with, too."""
+        ready = not self.draining and self._ready()
         status = HTTPStatus.OK if ready or path == "/healthz" else HTTPStatus.SERVICE_UNAVAILABLE
         body = json.dumps({"ready": ready, "waiting": len(self.waiters), "queue": self._writer.waiting})
         return Response(status, body.encode(), media="application/json")
@@ -217,7 +220,7 @@ class Gateway(Generic[L]):
     def _render(self, response: Response) -> web.Response:
         headers = {"Content-Type": response.media, "Server": "fedagg"}
         if response.retry_after is not None:
-            headers["Retry-After"] = f"{response.retry_after:.3f}".rstrip("0").rstrip(".")
+            headers["Retry-After"] = str(math.ceil(response.retry_after))  # whole seconds, as RFC 9110 has them
         answer = web.Response(status=response.status, body=response.body, headers=headers)
         if self.draining:
             answer.force_close()

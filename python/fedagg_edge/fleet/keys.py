@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ASIDE", "LEFT_TO", "PARCELS", "PROGRESS", "PUBLISHED", "RECEIPTS", "SENT", "TERMS"]
+__all__ = ["ASIDE", "LEFT_TO", "PARCELS", "PROGRESS", "PUBLISHED", "RECEIPTS", "SEEN", "SENT", "TERMS"]
 
 TERMS = "terms"
 """What the federation agreed on: parent, classes, mode, target, autoencoder."""
@@ -12,6 +12,8 @@ PUBLISHED = "published"
 """The model that the cloud has put on its shelf last: version, digest, size, at."""
 RECEIPTS = "receipts/"
 """Prefix, with a node's id behind it: receipts (bytes) that came from there, or this node's own, oldest first."""
+SEEN = "autoencoder.version"
+"""The highest version of the autoencoder, as the cloud signed it, that was kept here: a lower one is refused."""
 SENT = "receipts.sent"
 """Digests of receipts that the parent has."""
 LEFT_TO = "leaving.to"

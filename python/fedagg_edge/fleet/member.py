@@ -136,7 +136,7 @@ def publish_autoencoder(config: FleetConfig, ledger: Ledger, publisher: Publishe
     content = autoencoders.dumps(autoencoders.load(config.path(config.autoencoder.path), config.autoencoder.digest))
     found = publisher.shelf.find(AUTOENCODER)
     if found is None or publisher.shelf.content(found) != content:
-        found = publisher.put(AUTOENCODER, content, version=0)
+        found = publisher.put(AUTOENCODER, content, version=publisher.next_version(AUTOENCODER))
     publisher.sign_again()  # a renewal may have been cut off before it came to that
     ledger.put(
         "terms",

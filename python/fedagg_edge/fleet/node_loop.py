@@ -6,6 +6,8 @@ weights it began with, and publishes nothing twice.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,22 +25,30 @@ from fedagg_edge.fleet.keys import ASIDE, PARCELS, PROGRESS, PUBLISHED
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.publish import Publisher, model_content
+from fedagg_edge.fleet.reload import Reloaded
+from fedagg_edge.fleet.round_metrics import metrics_file, round_metrics
 from fedagg_edge.fleet.rounds import Conductor, RoundReport
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.turns import Situation, next_turn, offline_pass_due
+from fedagg_edge.identity import folder, revocation
+from fedagg_edge.identity.revocation import Revocations
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.ledger import Ledger
+from fedagg_edge.ledger.nodes import NodeFacts
 from fedagg_edge.ledger.signal import Signal
 from fedagg_edge.ledger.store import LedgerStore
 from fedagg_edge.node import Node
 from fedagg_edge.records import Link, NodeId, Tier
 from fedagg_edge.samples import PrivateSamples
 from fedagg_edge.tree import Place
-from fedagg_edge.wire.terms import FINISHED, PRESENT
+from fedagg_edge.wire.terms import CHILD, FINISHED, PRESENT
 
 __all__ = ["NodeLoop", "ParentChanged", "Stopped"]
 
 _LOOK = 0.05  # seconds between looks at the ledger for what another process has committed
+_NOBODY = Revocations()
+_TELL_EVERY = 15.0  # seconds between looks at what /metrics has of this loop
+_MOST_WAITING = 1000  # batches that are counted
 
 
 class Stopped(BaseException):
@@ -75,6 +85,14 @@ class NodeLoop:
     _taught_by: str | None = None  # the parent of the last turn that was finished
     _number: int = -1  # of the last checkpoint
     _urgent: object = None  # what the link's long poll was interrupted for
+    _revoked: Reloaded[Revocations] = field(init=False)
+    _row: Mapping[str, Any] = field(default_factory=dict)  # of metrics.jsonl, the last one
+    _told: str = ""  # what the gateway's /metrics was told last
+    _tell_at: float = -math.inf
+
+    def __post_init__(self) -> None:
+        place = self.config.state / "identity"
+        self._revoked = Reloaded([place / folder.REVOKED], lambda: revocation.load(place), self.log)
 
     @property
     def checkpoints(self) -> Path:
@@ -97,6 +115,7 @@ class NodeLoop:
             if left <= 0 or self._awake.wait(min(left, _LOOK)) or self._mark() != mark:
                 self._awake.clear()
                 self._hurry()
+                self._tell_metrics()
                 return
 
     def _check(self) -> None:
@@ -119,9 +138,17 @@ class NodeLoop:
             self.link.uplink.interrupt()
         self._urgent = urgent
 
-    def _mark(self) -> int:
-        """A number that changes when another connection commits."""
-        return int(self.ledger.db.one("PRAGMA data_version")[0])
+    def _mark(self) -> tuple[int, int]:
+        """Numbers that change when another connection commits, or a node is revoked."""
+        revoked = 0 if self.tier is Tier.DEVICE else id(self._revocations())
+        return int(self.ledger.db.one("PRAGMA data_version")[0]), revoked
+
+    def _revocations(self) -> Revocations:
+        """This node's revocation list. One that is damaged from the start refuses nobody here: the gateway tells."""
+        try:
+            return self._revoked.get()
+        except (FedaggError, OSError):
+            return _NOBODY
 
     def run(self) -> None:
         """Work until `Stopped`."""
@@ -158,10 +185,11 @@ class NodeLoop:
             self.wait,
             time.time,
             published=lambda link: self._published(link, signal),
-            gone=lambda child: child not in self._children(),
+            gone=lambda child: not self._is_here(child),
             trained=trained,
         )
         self._ended = time.monotonic()
+        self._row = {} if saved is None else saved.row
         try:
             if saved is not None and saved.row:  # killed since the checkpoint: what should have followed follows now
                 self._follow_up(node, saved.row)
@@ -262,14 +290,29 @@ class NodeLoop:
             return 0
 
     def _children(self) -> tuple[NodeId, ...]:
-        """Children that have samples here and have begun to exchange, in the order of their ids."""
+        """Children that have samples here, have begun to exchange and are not refused, in the order of their ids."""
         if self.tier is Tier.DEVICE:
             return ()
-        return tuple(
-            c
-            for c in sorted(self.ledger.children())
-            if self.ledger.get(PRESENT + c) is True and self.ledger.head(c).entry > 0 and len(self.ledger.samples(c))
-        )
+        return tuple(c for c in sorted(self.ledger.children()) if self._is_here(c))
+
+    def _is_here(self, child: NodeId) -> bool:
+        """Whether to count on a child's answer. Who said that it goes, or is revoked, gives none however long one
+        waits; one that is back, or was enrolled again, counts again."""
+        facts, said = self.ledger.facts_of(child), self.ledger.get(CHILD + child)
+        if facts is None or not facts.active or facts.revoked is not None or self._is_revoked(facts):
+            return False
+        if isinstance(said, dict) and said.get("left") is not None:
+            return False
+        present = self.ledger.get(PRESENT + child) is True and self.ledger.head(child).entry > 0
+        return present and len(self.ledger.samples(child)) > 0
+
+    def _is_revoked(self, facts: NodeFacts) -> bool:
+        """Whether the gateway refuses the child's newest certificate (see `revocation.check`)."""
+        known = self._revocations()
+        if facts.serial in known.serials:
+            return True
+        at = known.nodes.get(facts.node)
+        return at is not None and (self.ledger.certified(facts.node) or facts.enrolled) <= at
 
     def _place(self, children: tuple[NodeId, ...]) -> Place:
         terms = self.ledger.get("terms") or {}
@@ -365,6 +408,22 @@ class NodeLoop:
             self._publish_if_due(node, int(row["version"]), finished=bool(row.get("finished")))
         self.ledger.put(PROGRESS, {k: row.get(k) for k in ("version", "rows", "loss", "accuracy", "at")})
         journal.append(self.config.state / "metrics.jsonl", row)
+        self._row, self._tell_at = row, -math.inf
+        self._tell_metrics()
+
+    def _tell_metrics(self) -> None:
+        """Save for the gateway's /metrics what is new since the last look. A disk without room ends the loop where
+        something would be lost, not here."""
+        if self.tier is Tier.DEVICE or time.monotonic() < self._tell_at + _TELL_EVERY:
+            return
+        self._tell_at = time.monotonic()
+        offline = None if self.link is None else self.link.offline
+        waiting = len(self.ledger.pending(_MOST_WAITING, inline=0))
+        made = round_metrics(self._row, present=len(self._children()), waiting=waiting, offline=offline)
+        if (text := made.render()) != self._told:
+            with contextlib.suppress(OSError):
+                made.save(metrics_file(self.config.state))
+                self._told = text
 
     def _publish_if_due(self, node: Node, version: int, *, finished: bool) -> None:
         """Put the model on the shelf every so many rounds, and at the end. What goes wrong is told, and the training

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-__all__ = ["extension", "is_extension", "more_time", "notify", "watchdog_seconds"]
+__all__ = ["extension", "is_extension", "more_time", "notify", "signs_of_life", "watchdog_seconds"]
 
+_SIGN_EVERY = 10.0
 _EXTEND = "EXTEND_TIMEOUT_USEC="
 
 
@@ -62,6 +63,26 @@ def more_time(*, every: float = 10.0, seconds: float = 60.0, tell: Callable[...,
     It gets on when the calling thread's CPU clock moves: a check of a file computes for each page, also where SQLite
     calls no progress handler (before 3.42, inside a table), and a thread that waits for a disk that hangs does not.
     """
+    with _while_it_gets_on(every, lambda: tell("WATCHDOG=1", extension(seconds))):
+        yield
+
+
+@contextmanager
+def signs_of_life(
+    *, tell: Callable[..., bool] = notify, environment: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """While the block runs and gets on, in the sense of `more_time`, say so to whoever watches this process, if anybody
+    does. A training pass of any length computes all the time, and a loop that waits for news looks for them."""
+    seconds = watchdog_seconds(environment)
+    if seconds is None:
+        yield
+        return
+    with _while_it_gets_on(min(seconds / 2, _SIGN_EVERY), lambda: tell("WATCHDOG=1")):
+        yield
+
+
+@contextmanager
+def _while_it_gets_on(every: float, say: Callable[[], object]) -> Iterator[None]:
     clock = time.pthread_getcpuclockid(threading.get_ident())
     over = threading.Event()
 
@@ -70,10 +91,10 @@ def more_time(*, every: float = 10.0, seconds: float = 60.0, tell: Callable[...,
         while not over.wait(every):
             now = time.clock_gettime(clock)
             if now > before:
-                tell("WATCHDOG=1", extension(seconds))
+                say()
             before = now
 
-    watcher = threading.Thread(target=watch, name="more-time", daemon=True)
+    watcher = threading.Thread(target=watch, name="gets-on", daemon=True)
     watcher.start()
     try:
         yield

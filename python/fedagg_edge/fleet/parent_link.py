@@ -13,6 +13,7 @@ from typing import Any
 
 from fedagg_edge import __version__
 from fedagg_edge.errors import (
+    ArtefactError,
     ConfigError,
     FedaggError,
     IdentityBusy,
@@ -25,7 +26,7 @@ from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.endpoints import parse_endpoint
 from fedagg_edge.fleet.ends import Talker
 from fedagg_edge.fleet.errands import Errands, RevocationList
-from fedagg_edge.fleet.keys import ASIDE
+from fedagg_edge.fleet.keys import ASIDE, SEEN
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.renewal import Renewer, at_parent
 from fedagg_edge.fleet.shelf import AUTOENCODER, DiskShelf
@@ -135,7 +136,7 @@ class ParentLink:
 
     @property
     def offline(self) -> bool:
-        """Whether the parent has not answered for as long as makes it count as lost."""
+        """Whether the parent has not answered, or refused all, for as long as makes it count as lost."""
         return self.uplink.silence > self._patience
 
     def _context(self) -> ssl.SSLContext:
@@ -368,10 +369,16 @@ class ParentLink:
                 self._keep(ledger, artefact, self._shelf.content(known))
 
     def _keep(self, ledger: Ledger, artefact: Artefact, content: bytes) -> None:
-        """Put an artefact on the shelf once the cloud's signature holds; a machine that is too busy to tell tries
-        again: its parent gives it once a connection, and without it a device can do nothing."""
+        """Put an artefact on the shelf once the cloud's signature holds, and says no lower version than one seen
+        before: a parent that kept an old one could hand it out for as long as its signature is good. A machine that is
+        too busy to tell tries again: its parent gives it once a connection, and without it a device can do nothing."""
         try:
-            verify(self._identity, artefact, time.time())
+            version, seen = verify(self._identity, artefact, time.time()).version, ledger.get(SEEN) or 0
+            if version < seen:
+                raise ArtefactError(
+                    f"artefact {artefact.name!r}: got version {version}, version {seen} was here; expected no lower "
+                    "one: see that the cloud has the state folder that it had, and this parent the cloud's newest"
+                )
         except IdentityBusy as error:
             self._log.failure("verification_delayed", error, digest=artefact.digest.hex()[:12])
             self._unverified = (time.monotonic() + _PAUSE, artefact, content)
@@ -380,7 +387,9 @@ class ParentLink:
             self._log.failure("artefact_refused", error, digest=artefact.digest.hex()[:12])
             return
         self._shelf.put(artefact.name, content, artefact.signature, artefact.media)
-        self._log.info("artefact_kept", bytes=artefact.size, digest=artefact.digest.hex()[:12])
+        if version > seen:
+            ledger.put(SEEN, version)
+        self._log.info("artefact_kept", bytes=artefact.size, version=version, digest=artefact.digest.hex()[:12])
 
 
 def _versions(problem: Problem) -> dict[str, str]:

@@ -69,6 +69,11 @@ class Publisher:
         with self._lock:
             return self.shelf.put(name, content, self._signature(name, content, version, MEDIA), MEDIA)
 
+    def next_version(self, name: str) -> int:
+        """One more than that of what is on the shelf under this name; 0 for the first."""
+        known = self.shelf.find(name)
+        return 0 if known is None else verify(self._identity, known, None).version + 1
+
     def put_model(self, ledger: Ledger, content: bytes, version: int) -> Artefact:
         """The same for the model, and the fact that says so."""
         made = self.put(MODEL, content, version=version)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from fedagg_edge.fleet.keys import RECEIPTS, SENT
 from fedagg_edge.ledger.erase import Receipt
@@ -13,23 +15,42 @@ from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.wire.chunks import digest_of
 from fedagg_edge.wire.parent_exchange import MOST_RECEIPTS
 
-__all__ = ["Stamped", "keep", "known", "mark_sent", "pending", "shown"]
+__all__ = ["MOST_BYTES", "Stamped", "keep", "known", "mark_sent", "pending", "shown"]
+
+MOST_BYTES = 4096
+"""Of one receipt: what the wire takes (`Exchange.receipts`)."""
 
 _MOST, _BYTES = 16, 16_384  # of receipts that travel in one exchange
 
 
 class Stamped(msgspec.Struct, frozen=True, kw_only=True):
-    """A receipt of one order to forget: `order` is the order's own id, the same at every ancestor."""
+    """A receipt of one order to forget: `order` is the order's own id, the same at every ancestor; `below`: how many
+    edges this node handed it down to, whose receipts are to come up."""
 
     order: str
     receipt: Receipt
+    below: Annotated[int, Meta(ge=0)] = 0
 
 
 def keep(ledger: Ledger, stamped: Stamped) -> None:
     """Keep a receipt of this node's own, in place of one of the same order; inside a transaction of the caller."""
     key = RECEIPTS + ledger.node
     blobs = [b for b in ledger.get(key) or () if _order(b) != stamped.order]
-    ledger.put(key, [*blobs, msgspec.msgpack.encode(stamped)][-MOST_RECEIPTS:])
+    ledger.put(key, [*blobs, _encoded(stamped)][-MOST_RECEIPTS:])
+
+
+def _encoded(stamped: Stamped) -> bytes:
+    """As it travels. The digests of many links would not fit into a message, and a parent would refuse each exchange
+    that brings them: one digest over all of them stands for those of the children then."""
+    blob = msgspec.msgpack.encode(stamped)
+    if len(blob) <= MOST_BYTES:
+        return blob
+    receipt = stamped.receipt
+    lines = "".join(f"{child} {digest}\n" for child, digest in sorted(receipt.digests.items()) if child != receipt.node)
+    digests = {child: digest for child, digest in receipt.digests.items() if child == receipt.node}
+    digests[f"{len(receipt.digests) - len(digests)} links"] = hashlib.sha256(lines.encode()).hexdigest()
+    short = msgspec.structs.replace(receipt, digests=digests)
+    return msgspec.msgpack.encode(msgspec.structs.replace(stamped, receipt=short))
 
 
 def known(ledger: Ledger, order: str) -> list[Stamped]:

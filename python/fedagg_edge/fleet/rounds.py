@@ -62,8 +62,8 @@ class Conductor:
 
     `clock`: seconds that never jump, for deadlines; `now`: unix seconds, for records. `wait(seconds)`: return when
     something may have arrived, or after that time; it raises what stops the node. `gone`: whether a child went to
-    another parent since the round began: nobody waits for it. `trained`: per link the newest neighbour's version that
-    was trained on; it belongs to the checkpoint.
+    another parent, said that it leaves or was revoked since the round began: nobody waits for it. `trained`: per link
+    the newest neighbour's version that was trained on; it belongs to the checkpoint.
     """
 
     node: Node

@@ -35,6 +35,7 @@ def train(config: FleetConfig, tier: Tier) -> Exit:
     """Train until SIGTERM or SIGINT; a batch under way is cut off, its round is run again at the next start."""
     from fedagg_edge.fleet import parts  # noqa: PLC0415
     from fedagg_edge.fleet.member import run_member  # noqa: PLC0415
+    from fedagg_edge.fleet.notify import signs_of_life  # noqa: PLC0415
 
     stop = threading.Event()
 
@@ -46,7 +47,8 @@ def train(config: FleetConfig, tier: Tier) -> Exit:
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, ask)
-        run_member(config, tier, log, stop)
+        with signs_of_life():
+            run_member(config, tier, log, stop)
     except Stopped:
         pass
     except FedaggError as error:

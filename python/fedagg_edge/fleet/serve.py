@@ -76,10 +76,12 @@ class Service(Generic[L]):
         doorbell: Doorbell | None = None,
         poll: Callable[[L, frozenset[str]], Collection[str]] | None = None,
         chores: Sequence[tuple[float, Callable[[], Awaitable[None]]]] = (),
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
         """`context` is asked for each connection; `identify` reads the peer off a connection's ssl object. `poll` is
         asked once a second, in a transaction, for which of the waited-for topics have news: it stands in for wake-ups
-        that were lost. `chores`: what else is done every so many seconds, beginning now."""
+        that were lost. `chores`: what else is done every so many seconds, beginning now. `ready`: what
+        /readyz says, beside whether this drains."""
         small_tls_buffers()
         tell_why()
         self._settings, self._context, self._log, self._doorbell, self._poll = settings, context, log, doorbell, poll
@@ -96,6 +98,7 @@ class Service(Generic[L]):
             limits=settings.gateway,
             metrics=self.metrics,
             log=log,
+            ready=ready,
         )
         self.connections = Connections(
             self.gateway,

@@ -30,6 +30,7 @@ from fedagg_edge.fleet.keys import LEFT_TO
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.rates import TokenBucket
 from fedagg_edge.fleet.reload import Reloaded
+from fedagg_edge.fleet.round_metrics import metrics_file
 from fedagg_edge.fleet.serve import Service, ServiceSettings, serve
 from fedagg_edge.fleet.shelf import DiskShelf, Pinned
 from fedagg_edge.fleet.views import ParentView
@@ -51,6 +52,9 @@ __all__ = ["run_gateway"]
 
 _FOLD_BYTES = 16 << 20  # rows are the node loop's to keep in memory; here a child's are wanted when it appends
 _TIDY_EVERY = 3600.0  # seconds between looks at tokens and revocations that have had their time
+_SWEEP_EVERY = 600.0  # seconds between looks at chunks that no message has named
+_STAGED_FOR = 3600.0  # seconds that such chunks are kept: a slow link may send a long payload for so long
+_READY_EVERY = 1.0
 _DRAINED = 60.0  # seconds after which to ask a drained edge again: it may be started again and serve
 _STRANGERS = 6.0  # renewals a minute of certificates that this server has not seen before
 
@@ -82,6 +86,15 @@ class _Handler:
         if known.role is Tier.EDGE and not request.path.endswith("/adopt") and _is_new(ledger, known.node):
             ledger.ledger.enrol(known.node, known.role, known.serial)  # the operator made its identity
         return end.handle(ledger, known, request, now)
+
+    @property
+    def ready(self) -> bool:
+        """Whether children are answered with more than `starting`."""
+        return self._parent is not None
+
+    def look(self, ledger: ParentView) -> None:
+        """Read the terms, if they have come."""
+        self._end(ledger)
 
     def resume(self, ledger: ParentView, peer: AnyPeer, later: Any, now: float) -> Response | Later:
         end = self._end(ledger)
@@ -134,6 +147,7 @@ class _Gateway:
     log: Log
     _facts: dict[str, Facts] = field(default_factory=dict)
     _service: Service[ParentView] | None = None
+    _handler: _Handler | None = None
     _revoked: Reloaded[revocation.Revocations] = field(init=False)
     _contexts: Reloaded[ssl.SSLContext] = field(init=False)
     _strangers: TokenBucket = field(init=False)
@@ -159,9 +173,17 @@ class _Gateway:
             bytes_per_minute=limits.bytes_per_minute,
         )
         self._contexts.get()  # an identity that is not there or does not fit is told now, not to each who connects
+        handler = self._handler = _Handler(self.config, self.tier, self._connected)
         service: Service[ParentView] = Service(
-            ServiceSettings(listen.host, listen.port, admin_port=listen.admin_port, gateway=allowed),
-            _Handler(self.config, self.tier, self._connected),
+            ServiceSettings(
+                listen.host,
+                listen.port,
+                admin_host=listen.admin_host,
+                admin_port=listen.admin_port,
+                gateway=allowed,
+                metrics_files=(metrics_file(state),),
+            ),
+            handler,
             lambda: ParentView(parts.open_ledger(self.config, self.tier, fold_bytes=_FOLD_BYTES)),
             self._contexts.get,
             self._identify,
@@ -170,7 +192,8 @@ class _Gateway:
             hooks={"/v1/enrol": self._enrol, "/v1/renew": self._renew},
             doorbell=Listener(state / "gateway.sock"),
             poll=lambda ledger, topics: topics,  # a look a second: a wake-up that was lost costs no more
-            chores=((_TIDY_EVERY, self._tidy),),
+            chores=((_TIDY_EVERY, self._tidy), (_SWEEP_EVERY, self._sweep), (_READY_EVERY, self._look_ready)),
+            ready=lambda: handler.ready,
         )
         self._service = service
         return service
@@ -206,6 +229,21 @@ class _Gateway:
         self._facts = {serial: facts for serial, facts in self._facts.items() if now <= facts.not_after}
         if removed:
             self.log.info("tokens_expired", count=removed)
+
+    async def _look_ready(self) -> None:
+        """Until there are terms and an autoencoder a look a second for them, so that /readyz knows: nobody may have
+        asked for anything yet."""
+        if self._handler is not None and not self._handler.ready:
+            await self._in_ledger(self._handler.look)
+
+    async def _sweep(self) -> None:
+        """Drop chunks that no message will name: their child was killed, or had newer knowledge before they had all
+        come. They would count against its `limits.staged` for ever, and nothing could be sent any more."""
+        if self._service is None:
+            return
+        removed = await self._in_ledger(lambda ledger: ledger.ledger.drop_staged(time.time() - _STAGED_FOR))
+        if removed:
+            self.log.info("chunks_dropped", count=removed)
 
     async def _enrol(self, request: Request, peer: AnyPeer | None) -> Response:
         try:

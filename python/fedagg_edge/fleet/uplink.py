@@ -35,7 +35,7 @@ class Counts:
     failures: int = 0
     sent: int = 0
     received: int = 0
-    last_contact: float = -math.inf  # on the uplink's clock
+    last_contact: float = -math.inf  # when the parent last gave what it was asked for, on the uplink's clock
 
 
 class Uplink:
@@ -130,7 +130,7 @@ class Uplink:
 
     @property
     def silence(self) -> float:
-        """Seconds since the parent's last answer; infinite before the first."""
+        """Seconds since the parent last gave what it was asked for, so no refusal; infinite before that."""
         return self._clock() - self.counts.last_contact
 
     @property
@@ -191,7 +191,8 @@ class Uplink:
         counts.exchanges += 1
         counts.sent += len(request.body)
         counts.received += len(response.body)
-        counts.last_contact = self._clock()
+        if response.status < 400:  # a parent that refuses, or has no room, is one that this node has to do without
+            counts.last_contact = self._clock()
         try:
             events = tuple(talker.receive(request, response, self._clock()))
         except StorageFull as error:  # the answer was not kept, so it counts as none

@@ -69,6 +69,9 @@ class ParentView:
             raise RemoteProtocolError(f"payload: got {len(whole)} bytes, expected {payload.size} of the digest named")
         return whole
 
+    def drop(self, node: NodeId, digests: Sequence[bytes] | None = None) -> None:
+        self.ledger.drop(node, digests)
+
     def staged(self, node: NodeId) -> int:
         return self.ledger.staged(node)
 

@@ -408,6 +408,10 @@ class Ledger:
             chunks.drop(self.db, node, digests)
         return whole
 
+    def drop(self, node: NodeId, digests: Iterable[bytes] | None = None) -> None:
+        """See `chunks.drop`."""
+        chunks.drop(self.db, node, digests)
+
     def drop_staged(self, older_than: float) -> int:
         """See `chunks.sweep`."""
         return chunks.sweep(self.db, older_than)
@@ -463,6 +467,10 @@ class Ledger:
     def facts_of(self, node: NodeId) -> nodes.NodeFacts | None:
         """See `nodes.node`."""
         return nodes.node(self.db, node)
+
+    def certified(self, node: NodeId) -> float | None:
+        """See `nodes.certified`."""
+        return nodes.certified(self.db, node)
 
     def children(self) -> list[NodeId]:
         """See `nodes.children`."""

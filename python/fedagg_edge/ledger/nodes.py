@@ -13,6 +13,7 @@ __all__ = [
     "NodeFacts",
     "Token",
     "Usage",
+    "certified",
     "children",
     "count_usage",
     "enrol",
@@ -94,6 +95,12 @@ def node(db: Database, name: NodeId) -> NodeFacts | None:
     """The facts of a node."""
     row = db.one("SELECT node, role, serial, enrolled, active, revoked FROM nodes WHERE node = ?", (name,))
     return None if row is None else NodeFacts(row[0], Tier(row[1]), row[2], row[3], bool(row[4]), row[5])
+
+
+def certified(db: Database, name: NodeId) -> float | None:
+    """When the newest certificate of a node was first seen, or made, here: not before it was made."""
+    row = db.one("SELECT at FROM serials WHERE serial = (SELECT serial FROM nodes WHERE node = ?)", (name,))
+    return None if row is None else float(row[0])
 
 
 def children(db: Database) -> list[NodeId]:

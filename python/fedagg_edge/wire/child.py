@@ -92,6 +92,7 @@ _STEPS: dict[Step, frozenset[Step]] = {
 """From which step to which: the state diagram."""
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds of the first and the longest backoff
+_SPREAD = 0.5  # of a wait that the parent asked for: over how much longer its children come back
 _REFUSED_WAIT = {401: 30.0, 403: 30.0, 426: 600.0}  # seconds before the next try; the rest: _LONGEST_WAIT
 _ASK_AGAIN = 600.0  # seconds until a batch that was refused is asked for again
 _LARGEST_ARTEFACT = 1 << 30
@@ -203,8 +204,9 @@ class ChildEnd:
             self._go(Step.HELLO)  # whoever answers next may be another process, with other limits
 
     def _back_off(self, now: float, least: float = 0.0) -> None:
-        """Wait for `least` seconds and a random part of a window that doubles."""
-        window = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**self._failures)
+        """Wait for `least` seconds and a random part of a window that doubles, of `_SPREAD` of them at least: all
+        children of a parent may have been told the same, and must not come back in one second."""
+        window = max(min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**self._failures), _SPREAD * least)
         self._failures = min(self._failures + 1, 16)
         self._wake = now + least + window * self.rng.random()
 
@@ -525,7 +527,7 @@ class ChildEnd:
             events.append(Finished())
         self._known_finished = news.finished
         if news.retry_after > 0 or news.finished:
-            self._wake = now + news.retry_after + 2.0 * self.rng.random()
+            self._wake = now + news.retry_after + max(2.0, _SPREAD * news.retry_after) * self.rng.random()
         return tuple(events)
 
     def _entries(self, entries: Sequence[Entry]) -> list[Event]:

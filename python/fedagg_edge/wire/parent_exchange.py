@@ -26,6 +26,10 @@ __all__ = [
     "take_receipts",
 ]
 
+_FINISHED_WAIT = 60.0
+"""Seconds between the polls of a child once the training is over: such a poll is answered at once, so that each child
+hears of the end, and without a pause it would come again every second for ever."""
+
 MOST_RECEIPTS = 256
 """Kept a child: the newest."""
 
@@ -47,11 +51,13 @@ def take_knowledge(terms: Terms, ledger: ParentLedger, peer: Peer, given: WireKn
     _check_shape(terms, given)
     version = ledger.version(terms.link(peer.node), peer.node)
     if given.version < version:
+        ledger.drop(peer.node, given.payload.chunks)
         return  # a late copy: what is newer stands
     if given.version == version:
         newest = ledger.newest(terms.link(peer.node), peer.node)
         if newest is not None and not same_content(given, newest):
             raise Refusal(409, "conflict", f"knowledge.version: got {given.version} with other content than committed")
+        ledger.drop(peer.node, given.payload.chunks)
         return
     _check_rows(ledger, peer.node, given)
     data = bytes_of("knowledge.payload", ledger, peer.node, given.payload)
@@ -62,6 +68,9 @@ def take_knowledge(terms: Terms, ledger: ParentLedger, peer: Peer, given: WireKn
     except RemoteProtocolError as e:
         raise Refusal(422, "unfit", f"knowledge.payload: {e}") from e
     ledger.put_knowledge(knowledge, given.basis, now)
+    # a child sends one payload at a time, entries before knowledge: what else is staged was of versions that this one
+    # replaces. Were it not, the child would hear what is missing, and send it again.
+    ledger.drop(peer.node)
 
 
 def _check_shape(terms: Terms, given: WireKnowledge) -> None:
@@ -123,14 +132,18 @@ def exchanged(terms: Terms, ledger: ParentLedger, asked: Later) -> Exchanged:
     child = asked.node
     fresh = ledger.version(terms.link(child), terms.node) > asked.have
     newest = ledger.newest(terms.link(child), terms.node) if fresh else None
+    entries, notices = entries_after(terms, ledger, child, asked.head), _notices(terms, ledger, child, asked.noticed)
+    over, wait = finished(ledger), draining(ledger)
+    if wait is None:  # more may follow what is new, or be asked for because of it: then it comes again at once
+        wait = _FINISHED_WAIT if over and not (fresh or entries or notices) else 0.0
     return Exchanged(
         version=committed(terms, ledger, child),
         head=ledger.head(child).entry,
-        entries=entries_after(terms, ledger, child, asked.head),
+        entries=entries,
         knowledge=None if newest is None else wire_knowledge(newest, terms.limits),
-        notices=_notices(terms, ledger, child, asked.noticed),
-        finished=finished(ledger),
-        retry_after=draining(ledger) or 0.0,
+        notices=notices,
+        finished=over,
+        retry_after=wait,
     )
 
 

@@ -16,7 +16,7 @@ from fedagg_edge.wire.terms import Terms
 
 __all__ = ["append", "bytes_of", "check_known", "entries_after", "missing", "stage"]
 
-_STAGED_WAIT = 60.0  # seconds after which chunks that nothing names may have been dropped
+_STAGED_WAIT = 60.0  # seconds until to ask again; what nothing names is let go in time (fleet/server.py)
 _ENTRY_OVERHEAD = 96  # bytes of an entry beside its payload's
 
 
@@ -66,6 +66,8 @@ def _repeated(ledger: ParentLedger, child: NodeId, asked: Append) -> LogEntry | 
             # other content, or rows of it were forgotten since, at either end: the ledger knows what came then
             data = bytes_of("append.payload", ledger, child, asked.payload)
             ledger.append(child, asked.kind, data, key=asked.key, by="child")
+        else:  # it may have sent them again since: nobody will name them any more
+            ledger.drop(child, asked.payload.chunks)
         return entry
     return None
 

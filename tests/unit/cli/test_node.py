@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from fedagg_edge.cli import node
 from fedagg_edge.cli.main import main, make_parser
 from fedagg_edge.fleet.exits import PERMANENT, Exit
 from fedagg_edge.lock import StateLock
@@ -94,3 +95,12 @@ def test_a_disk_that_fails_before_the_processes_start_may_pass(capsys, tmp_path,
     monkeypatch.setattr("pathlib.Path.mkdir", full)
     assert main(["device", "--config", str(path)]) == Exit.STORAGE
     assert "No space left" in capsys.readouterr().err
+
+
+def test_both_processes_of_an_edge_are_watched(tmp_path, monkeypatch):
+    path = tmp_path / "edge.toml"
+    path.write_text(DEVICE.partition("[data]")[0])
+    seen = []
+    monkeypatch.setattr("fedagg_edge.fleet.supervisor.supervise", lambda folder, specs, log: seen.extend(specs) or 0)
+    assert main(["edge", "--config", str(path)]) == 0
+    assert {spec.name: spec.silence for spec in seen} == {"gateway": node.SILENCE, "node_loop": node.LOOP_SILENCE}

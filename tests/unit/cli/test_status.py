@@ -51,7 +51,7 @@ def test_for_programs(cloud, fedagg):
 
 def test_without_an_identity_there_is_health_and_a_hint(cloud, fedagg):
     code, out, _ = fedagg("status", cloud.url)
-    assert (code, out.splitlines()[0].split()) == (0, ["ready", "yes"])
+    assert (code, out.splitlines()[0].split()) == (0, ["ready", "no"])  # it has no autoencoder
     assert "take --identity DIR" in out
     assert "cloud.1" not in out
 

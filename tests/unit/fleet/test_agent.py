@@ -1,11 +1,14 @@
 import io
+import os
+import threading
 import time
 
 import numpy as np
 import pytest
 from toys import SHAPE, IdentityBridge
 
-from fedagg_edge.errors import LearnerError, StorageFull
+from fedagg_edge.errors import LearnerError, StateInUse, StorageFull
+from fedagg_edge.fleet import agent as agents
 from fedagg_edge.fleet import parts
 from fedagg_edge.fleet.agent import Agent, Intake, open_predictor
 from fedagg_edge.fleet.config import parse_fleet_config
@@ -13,6 +16,7 @@ from fedagg_edge.fleet.keys import PARCELS
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.ledger import private
 from fedagg_edge.ledger.log import Kind
+from fedagg_edge.lock import StateLock
 from fedagg_edge.records import Tier
 
 DEVICE = {
@@ -166,6 +170,37 @@ def test_predicting_before_the_parent_was_met(tmp_path):
         open_predictor(config)
     with pytest.raises(LearnerError, match="start the agent"):
         Agent(config).predict(np.zeros((1, *SHAPE), np.float32))
+
+
+def test_an_agent_owns_its_state_folder_while_its_thread_runs(tmp_path, monkeypatch):
+    """Beside `fedagg device`, or a second agent, two loops would write one ledger and one set of weights."""
+    config = parse_fleet_config(DEVICE, Tier.DEVICE, base_dir=tmp_path)
+    begun, end = threading.Event(), threading.Event()
+
+    def member(config, tier, log, stop):
+        begun.set()
+        stop.wait(60)
+        assert end.wait(60)  # the batch under way
+
+    monkeypatch.setattr(agents, "run_member", member)
+    with StateLock(config.state), pytest.raises(StateInUse, match=f"process {os.getpid()} owns it"):
+        Agent(config).start()
+    first = Agent(config)
+    first.start()
+    assert begun.wait(60)
+    first.stop(0.0)
+    with pytest.raises(StateInUse, match=f"process {os.getpid()} owns it"):  # it still writes
+        Agent(config).start()
+    end.set()
+    first.stop()
+    second = Agent(config)
+    second.start()
+    second.stop()
+    with pytest.raises(RuntimeError, match="threads can only be started once"):
+        second.start()
+    with StateLock(config.state):
+        pass
+    assert (first.error, second.error) == (None, None)
 
 
 def test_what_ends_an_agents_thread_is_kept(tmp_path):

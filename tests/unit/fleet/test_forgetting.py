@@ -92,16 +92,51 @@ def test_rows_go_everywhere_and_both_receipts_reach_the_operator(tree):
     tree.settle()
     told = give(tree)
     assert (told.receipt.rows, told.receipt.scrubbed, told.edges) == (4, True, (EDGE,))
-    found, missing = forgetting.wait_for_receipts(tree.cloud, told, 0.0)
-    assert ([r.node for r in found], missing) == ([CLOUD], [EDGE])
+    waited = forgetting.wait_for_receipts(tree.cloud, told, 0.0)
+    assert ([r.node for r in waited.found], waited.missing, waited.further) == ([CLOUD], [EDGE], 0)
     tree.settle()
-    found, missing = forgetting.wait_for_receipts(tree.cloud, told, 0.0)
-    assert ([(r.node, r.rows, r.scrubbed) for r in found], missing) == ([(CLOUD, 4, True), (EDGE, 4, True)], [])
+    waited = forgetting.wait_for_receipts(tree.cloud, told, 0.0)
+    assert [(r.node, r.rows, r.scrubbed) for r in waited.found] == [(CLOUD, 4, True), (EDGE, 4, True)]
+    assert (waited.missing, waited.further) == ([], 0)
     for ledger, links in ((tree.cloud, [EDGE]), (tree.edge, [EDGE, GONE, OTHER])):
         for link in links:
             assert GONE not in ledger.samples(link).origins
     assert tree.cloud.head(EDGE).digest == tree.edge.acknowledged().digest
     assert tree.cloud.samples(EDGE).origins == (OTHER,)
+
+
+def test_edges_further_down_are_waited_for_until_their_receipts_have_come_up(tree):
+    """A cloud does not know them: each edge says how many it has handed the order to."""
+    low = [NodeId("low-0"), NodeId("low-1")]
+    for node in low:
+        tree.edge.enrol(node, Tier.EDGE, node)
+    told = give(tree)
+    tree.settle()
+    for left, node in zip((2, 1), low, strict=True):
+        waited = forgetting.wait_for_receipts(tree.cloud, told, 0.0)
+        assert (waited.missing, waited.further) == ([], left)
+        receipt = msgspec.structs.replace(told.receipt, node=node)
+        blob = msgspec.msgpack.encode(receipts.Stamped(order=told.order.id, receipt=receipt))
+        tree.edge.put(f"receipts/{node}", [blob])
+        tree.settle()
+    waited = forgetting.wait_for_receipts(tree.cloud, told, 3600.0)  # nothing to wait for
+    assert (len(waited.found), waited.missing, waited.further) == (4, [], 0)
+
+
+def test_an_edge_of_many_devices_has_a_receipt_that_its_parent_takes(tree):
+    """Else each of its exchanges would be refused, for ever."""
+    for number in range(100):
+        device = NodeId(f"device-{number:03}")
+        tree.edge.enrol(device, Tier.DEVICE, device)
+        tree.send(device, 1, 1)
+    tree.send(GONE, 4, 1)
+    tree.settle(200)
+    told = give(tree)
+    tree.settle()
+    waited = forgetting.wait_for_receipts(tree.cloud, told, 0.0)
+    assert [(r.node, r.rows) for r in waited.found] == [(CLOUD, 4), (EDGE, 4)]
+    assert set(waited.found[1].digests) == {EDGE, "101 links"}
+    assert waited.found[1].digests[EDGE] == tree.cloud.head(EDGE).digest
 
 
 def test_rows_that_the_cloud_never_got_are_forgotten_at_the_edge_too(tree):
@@ -111,7 +146,7 @@ def test_rows_that_the_cloud_never_got_are_forgotten_at_the_edge_too(tree):
     told = give(tree)
     assert told.receipt.rows == 0
     tree.settle()
-    found, _ = forgetting.wait_for_receipts(tree.cloud, told, 0.0)
+    found = forgetting.wait_for_receipts(tree.cloud, told, 0.0).found
     assert {r.node: r.rows for r in found} == {CLOUD: 0, EDGE: 4}
     assert tree.edge.pending() == []
     assert tree.cloud.samples(EDGE).origins == tree.edge.samples(EDGE).origins == (OTHER,)

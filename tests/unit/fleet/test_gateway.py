@@ -1,6 +1,7 @@
 import json
 import threading
 import time
+from http import HTTPStatus
 from pathlib import Path
 
 import msgspec
@@ -10,8 +11,11 @@ from toy_ends import ToyLedger
 
 from fedagg_edge.errors import StorageFull
 from fedagg_edge.fleet.gateway import GatewayLimits
+from fedagg_edge.fleet.problems import problem
 from fedagg_edge.fleet.serve import ServiceSettings
 from fedagg_edge.wire.http import MEDIA_TYPE, Request, Response
+from fedagg_edge.wire.limits import Limits
+from fedagg_edge.wire.problems import of_response
 
 
 def append(key: int) -> bytes:
@@ -200,6 +204,18 @@ def test_a_long_poll_ends_at_its_time_whatever_the_wall_clock_does(tmp_path: Pat
         gateway.call(lambda: gateway.service.gateway.waiters.wake(["device-1"]))  # a false alarm: it looks and waits on
         thread.join(10)
         assert answers == [b'{"news": 0}']
+
+
+@pytest.mark.parametrize(("wait", "header"), [(0.0, "0"), (0.001, "1"), (1.0, "1"), (2.5, "3"), (None, None)])
+def test_retry_after_is_in_whole_seconds_and_the_problem_has_the_wait_as_it_is(
+    tmp_path: Path, wait: float | None, header: str | None
+) -> None:
+    with running(tmp_path) as gateway:
+        rendered = gateway.service.gateway._render(problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "later", wait))
+    assert rendered.headers.get("Retry-After") == header
+    assert isinstance(rendered.body, bytes)
+    heard = Response(503, rendered.body, None if header is None else float(header))
+    assert of_response(heard, Limits()).retry_after == wait
 
 
 def test_draining_answers_those_who_wait_and_refuses_the_rest(tmp_path: Path) -> None:

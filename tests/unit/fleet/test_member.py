@@ -6,6 +6,8 @@ import pytest
 from fedagg_edge.errors import ConfigError, IdentityError
 from fedagg_edge.fleet import member
 from fedagg_edge.fleet.config import parse_fleet_config
+from fedagg_edge.fleet.parts import open_ledger
+from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.records import Tier
 
 DEVICE = {
@@ -54,13 +56,45 @@ def test_a_cloud_without_an_autoencoder(tmp_path):
         base_dir=tmp_path,
     )
     from fedagg_edge.errors import ArtefactError
-    from fedagg_edge.fleet.parts import open_ledger
     from fedagg_edge.fleet.publish import Publisher
 
     ledger = open_ledger(config, Tier.CLOUD)
     with pytest.raises(ArtefactError, match=r"none\.safetensors"):
         member.publish_autoencoder(config, ledger, Publisher(config.state))
     ledger.close()
+
+
+def test_another_autoencoder_has_a_higher_version_and_the_same_one_is_not_signed_again(tmp_path, monkeypatch):
+    table = {
+        "federation": "toy",
+        "node": {"id": "cloud", "state": "state", "model": "mlp"},
+        "classes": 3,
+        "autoencoder": {"path": "a.safetensors"},
+    }
+    config = parse_fleet_config(table, Tier.CLOUD, base_dir=tmp_path)
+    content, signed = [b"first"], []
+
+    class Publisher:
+        shelf = DiskShelf(tmp_path / "shelf")
+
+        def put(self, name, data, *, version):
+            signed.append((data, version))
+            return self.shelf.put(name, data, b"", "m")
+
+        def next_version(self, name):
+            return len(signed)
+
+        def sign_again(self):
+            return 0
+
+    monkeypatch.setattr(member.autoencoders, "load", lambda path, digest: None)
+    monkeypatch.setattr(member.autoencoders, "dumps", lambda made: content[0])
+    ledger = open_ledger(config, Tier.CLOUD)
+    for now in (b"first", b"first", b"other"):
+        content[0] = now
+        member.publish_autoencoder(config, ledger, Publisher())
+    ledger.close()
+    assert signed == [(b"first", 0), (b"other", 1)]
 
 
 def test_enrolment_is_tried_until_the_parent_answers(config, tmp_path, monkeypatch, capsys):

@@ -6,6 +6,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 from toys import embeddings
@@ -15,14 +16,17 @@ from fedagg_edge.errors import StorageError
 from fedagg_edge.fleet import parts, weights
 from fedagg_edge.fleet.config import RoundsConfig, parse_fleet_config
 from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.metrics import Registry
 from fedagg_edge.fleet.node_loop import NodeLoop, ParentChanged, Stopped
+from fedagg_edge.fleet.round_metrics import metrics_file
 from fedagg_edge.fleet.rounds import RoundReport
 from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.identity import revocation
 from fedagg_edge.learners.base import Entry, LearnerState
 from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import Link, NodeId, Tier
 from fedagg_edge.wire.tensors import dump_embeddings
-from fedagg_edge.wire.terms import PRESENT
+from fedagg_edge.wire.terms import CHILD, PRESENT
 
 EDGE = NodeId("edge-0")
 
@@ -67,6 +71,68 @@ def test_a_child_counts_once_it_has_begun_to_exchange(cloud):
     assert cloud._children() == ()
     cloud.ledger.put(PRESENT + EDGE, True)
     assert cloud._children() == (EDGE,)
+
+
+def test_a_child_that_left_does_not_count_until_it_says_hello_again(cloud):
+    cloud.ledger.put(PRESENT + EDGE, True)
+    said = {"software": "s", "formats": ["f32"], "labels": "all"}
+    for left, found in ((None, (EDGE,)), (5.0, ()), (None, (EDGE,))):
+        cloud.ledger.put(CHILD + EDGE, {**said, "left": left})
+        assert (cloud._children(), cloud._is_here(EDGE)) == (found, bool(found))
+
+
+def test_a_child_that_is_revoked_does_not_count_until_it_is_enrolled_again(cloud):
+    """Its gateway refuses it: nobody must wait for an answer that it cannot give."""
+    place = cloud.config.state / "identity"
+    place.mkdir(parents=True)
+    cloud.ledger.put(PRESENT + EDGE, True)
+    revocation.update(place, lambda known: revocation.revoke(known, 5.0, node=EDGE))
+    assert cloud._children() == (EDGE,)  # it was enrolled after that
+    mark = cloud._mark()
+    revocation.update(place, lambda known: revocation.revoke(known, time.time(), node=EDGE))
+    assert cloud._mark() != mark  # so a wait ends
+    assert cloud._children() == ()
+    cloud.ledger.enrol(EDGE, Tier.EDGE, "2")
+    assert cloud._children() == (EDGE,)
+    revocation.update(place, lambda known: revocation.revoke(known, time.time(), serial="2"))
+    assert not cloud._is_here(EDGE)
+
+
+def test_a_revocation_list_that_is_damaged_from_the_start_refuses_nobody(cloud):
+    place = cloud.config.state / "identity"
+    place.mkdir(parents=True)
+    (place / "revoked.json").write_bytes(b"{")
+    cloud.ledger.put(PRESENT + EDGE, True)
+    assert cloud._children() == (EDGE,)
+    assert cloud._mark() == cloud._mark()
+
+
+def test_a_round_goes_on_without_a_child_that_goes_meanwhile(cloud, monkeypatch):
+    """The loop's own conductor asks at each look whether a child is still to be waited for."""
+    cloud.ledger.put(PRESENT + EDGE, True)
+    looks = []
+
+    def wait(seconds):  # the child goes while it is waited for; a second look means that it still is
+        if looks:
+            raise Stopped
+        looks.append(seconds)
+        cloud.ledger.put(CHILD + EDGE, {"left": 5.0})
+
+    made = []
+
+    def turn(loop, node, conductor, done):
+        node.place = loop._place(loop._children())
+        conductor.wait = wait
+        made.append(conductor.run(0))
+        raise Stopped
+
+    cloud.config = msgspec.structs.replace(
+        cloud.config, rounds=msgspec.structs.replace(cloud.config.rounds, quorum=1.0, deadline=600.0)
+    )
+    monkeypatch.setattr(NodeLoop, "_turn", turn)
+    with pytest.raises(Stopped):
+        cloud.run()
+    assert ([report.silent for report in made], len(looks)) == ([[]], 1)
 
 
 def test_it_publishes_and_stops_in_the_middle_of_a_wait(cloud):
@@ -178,6 +244,27 @@ def test_a_cloud_that_was_killed_behind_its_last_checkpoint_still_ends_the_train
             cloud.run()
     assert cloud.ledger.get("finished") is True
     assert [json.loads(line) for line in path.read_text().splitlines()] == [row]
+
+
+def shown(loop):
+    text = metrics_file(loop.config.state).read_text()
+    return dict(line.split() for line in text.splitlines() if not line.startswith("#"))
+
+
+def test_the_gateways_metrics_have_the_rounds(cloud, monkeypatch):
+    cloud._follow_up(None, {"version": 0, "loss": 0.5, "accuracy": None, "finished": False})
+    assert (shown(cloud)["fedagg_round"], shown(cloud)["fedagg_round_loss"]) == ("0", "0.5")
+    assert shown(cloud)["fedagg_children"] == "0"
+    cloud.ledger.put(PRESENT + EDGE, True)
+    cloud.wait(0.0)
+    assert shown(cloud)["fedagg_children"] == "0"  # not at each look
+    later = time.monotonic() + 16.0
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    cloud.wait(0.0)
+    assert shown(cloud)["fedagg_children"] == "1"
+    monkeypatch.setattr(Registry, "save", lambda *args: (_ for _ in ()).throw(OSError(28, "no room")))
+    cloud._follow_up(None, {"version": 1, "loss": 0.25, "finished": False})  # no reason to end
+    assert shown(cloud)["fedagg_round"] == "0"
 
 
 def test_a_link_that_broke_ends_the_node_instead_of_training_on_alone(cloud):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedagg_edge.fleet.notify import extension, is_extension, more_time, notify, watchdog_seconds
+from fedagg_edge.fleet.notify import extension, is_extension, more_time, notify, signs_of_life, watchdog_seconds
 
 
 def test_lines_arrive(tmp_path: Path) -> None:
@@ -63,4 +63,28 @@ def test_no_more_time_for_what_hangs_or_has_failed() -> None:
         raise ValueError("damaged")
     told.clear()
     time.sleep(0.3)
+    assert told == []
+
+
+def test_signs_of_life_are_given_through_long_work_and_not_by_what_hangs() -> None:
+    watched, told, heard = {"WATCHDOG_USEC": "200000"}, [], threading.Event()
+
+    def tell(*lines: str) -> bool:
+        told.append(lines)
+        if len(told) >= 5:
+            heard.set()
+        return True
+
+    with signs_of_life(tell=tell, environment=watched):
+        while not heard.is_set():  # one pass that is longer than what is allowed
+            hashlib.sha256(bytes(1 << 16)).digest()
+    assert set(told) == {("WATCHDOG=1",)}
+    told.clear()
+    with signs_of_life(tell=tell, environment=watched):
+        time.sleep(2.0)
+    assert len(told) <= 4  # as of `more_time`
+    told.clear()
+    with signs_of_life(tell=tell, environment={}):  # nobody watches: an application's own watchdog is its own affair
+        for _ in range(2000):
+            hashlib.sha256(bytes(1 << 16)).digest()
     assert told == []

@@ -18,6 +18,7 @@ from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.views import ChildView
 from fedagg_edge.identity import revocation
+from fedagg_edge.identity.requests import Verified
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire import events
 from fedagg_edge.wire.child import ChildEnd, Idle, Step
@@ -86,6 +87,7 @@ def test_an_artefact_that_a_busy_machine_could_not_verify_is_verified_later(link
         asked.append(artefact)
         if len(asked) < 3:
             raise IdentityBusy("no answer within 30 s")
+        return Verified(version=0, made=0.0, signer="cloud")
 
     monkeypatch.setattr(parent_link, "verify", verify)
     content = b"nine bytes"
@@ -104,6 +106,23 @@ def test_an_artefact_that_a_busy_machine_could_not_verify_is_verified_later(link
     link.look()
     assert len(asked) == 3
     assert link._log._stream.getvalue().count("verification_delayed") == 2
+
+
+def test_an_autoencoder_of_a_lower_version_than_one_seen_is_refused(link, monkeypatch):
+    """Its signature holds: a parent that kept it could hand it out long after the cloud had another."""
+    versions = {b"old": 3, b"new": 4}
+
+    def verify(place, artefact, now):
+        return Verified(version=versions[artefact.signature], made=0.0, signer="cloud")
+
+    monkeypatch.setattr(parent_link, "verify", verify)
+    old, new = (Artefact("autoencoder", hashlib.sha256(s).digest(), 3, s, "m") for s in (b"old", b"new"))
+    link._on_events([events.ArtefactArrived(old, b"old")])
+    assert (link._shelf.listing(), link._ledger.get("autoencoder.version")) == ((old,), 3)
+    link._on_events([events.ArtefactArrived(new, b"new")])
+    link._on_events([events.ArtefactArrived(old, b"old")])
+    assert (link._shelf.listing(), link._ledger.get("autoencoder.version")) == ((new,), 4)
+    assert link._log._stream.getvalue().count("artefact_refused") == 1
 
 
 def test_the_end_and_notices_are_facts(link):
@@ -259,7 +278,9 @@ def test_after_a_renewal_it_says_hello_over_a_new_connection(link):
 def test_a_new_signature_of_what_is_here_is_checked_and_kept_without_fetching(link, monkeypatch):
     kept = link._shelf.put("autoencoder", b"content", b"old", "m")
     again = Artefact(kept.name, kept.digest, kept.size, b"new", "m")
-    monkeypatch.setattr("fedagg_edge.fleet.parent_link.verify", lambda *words: None)
+    monkeypatch.setattr(
+        "fedagg_edge.fleet.parent_link.verify", lambda *words: Verified(version=0, made=0.0, signer="cloud")
+    )
     link._on_events([welcome(again)])
     assert link._shelf.listing() == (again,)
     assert link._end._wanted == []

@@ -95,3 +95,11 @@ def test_an_edge_cannot_publish(tmp_path):
     with pytest.raises(PermissionDenied, match="the cloud signs artefacts"):
         publisher.put("model", b"weights", version=1)
     assert publisher.shelf.listing() == ()
+
+
+def test_an_artefact_in_place_of_another_has_a_higher_version(place):
+    publisher = Publisher(place, clock=lambda: NOW)
+    assert publisher.next_version("autoencoder") == 0
+    for version in range(2):
+        made = publisher.put("autoencoder", b"content %d" % version, version=publisher.next_version("autoencoder"))
+        assert check(place, made, NOW).version == version

@@ -57,3 +57,13 @@ def test_a_childs_own_counts_from_the_child_alone(ledger):
     assert {s.receipt.node for s in receipts.known(ledger, "o1")} == {"a", "below-a"}
     ledger.put("receipts/b", [msgspec.msgpack.encode(stamped("o1", node="b"))])
     assert {s.receipt.node for s in receipts.known(ledger, "o1")} == {"a", "below-a", "b"}
+
+
+def test_a_receipt_of_many_links_fits_into_a_message(ledger):
+    digests = {"cloud": "00"} | {f"edge-{n}": "ab" * 32 for n in range(200)}
+    long = msgspec.structs.replace(stamped("o1").receipt, digests=digests)
+    receipts.keep(ledger, Stamped(order="o1", receipt=long, below=200))
+    (found,) = receipts.known(ledger, "o1")
+    assert (found.receipt.rows, found.below, found.receipt.digests["cloud"]) == (3, 200, "00")
+    assert set(found.receipt.digests) == {"cloud", "200 links"}
+    assert len(ledger.get("receipts/cloud")[0]) <= receipts.MOST_BYTES

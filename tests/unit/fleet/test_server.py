@@ -5,17 +5,19 @@ import hashlib
 import io
 import time
 
+import msgspec
 import pytest
 from toys import embeddings
 
 from fedagg_edge.errors import IdentityBusy, IdentityError, PermissionDenied, StorageFull
 from fedagg_edge.fleet import operating, parts, server
-from fedagg_edge.fleet.config import FleetConfig, LimitsConfig, parse_fleet_config
+from fedagg_edge.fleet.config import FleetConfig, LimitsConfig, ListenConfig, parse_fleet_config
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.views import ParentView
 from fedagg_edge.identity import revocation, tokens
 from fedagg_edge.identity.facts import Facts, Issuer, IssuerKind
+from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
@@ -218,6 +220,75 @@ def test_what_has_had_its_time_is_let_go(config):
     assert (set(known.nodes), set(known.serials)) == ({"new"}, {"ab"})
     assert set(gateway._facts) == {"2"}
     assert "tokens_expired count=1" in gateway.log._stream.getvalue()
+
+
+class _Service:
+    """A service's writer, in this thread."""
+
+    def __init__(self, view):
+        self.writer, self.view = self, view
+
+    async def run(self, operation):
+        with self.view.transaction():
+            return operation(self.view)
+
+
+def test_chunks_that_no_message_named_for_an_hour_are_dropped(config, tmp_path, monkeypatch):
+    now = 1_000_000.0
+    options = Options(tier=Tier.CLOUD, clock=lambda: now)
+    ledger = Ledger.open(tmp_path / "sweep.sqlite", node=NodeId("cloud"), federation="toy", options=options)
+    monkeypatch.setattr(server.time, "time", lambda: now)
+    gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
+    asyncio.run(gateway._sweep())  # the service is not there yet: nothing to sweep, and no error
+    gateway._service = _Service(ParentView(ledger))
+    node = NodeId("edge-0")
+    ledger.stage(node, hashlib.sha256(b"old").digest(), b"old")
+    now += 3000.0
+    ledger.stage(node, hashlib.sha256(b"late").digest(), b"late")
+    asyncio.run(gateway._sweep())
+    assert ledger.staged(node) == 7
+    now += 601.0
+    asyncio.run(gateway._sweep())
+    assert ledger.staged(node) == 4
+    assert "chunks_dropped count=1" in gateway.log._stream.getvalue()
+    ledger.close()
+
+
+def test_the_service_sweeps_and_tidies(config, monkeypatch):
+    monkeypatch.setattr(server, "Service", lambda *args, chores, **rest: chores)
+    monkeypatch.setattr(server, "Listener", lambda path: None)
+    monkeypatch.setattr(server.Reloaded, "get", lambda self: None)
+    gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
+    assert {work for _, work in gateway.service()} == {gateway._tidy, gateway._sweep, gateway._look_ready}
+
+
+def test_the_service_listens_where_it_was_told_and_shows_the_node_loops_metrics(config, monkeypatch):
+    monkeypatch.setattr(server, "Service", lambda settings, *args, **rest: settings)
+    monkeypatch.setattr(server, "Listener", lambda path: None)
+    monkeypatch.setattr(server.Reloaded, "get", lambda self: None)
+    for listen, expected in (({}, ("127.0.0.1", None)), ({"admin_host": "::", "admin_port": 9100}, ("::", 9100))):
+        mine = msgspec.structs.replace(config, listen=ListenConfig(**listen))
+        settings = server._Gateway(mine, Tier.CLOUD, Log(io.StringIO())).service()
+        assert (settings.admin_host, settings.admin_port) == expected
+        assert settings.metrics_files == (config.state / "metrics.prom",)
+
+
+def test_it_is_ready_once_it_has_terms_and_an_autoencoder(config, view, monkeypatch):
+    told = []
+    monkeypatch.setattr(server, "Service", lambda *args, ready, **rest: told.append(ready) or _Service(view))
+    monkeypatch.setattr(server, "Listener", lambda path: None)
+    monkeypatch.setattr(server.Reloaded, "get", lambda self: None)
+    gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
+    gateway.service()
+    ready = told[0]
+    asyncio.run(gateway._look_ready())
+    assert not ready()
+    view.put("terms", {"classes": 10, "mode": "sync", "target": 4})
+    asyncio.run(gateway._look_ready())
+    assert not ready()
+    DiskShelf(config.state / "artefacts").put("autoencoder", b"x", b"", "m")
+    asyncio.run(gateway._look_ready())
+    assert ready()
 
 
 def test_a_server_without_an_identity_says_so_before_it_listens(config):

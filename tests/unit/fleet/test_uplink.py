@@ -2,7 +2,7 @@ import io
 import ssl
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from pki import require_parent
@@ -84,6 +84,31 @@ def test_a_parent_that_is_gone_is_replaced_by_the_next(tmp_path: Path) -> None:
             assert done.wait(10)
             assert moved[0] == good
             assert link.counts.failures > 0
+
+
+def test_a_refusal_is_no_contact_that_keeps_a_node_from_training_by_itself() -> None:
+    """It is one for the address: who answers is not looked for elsewhere."""
+    now, answers = [100.0], [Response(200, b""), *(Response(status, b"") for status in (403, 503, 503))]
+
+    class Connection:
+        def send(self, request: Request) -> Response:
+            return answers.pop(0)
+
+    talker = ToyTalker(9)
+    link = Uplink(
+        lambda: nullcontext(talker), ["https://a", "https://b"], ssl.create_default_context, require_parent,
+        on_events=lambda events: None, log=Log(io.StringIO()), patience=600.0, clock=lambda: now[0],
+    )  # fmt: skip
+    link._connected = Connection  # type: ignore[method-assign, assignment]
+    for expected in (0.0, 500.0, 1000.0, 1500.0):
+        link._exchange(talker, Request("POST", "/v1/hello", b""))
+        assert link.silence == expected
+        now[0] += 500.0
+    assert (link.counts.exchanges, link.counts.failures, link.endpoint) == (4, 0, "https://a")
+    link._connected = lambda: (_ for _ in ()).throw(OSError)  # type: ignore[method-assign]
+    now[0] -= 400.0  # the last refusal was 100 s ago: not yet lost
+    link._exchange(talker, Request("POST", "/v1/hello", b""))
+    assert link.endpoint == "https://a"
 
 
 def test_a_talker_that_breaks_ends_the_thread_and_is_kept(tmp_path: Path) -> None:

@@ -321,10 +321,32 @@ def test_a_draining_parent_is_asked_later(ends):
     begun = ends.now
     ends.trip()
     assert isinstance(idle := ends.below.next(ends.now), Idle)
-    assert begun + 7.0 <= idle.until <= begun + 8.0
+    assert begun + 7.0 <= idle.until <= begun + 10.5
     ends.parent.put("draining", None)
     ends.settle()
     ends.check()
+
+
+def test_children_that_were_told_the_same_wait_come_back_over_half_of_it(ends):
+    """A thousand of them in half a second would be refused again."""
+    for told in ("refused", "finished"):
+        waits = []
+        for seed in range(200):
+            ends.restart()
+            ends.below.rng = random.Random(seed)
+            if told == "refused":
+                request = ends.below.next(ends.now)
+                problem = encode(Problem("draining", "stops", 60.0))
+                ends.below.receive(request, Response(503, problem, 60.0), ends.now)
+            else:
+                ends.parent.put("finished", True)
+                ends.trip()
+                ends.trip()
+            waits.append(ends.below.next(ends.now).until - ends.now)
+        spread = sorted(wait - 60.0 for wait in waits)
+        assert 0.0 <= spread[0] <= spread[-1] <= 30.0
+        for part in range(6):  # each twelfth of a minute gets its share
+            assert sum(5.0 * part <= s < 5.0 * part + 5.0 for s in spread) >= 15
 
 
 def test_waits_double_up_to_a_minute_whether_no_answer_came_or_an_unreadable_one(ends):

@@ -66,6 +66,22 @@ def test_a_poll_waits_for_news(ends):
     assert code(ends.above.resume(ends.view, ends.peer, later, 1.0)) == (403, "revoked")
 
 
+def test_a_parent_that_is_finished_has_its_children_ask_rarely_once_they_have_heard_all(ends):
+    ends.publish(ends.parent, PARENT, 0)
+    assert news(ask(ends, have=0)).retry_after == 0.0
+    ends.parent.put("finished", True)
+    number = ends.parent.notify(CHILD, "renew", b"")
+    told = [(0, 1, number), (-1, 1, number), (0, 0, number), (0, 1, 0)]  # all, or knowledge, an entry, a notice is new
+    waits = [news(ask(ends, have=have, head=head, noticed=noticed)).retry_after for have, head, noticed in told]
+    assert waits == [60.0, 0.0, 0.0, 0.0]
+    body = m.encode(m.Exchange(0, 1, number, 1000.0, 0))
+    with ends.parent.transaction():  # a poll is not held: who waits has not heard of the end
+        answer = ends.above.handle(ends.view, ends.peer, Request("POST", "/v1/exchange", body), ends.now)
+    assert news(answer).finished
+    ends.parent.put("draining", 7.0)
+    assert news(ask(ends, have=0, noticed=number)).retry_after == 7.0
+
+
 def test_a_device_has_no_receipts_to_give(ends):
     assert code(ask(ends, receipts=(b"a",))) == (403, "role")
     assert ends.parent.get(f"receipts/{CHILD}") is None

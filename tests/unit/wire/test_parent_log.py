@@ -78,6 +78,17 @@ def test_chunks_are_staged_first(ends):
     assert ends.parent.staged(CHILD) == 0
 
 
+def test_chunks_of_an_entry_that_is_there_already_are_let_go(ends):
+    """Its answer was lost, and a child that began anew sent them again."""
+    data = dump_embeddings(embeddings(CHILD, 50))
+    message = m.Append(1, 0, m.APPEND, 50, m.NOT_COMPUTED, payload_of(data, SMALL, inline=10), 0)
+    for already in (False, True, True):
+        for chunk in split(data, 256):
+            assert ends.ask(Request("PUT", f"/v1/chunks/{digest_of(chunk).hex()}", chunk)).status == 204
+        assert m.decode(m.Appended, post(ends, message).body, SMALL).already is already
+        assert ends.parent.staged(CHILD) == 0
+
+
 def test_only_so_much_is_staged(ends):
     for i in range(4):
         chunk = bytes([i]) * 256

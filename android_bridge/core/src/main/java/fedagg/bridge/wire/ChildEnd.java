@@ -41,6 +41,7 @@ public final class ChildEnd {
   }
 
   private static final double FIRST_WAIT = 0.5; // seconds of the first and of the longest backoff
+  private static final double SPREAD = 0.5; // of a wait that the parent asked for
   private static final double LONGEST_WAIT = 60;
   private static final double OWED_WAIT = 15; // between polls while this node owes its parent an answer
   private static final long NO_NEWS = 1L << 62; // a version and a notice that no parent has a newer one of
@@ -278,7 +279,8 @@ public final class ChildEnd {
   }
 
   private void backOff(double now, double least) {
-    double window = Math.min(LONGEST_WAIT, FIRST_WAIT * Math.pow(2, failures));
+    // all children of a parent may have been told the same: they must not come back in one second
+    double window = Math.max(Math.min(LONGEST_WAIT, FIRST_WAIT * Math.pow(2, failures)), SPREAD * least);
     failures = Math.min(failures + 1, 16);
     wake = now + least + window * random.nextDouble();
   }
@@ -456,7 +458,7 @@ public final class ChildEnd {
     }
     finished(news.finished, events);
     if (news.retryAfter > 0 || news.finished) {
-      wake = now + news.retryAfter + 2 * random.nextDouble();
+      wake = now + news.retryAfter + Math.max(2, SPREAD * news.retryAfter) * random.nextDouble();
     }
   }
 

@@ -216,12 +216,26 @@ class ChildEndTest {
     step();
     Request request = end.next(now);
     end.receive(request, new Response(503, new Problem("draining", "", 7).encode(), 7), now);
-    assertTrue(end.wake() >= 7 && end.wake() <= 7.5, "wake " + end.wake());
+    assertTrue(end.wake() >= 7 && end.wake() <= 10.5, "wake " + end.wake());
     assertNull(end.next(now));
     now = end.wake();
     request = end.next(now);
     end.receive(request, new Response(429, new byte[] {1, 2}, 3), now); // a proxy's page with the header alone
-    assertTrue(end.wake() - now >= 3 && end.wake() - now <= 4, "wake " + (end.wake() - now));
+    assertTrue(end.wake() - now >= 3 && end.wake() - now <= 4.5, "wake " + (end.wake() - now));
+  }
+
+  @Test
+  void theLongerTheWaitThatWasSaidTheMoreChildrenAreSpread() throws Exception {
+    double most = 0;
+    for (int i = 0; i < 40; i++) {
+      Request request = end.next(now);
+      double began = now;
+      end.receive(request, new Response(503, new Problem("draining", "", 60).encode(), 60), now);
+      assertTrue(end.wake() - began >= 60 && end.wake() - began <= 120, "wake " + (end.wake() - began));
+      most = Math.max(most, end.wake() - began);
+      now = end.wake();
+    }
+    assertTrue(most > 75, "longest " + most);
   }
 
   @Test

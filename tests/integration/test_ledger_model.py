@@ -152,5 +152,5 @@ class LedgersBesideSets(RuleBasedStateMachine):
             child.set_acknowledged(batches[0].key, done.entry, done.digest)
 
 
-LedgersBesideSets.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+LedgersBesideSets.TestCase.settings = settings(max_examples=25, stateful_step_count=25)
 TestLedgersBesideSets = LedgersBesideSets.TestCase

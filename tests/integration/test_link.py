@@ -303,7 +303,7 @@ def one_request(pair, fate):
     pair.talker.receive(step, answer, pair.clock())
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=ACTIONS, small=st.booleans())
 def test_nothing_is_lost_and_nothing_counted_twice_whatever_happens(tmp_path_factory, actions, small):
     pair = Pair(tmp_path_factory.mktemp("pair"), limits=SMALL if small else ends.Limits())

@@ -175,5 +175,5 @@ class Link(RuleBasedStateMachine):
         assert numbers == sorted(set(range(self.sent)) | written)
 
 
-Link.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+Link.TestCase.settings = settings(max_examples=25, stateful_step_count=40)
 TestLink = Link.TestCase

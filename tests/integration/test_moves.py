@@ -313,7 +313,7 @@ def test_an_edge_of_more_devices_than_a_message_names_moves(tmp_path, to, fate):
 FATES = st.sampled_from(["", "", "", "lose", "drop", "twice", "restart"])
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_is_lost_doubled_or_restarted_nothing_is_lost_and_nothing_counted_twice(tmp_path_factory, data):
     trees = Trees(tmp_path_factory.mktemp("trees"))

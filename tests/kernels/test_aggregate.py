@@ -172,7 +172,7 @@ def test_empty_and_out(isa: str, rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(out, kernels.aggregate_logits(z))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), k=st.integers(1, 5), n=st.integers(1, 20), c=st.integers(1, 60))
 def test_one_teacher_repeated_is_itself(data: st.DataObject, k: int, n: int, c: int) -> None:
     seed = data.draw(st.integers(0, 2**31))

@@ -100,7 +100,7 @@ def test_affine_refuses_what_it_cannot_say(isa: str, bad: float, at: int) -> Non
 finite = st.floats(-1e4, 1e4, width=32)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(x=arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 40)), elements=finite))
 def test_codes_of_codes_are_the_same(x: np.ndarray) -> None:
     once = kernels.quantise_logits(x)
@@ -154,7 +154,7 @@ def test_top_k_refusals() -> None:
         kernels.decode_top_k(forged)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data(), n=st.integers(0, 6), bits=st.lists(st.integers(0, 8), min_size=1, max_size=40))
 def test_packed_bits(data: st.DataObject, n: int, bits: list[int]) -> None:
     bits_D = np.array(bits, np.uint8)

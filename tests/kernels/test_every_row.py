@@ -61,7 +61,7 @@ def test_what_broke_a_bound_once_keeps_it(isa: str, trial: int) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(seed=st.integers(1, 1000), trial=st.integers(0, 10**6))
 def test_every_family_keeps_every_bound(isa: str, seed: int, trial: int) -> None:
     assert not broken(accuracy.draw(seed, trial), isa)

@@ -48,7 +48,7 @@ def test_raw_samples_reach_the_model_scale_exactly() -> None:
     np.testing.assert_array_equal(x_N[:, 0, 0, 0], np.arange(17, dtype=np.float32) / 16)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shapes, st.integers(0, 70), st.integers(0, 2**32 - 1))
 def test_any_bytes_decode_to_finite_samples_in_model_scale(shape: tuple[int, ...], count: int, seed: int) -> None:
     bridge = BRIDGES[shape]
@@ -60,7 +60,7 @@ def test_any_bytes_decode_to_finite_samples_in_model_scale(shape: tuple[int, ...
     assert count == 0 or (y_N.min() >= 0 and y_N.max() <= 1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shapes, st.integers(1, 90), st.integers(0, 2**32 - 1))
 def test_codes_do_not_depend_on_the_batch(shape: tuple[int, ...], count: int, seed: int) -> None:
     bridge, rng = BRIDGES[shape], np.random.default_rng(seed)

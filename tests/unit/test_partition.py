@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedagg_edge.datasets import Dataset
@@ -30,7 +30,6 @@ def assert_divides(parts: list[np.ndarray], devices: int, n: int) -> None:
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(n))
 
 
-@settings(deadline=None)
 @given(
     n=st.integers(60, 300),
     classes=st.integers(2, 10),

@@ -24,7 +24,7 @@ def built(sample_shape: tuple[int, ...], embedding_channels: int | None = None) 
     return networks.build(networks.ARCHITECTURE, sample_shape, arguments)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(images | windows, st.none() | st.integers(1, 24))
 def test_every_shape_round_trips_under_the_limit(shape: tuple[int, ...], channels: int | None) -> None:
     network = built(shape, channels)

@@ -41,7 +41,7 @@ def outcome(conv, x_N, weight_N=None):
     return weight_N, [out, *gradients]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(convolutions())
 def test_output_and_gradients_are_torchs(case):
     conv, x_N = case

@@ -294,7 +294,7 @@ def perform(db, part, kept):
         kept[:] = before
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.lists(PARTS, max_size=4), st.booleans()), max_size=5))
 def test_savepoints_undo_what_they_hold_and_nothing_else(tmp_path_factory, parts):
     db = Database(tmp_path_factory.mktemp("db") / "x")

@@ -39,7 +39,7 @@ def groups(shape):
     return NodeGroup(model="m", children=tuple(groups(inner) for inner in shape))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SHAPES, st.sampled_from(["sequential", "snapshot"]), st.integers(0, 1000), st.integers(1, 4))
 def test_the_order_and_the_threads_in_which_nodes_get_their_turn_change_nothing(shape, schedule, seed, workers):
     tree = plant(groups(shape), 0)

@@ -310,7 +310,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(go, tmp_path, round_and_passes, e
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.lists(st.tuples(st.integers(-1, 2), st.integers(1, 6)), min_size=1, max_size=4))
 def test_any_number_of_kills(artefact_path, tmp_path_factory, kills):
     base, config = tmp_path_factory.mktemp("kills"), toy_config(artefact_path, rounds=3)

@@ -200,7 +200,7 @@ def test_a_batch_that_the_parent_refuses_is_set_aside_until_it_says_welcome_agai
 action = st.sampled_from(("send", "send long", "write", "forget", "above", "below", "trip", "trip", "trip", *FAULTS))
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(st.lists(action, min_size=10, max_size=45))
 def test_any_schedule_of_faults(actions):
     with tempfile.TemporaryDirectory() as folder:
@@ -398,7 +398,7 @@ def test_what_is_no_answer_changes_nothing(ends):
     ends.check()
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(st.binary(max_size=300), st.sampled_from((200, 204, 301, 400, 404, 409, 413, 429, 500, 503)), st.integers(0, 5))
 def test_no_answer_whatever_breaks_the_end(body, status, trips):
     with tempfile.TemporaryDirectory() as folder:

@@ -22,7 +22,7 @@ def said(kind, body):
     return f"{kind.__name__.lower()}: got one"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(KINDS), st.binary(max_size=200))
 def test_malformed_bytes_raise_one_error_only(kind, body):
     assert said(kind, body).startswith(kind.__name__.lower())
@@ -35,7 +35,7 @@ tree = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(KINDS), tree)
 def test_values_of_other_shapes_raise_one_error_only(kind, value):
     assert "got" in said(kind, msgspec.msgpack.encode(value))

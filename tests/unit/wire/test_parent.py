@@ -134,7 +134,7 @@ def test_a_shelf_with_an_artefact_of_no_bytes_is_not_believed(ends):
     assert "got 0 bytes" in refused.problem.message
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(("hello", "append", "exchange", "missing", "leave", "chunks/" + "0" * 64, "entries/1/1")),
     st.sampled_from(("GET", "POST", "PUT")),

@@ -49,7 +49,7 @@ def test_logits_round_trip(form, rows):
         t.load_logits(data + b"x", form, rows, 3)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from((b"FAE1", b"FAS1", b"")), st.binary(max_size=80))
 def test_malformed_bytes_raise_one_error_only(magic, data):
     for load in (t.load_embeddings, t.load_samples):

@@ -43,6 +43,7 @@ final class Weights {
 
   /** The newest that is whole, or null. */
   static Weights load(Path folder) throws IOException {
+    Durable.sweep(folder.resolve("weights"));
     for (String name : new String[] {"weights", "weights.before"}) {
       Path path = folder.resolve(name);
       Weights found = Files.exists(path) ? read(Files.readAllBytes(path)) : null;

@@ -27,6 +27,7 @@ import java.util.concurrent.locks.ReentrantLock;
  */
 public final class DeviceState implements ChildState, AutoCloseable {
   private static final long SMALL = 1 << 20; // bytes of a journal that is not worth rewriting
+  private static final int LONGEST_PAUSE = 64; // commits between rewrites that fail
 
   private final Path folder;
   private final String node;
@@ -43,6 +44,8 @@ public final class DeviceState implements ChildState, AutoCloseable {
   private boolean closed;
   private boolean doomed; // a part of the transaction was rolled back, so all of it will be
   private long rewritten;
+  private int pause; // commits until the next rewrite is tried, and how many they were the last time
+  private int lastPause;
 
   private DeviceState(Path folder, String node, FileChannel lockFile, FileLock owned) {
     this.folder = folder;
@@ -171,17 +174,23 @@ public final class DeviceState implements ChildState, AutoCloseable {
     }
   }
 
-  /** Rewrites the journal if that is due. The change is kept already: what fails here is tried again after the next. */
+  /** Rewrites the journal if that is due. The change is kept already: what fails here is tried again some changes later. */
   private void tidy() {
     if (!erases && journal.size() <= 2 * rewritten) {
+      return;
+    }
+    if (pause > 0) {
+      pause--; // a full disk: all of the journal would be written in vain beside each change
       return;
     }
     try {
       journal.rewrite(Operations.snapshot(memory));
       rewritten = Math.max(SMALL, journal.size());
       erases = false;
-    } catch (IOException error) {
-      // the old journal stands
+      lastPause = 0;
+    } catch (IOException error) { // the old journal stands
+      lastPause = Math.min(LONGEST_PAUSE, 2 * lastPause + 1);
+      pause = lastPause;
     }
   }
 

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import fedagg.bridge.wire.ChildState.StorageException;
 import fedagg.bridge.wire.ChildState.TakenEntry;
@@ -17,7 +18,9 @@ import fedagg.bridge.wire.ProtocolException;
 import fedagg.bridge.wire.Rows;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
+import java.nio.file.Paths;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
@@ -268,6 +271,31 @@ class DeviceStateTest {
     assertEquals(1, take(5)); // and it goes on
     again();
     assertEquals(5, state.label(1));
+  }
+
+  @Test
+  void rewritesThatFailAreTriedEverMoreSeldom() throws Exception {
+    Path full = Paths.get("/dev/full");
+    assumeTrue(Files.exists(full));
+    Path beside = folder.resolve("journal.new");
+    take(1, 2);
+    acknowledge(1, 0, 1);
+    List<Integer> tried = new ArrayList<>();
+    for (int change = 0; change < 20; change++) {
+      if (!Files.exists(beside, LinkOption.NOFOLLOW_LINKS)) {
+        Files.createSymbolicLink(beside, full);
+      }
+      if (change == 0) {
+        state.forget(new long[] {0});
+      } else {
+        state.putNumber("n", change);
+      }
+      if (!Files.exists(beside, LinkOption.NOFOLLOW_LINKS)) {
+        tried.add(change);
+      }
+    }
+    assertEquals(Arrays.asList(0, 2, 6, 14), tried);
+    assertEquals(19, state.number("n", 0));
   }
 
   /** Whatever beginning of the journal a power cut leaves, it is the state after some of the changes, none of them half. */

@@ -39,7 +39,6 @@ public final class DeviceState implements ChildState, AutoCloseable {
   private MsgpackWriter pending; // null outside of a transaction
   private int depth; // of transactions inside each other
   private boolean changed;
-  private boolean erases; // something was forgotten: the journal must not keep it
   private boolean broken; // memory is not what the journal says
   private boolean closed;
   private boolean doomed; // a part of the transaction was rolled back, so all of it will be
@@ -74,6 +73,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
       try {
         state.load();
         state.claim();
+        state.tidy(); // what was forgotten before a kill may still be in the journal
       } catch (IOException | StorageException error) {
         state.close();
         throw error;
@@ -176,7 +176,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
 
   /** Rewrites the journal if that is due. The change is kept already: what fails here is tried again some changes later. */
   private void tidy() {
-    if (!erases && journal.size() <= 2 * rewritten) {
+    if (!memory.erases && journal.size() <= 2 * rewritten) {
       return;
     }
     if (pause > 0) {
@@ -186,7 +186,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
     try {
       journal.rewrite(Operations.snapshot(memory));
       rewritten = Math.max(SMALL, journal.size());
-      erases = false;
+      memory.erases = false;
       lastPause = 0;
     } catch (IOException error) { // the old journal stands
       lastPause = Math.min(LONGEST_PAUSE, 2 * lastPause + 1);
@@ -335,11 +335,8 @@ public final class DeviceState implements ChildState, AutoCloseable {
       transact(
           out -> {
             change();
-            erases = true;
             Operations.drop(out, gone);
-            for (long counter : gone) {
-              memory.samples.remove(counter);
-            }
+            memory.erase(gone);
             put(out, key, new Memory.Batch(Messages.FORGET, gone, Rows.samples(gone).dump(node)));
           });
     } finally {
@@ -472,14 +469,12 @@ public final class DeviceState implements ChildState, AutoCloseable {
     if (batch == null) {
       return;
     }
-    erases |= batch.kind == Messages.FORGET;
     Operations.acknowledge(change(), key, entry, digest);
     memory.acknowledge(key, entry, digest);
   }
 
   @Override
   public void follow(TakenEntry entry) throws ProtocolException {
-    erases |= entry.kind == Messages.FORGET;
     Operations.follow(change(), entry);
     memory.follow(entry, Integer.MAX_VALUE);
   }
@@ -552,11 +547,8 @@ public final class DeviceState implements ChildState, AutoCloseable {
     gone.removeAll(mine);
     if (!gone.isEmpty()) {
       long[] counters = Memory.longs(gone);
-      erases = true;
       Operations.drop(pending, counters);
-      for (long counter : counters) {
-        memory.samples.remove(counter);
-      }
+      memory.erase(counters);
       put(pending, memory.number("key"), new Memory.Batch(Messages.FORGET, counters, Rows.samples(counters).dump(node)));
     }
   }

@@ -151,13 +151,80 @@ class DeviceStateTest {
     assertArrayEquals(new long[] {1}, state.counters());
     assertEquals(Messages.FORGET, state.batchKind(state.pendingKey()));
     acknowledge(3, 1);
-    assertFalse(
-        new String(Files.readAllBytes(folder.resolve("journal")), StandardCharsets.ISO_8859_1).contains("SECRETCODE"));
+    assertFalse(journalHas("SECRETCODE"));
     again();
     assertArrayEquals(new long[] {1}, state.shared());
     assertArrayEquals(new long[] {0, 1}, state.named(Digests.ofSamples("d1", new long[] {0, 1})));
     state.forget(new long[] {0});
     assertEquals(-1, state.pendingKey());
+  }
+
+  private void takeSecret() throws Exception {
+    state.take(
+        Arrays.asList(new float[] {1}, new float[] {2}), new int[] {1, 0},
+        "SECRETCODEPUBLICCODE".getBytes(StandardCharsets.US_ASCII), 10, ROOM);
+  }
+
+  private boolean journalHas(String text) throws Exception {
+    return new String(Files.readAllBytes(folder.resolve("journal")), StandardCharsets.ISO_8859_1).contains(text);
+  }
+
+  @Test
+  void whatIsForgottenLeavesTheBatchesThatWait() throws Exception {
+    takeSecret();
+    state.forget(new long[] {0});
+    again();
+    Rows left = Rows.loadEmbeddings(state.batchBytes(0), "d1", 9);
+    assertArrayEquals(new long[] {1}, left.counters);
+    assertArrayEquals("PUBLICCODE".getBytes(StandardCharsets.US_ASCII), left.codes);
+    assertEquals(1, state.batchRows(0));
+    assertFalse(journalHas("SECRETCODE"));
+    acknowledge(1, 1);
+    assertArrayEquals(new long[] {0}, Rows.loadSamples(state.batchBytes(state.pendingKey()), "d1", 9).counters);
+    acknowledge(2, 1);
+    assertEquals(0, state.outboxBytes());
+  }
+
+  @Test
+  void aBatchMayHaveBeenCommittedBeforeRowsOfItWereForgotten() throws Exception {
+    takeSecret();
+    state.forget(new long[] {0, 1});
+    again();
+    assertEquals(0, state.batchRows(0));
+    acknowledge(1, 0, 1); // the answer, late
+    assertArrayEquals(new long[] {0, 1}, state.shared());
+    assertArrayEquals(new long[0], state.counters());
+    acknowledge(2);
+    assertArrayEquals(new long[0], state.shared());
+  }
+
+  @Test
+  void aSampleThatWaitsToBeForgottenDoesNotComeBackWithTheParentsLog() throws Exception {
+    takeSecret();
+    byte[] payload = state.batchBytes(0);
+    state.forget(new long[] {0});
+    state.begin();
+    state.follow(entry(1, Messages.APPEND, payload, 2, 0, 1));
+    state.commit();
+    assertNull(state.code(0));
+    assertArrayEquals(new long[] {1}, state.counters());
+  }
+
+  /** A kill, or a disk without room, between the change and the rewrite: the next owner erases. */
+  @Test
+  void whatWasForgottenBeforeAKillIsErasedWhenTheStateIsOpened() throws Exception {
+    assumeTrue(Files.exists(Paths.get("/dev/full")));
+    takeSecret();
+    acknowledge(1, 0, 1);
+    Files.createSymbolicLink(folder.resolve("journal.new"), Paths.get("/dev/full"));
+    state.forget(new long[] {0});
+    assertTrue(journalHas("SECRETCODE"));
+    again();
+    assertFalse(journalHas("SECRETCODE"));
+    acknowledge(2, 1);
+    byte[] unforgotten = Files.readAllBytes(folder.resolve("journal"));
+    again();
+    assertArrayEquals(unforgotten, Files.readAllBytes(folder.resolve("journal"))); // there is nothing to erase twice
   }
 
   @Test

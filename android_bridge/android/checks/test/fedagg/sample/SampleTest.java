@@ -58,9 +58,11 @@ class SampleTest {
     Rounds rounds = new Rounds(home);
     rounds.connected("edge-a");
     rounds.round(3, 120, new StepReport(1.5, 1, 0.25, 0.25));
+    rounds.setAside(2);
     rounds.finished();
     assertEquals(1, Handler.POSTED.size());
     Handler.POSTED.remove(0).run();
+    assertTrue(opened.text().contains("2 rows wait"), opened.text());
     assertTrue(opened.text().contains("round 3: 120 samples, loss 1.5000, divergence from the edge 0.2500"), opened.text());
     assertTrue(opened.text().contains("the training is over"));
     opened.activity.onPause();

@@ -11,6 +11,12 @@ public interface AgentListener {
   /** The training is over. */
   default void finished() {}
 
+  /**
+   * So many samples, or orders to forget some, wait because the parent does not take them as its limits are; 0: none does
+   * any more. They go by themselves when it takes more.
+   */
+  default void setAside(int rows) {}
+
   /** Something was refused, by the parent or here; the agent goes on as far as it can. */
   default void refused(String why) {}
 }

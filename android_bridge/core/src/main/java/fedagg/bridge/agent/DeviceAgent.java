@@ -48,6 +48,7 @@ public final class DeviceAgent implements AutoCloseable {
   private volatile boolean stopping;
   private boolean closed;
   private volatile boolean usable; // the parent pins this bridge and this number of classes
+  private int aside; // rows that the listener was told of
   private String mode = "sync";
   private long target;
   private long done = -1;
@@ -247,6 +248,7 @@ public final class DeviceAgent implements AutoCloseable {
         for (Event event : client.turn(clock())) {
           heed(event);
         }
+        tellAside();
         boolean worked = usable && takeTurn();
         if (!worked && !stopping) {
           rest(Math.min(client.end().wake(), began + seconds));
@@ -278,6 +280,17 @@ public final class DeviceAgent implements AutoCloseable {
         }
       }
       poked = false;
+    }
+  }
+
+  private void tellAside() {
+    int rows = 0;
+    for (long key : client.end().aside()) {
+      rows += state.batchRows(key);
+    }
+    if (rows != aside) {
+      aside = rows;
+      listener.setAside(rows);
     }
   }
 

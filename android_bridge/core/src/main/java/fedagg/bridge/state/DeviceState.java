@@ -17,6 +17,8 @@ import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.concurrent.locks.ReentrantLock;
 
@@ -26,6 +28,7 @@ import java.util.concurrent.locks.ReentrantLock;
  * transaction is there whole or not at all. One process at a time; any of its threads.
  */
 public final class DeviceState implements ChildState, AutoCloseable {
+  private static final Messages.Limits OWN = Messages.Limits.initial();
   private static final long SMALL = 1 << 20; // bytes of a journal that is not worth rewriting
   private static final int LONGEST_PAUSE = 64; // commits between rewrites that fail
 
@@ -296,7 +299,6 @@ public final class DeviceState implements ChildState, AutoCloseable {
                 + " more would be over its " + mostBytes + "; new samples are refused until it can be reached");
       }
       long first = memory.number("counter");
-      long key = memory.number("key");
       transact(
           out -> {
             change();
@@ -309,7 +311,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
               memory.putSample(counters[i], sample);
             }
             byte[] payload = Rows.embeddings(counters, labels, codes, codeBytes).dump(node);
-            put(out, key, new Memory.Batch(Messages.APPEND, counters, payload));
+            put(out, new Memory.Batch(Messages.APPEND, counters, payload));
           });
       return first;
     } finally {
@@ -331,22 +333,35 @@ public final class DeviceState implements ChildState, AutoCloseable {
         return;
       }
       long[] gone = Memory.longs(known);
-      long key = memory.number("key");
       transact(
           out -> {
             change();
             Operations.drop(out, gone);
             memory.erase(gone);
-            put(out, key, new Memory.Batch(Messages.FORGET, gone, Rows.samples(gone).dump(node)));
+            put(out, new Memory.Batch(Messages.FORGET, gone, Rows.samples(gone).dump(node)));
           });
     } finally {
       lock.unlock();
     }
   }
 
-  private void put(MsgpackWriter out, long key, Memory.Batch batch) {
-    Operations.batch(out, key, batch);
-    memory.putBatch(key, batch);
+  /** Puts a batch behind those that wait; cut, if it is over what any parent takes. */
+  private void put(MsgpackWriter out, Memory.Batch batch) {
+    put(out, batch, OWN.entryRows, OWN.entryBytes);
+  }
+
+  private void put(MsgpackWriter out, Memory.Batch batch, long mostRows, long mostBytes) {
+    List<Memory.Batch> parts;
+    try {
+      parts = Cut.of(batch, node, mostRows, mostBytes);
+    } catch (ProtocolException error) {
+      throw new IllegalStateException("outbox: a batch cannot be read: " + error.getMessage(), error);
+    }
+    for (Memory.Batch part : parts) {
+      long key = memory.number("key");
+      Operations.batch(out, key, part);
+      memory.putBatch(key, part);
+    }
   }
 
   /** The counters of all private samples, ascending. */
@@ -449,6 +464,40 @@ public final class DeviceState implements ChildState, AutoCloseable {
   }
 
   @Override
+  public long[] pendingKeys() {
+    return read(m -> Memory.longs(m.outbox.keySet()));
+  }
+
+  @Override
+  public void split(long mostRows, long mostBytes) throws StorageException {
+    lock.lock();
+    try {
+      long first = -1;
+      for (Map.Entry<Long, Memory.Batch> each : memory.outbox.entrySet()) {
+        if (Cut.isOver(each.getValue(), mostRows, mostBytes)) {
+          first = each.getKey();
+          break;
+        }
+      }
+      if (first < 0) {
+        return;
+      }
+      long from = first;
+      transact(
+          out -> {
+            change();
+            for (Map.Entry<Long, Memory.Batch> each : new TreeMap<>(memory.outbox.tailMap(from)).entrySet()) {
+              Operations.withdraw(out, each.getKey());
+              memory.withdraw(each.getKey());
+              put(out, each.getValue(), mostRows, mostBytes);
+            }
+          });
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  @Override
   public int batchKind(long key) {
     return read(m -> m.outbox.containsKey(key) ? m.outbox.get(key).kind : 0);
   }
@@ -541,7 +590,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
     lacking.retainAll(memory.samples.keySet());
     if (!lacking.isEmpty()) {
       long[] counters = Memory.longs(lacking);
-      put(pending, memory.number("key"), new Memory.Batch(Messages.APPEND, counters, memory.dump(counters)));
+      put(pending, new Memory.Batch(Messages.APPEND, counters, memory.dump(counters)));
     }
     TreeSet<Long> gone = new TreeSet<>(memory.shared);
     gone.removeAll(mine);
@@ -549,7 +598,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
       long[] counters = Memory.longs(gone);
       Operations.drop(pending, counters);
       memory.erase(counters);
-      put(pending, memory.number("key"), new Memory.Batch(Messages.FORGET, counters, Rows.samples(counters).dump(node)));
+      put(pending, new Memory.Batch(Messages.FORGET, counters, Rows.samples(counters).dump(node)));
     }
   }
 

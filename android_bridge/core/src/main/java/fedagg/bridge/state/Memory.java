@@ -119,6 +119,11 @@ final class Memory {
     numbers.put("key", Math.max(number("key"), key + 1));
   }
 
+  void withdraw(long key) {
+    Batch gone = outbox.remove(key);
+    outboxBytes -= gone == null ? 0 : gone.bytes.length;
+  }
+
   void acknowledge(long key, long entry, byte[] told) throws ProtocolException {
     Batch batch = outbox.get(key);
     if (batch == null) {
@@ -127,8 +132,7 @@ final class Memory {
     checkNext(entry);
     long[] committed = committed(batch, told);
     add(batch.kind, committed, told, Digests.of(batch.bytes), true);
-    outbox.remove(key);
-    outboxBytes -= batch.bytes.length;
+    withdraw(key);
   }
 
   /** The rows that the parent has committed: those of before some were erased, if that is the set that it tells. */

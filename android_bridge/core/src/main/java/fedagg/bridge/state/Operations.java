@@ -24,6 +24,7 @@ final class Operations {
   private static final int KNOWLEDGE = 9;
   private static final int CLEAR = 10;
   private static final int ERASED = 11;
+  private static final int WITHDRAW = 12;
 
   private static final int MOST = 1 << 30;
 
@@ -57,6 +58,11 @@ final class Operations {
     if (batch.erased.length > 0) {
       out.integer(ERASED).integer(key).bytes(pack(batch.erased));
     }
+  }
+
+  /** A batch leaves the outbox for others that take its place. */
+  static void withdraw(MsgpackWriter out, long key) {
+    out.integer(WITHDRAW).integer(key);
   }
 
   static void acknowledge(MsgpackWriter out, long key, long entry, byte[] digest) {
@@ -126,7 +132,7 @@ final class Operations {
   }
 
   private static void one(MsgpackReader in, Memory memory) throws ProtocolException {
-    int kind = (int) in.integer("operation", NUMBER, ERASED);
+    int kind = (int) in.integer("operation", NUMBER, WITHDRAW);
     switch (kind) {
       case NUMBER:
         memory.numbers.put(in.text("key", 1, 64), integer(in));
@@ -164,6 +170,9 @@ final class Operations {
         break;
       case CLEAR:
         memory.clearLink(integer(in));
+        break;
+      case WITHDRAW:
+        memory.withdraw(integer(in));
         break;
       default: // ERASED
         long of = integer(in);

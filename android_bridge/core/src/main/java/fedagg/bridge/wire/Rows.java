@@ -4,6 +4,7 @@ import java.nio.BufferUnderflowException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 import java.util.Set;
 
 /**
@@ -66,6 +67,13 @@ public final class Rows {
       }
     }
     return new Rows(kept, keptLabels, keptCodes, codeBytes);
+  }
+
+  /** The rows from {@code from} to before {@code to}. */
+  public Rows part(int from, int to) {
+    return new Rows(
+        Arrays.copyOfRange(counters, from, to), labels == null ? null : Arrays.copyOfRange(labels, from, to),
+        codes == null ? null : Arrays.copyOfRange(codes, from * codeBytes, to * codeBytes), codeBytes);
   }
 
   /** The bytes, labels as narrow as they allow. */

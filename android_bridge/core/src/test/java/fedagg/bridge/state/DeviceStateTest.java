@@ -365,6 +365,28 @@ class DeviceStateTest {
     assertEquals(19, state.number("n", 0));
   }
 
+  @Test
+  void aBatchOverALimitIsCutInOrderWithNewKeys() throws Exception {
+    take(1);
+    take(2, 3, 4, 5, 6);
+    state.forget(new long[] {0, 2});
+    state.split(2, 1 << 20);
+    again();
+    long[] keys = state.pendingKeys();
+    assertEquals(4, keys.length);
+    assertEquals(0, keys[0]); // short enough, and before
+    assertTrue(keys[1] > 2); // keys are never used twice
+    assertArrayEquals(new long[] {1, 3}, Rows.loadEmbeddings(state.batchBytes(keys[1]), "d1", 9).counters);
+    assertArrayEquals(new long[] {4, 5}, Rows.loadEmbeddings(state.batchBytes(keys[2]), "d1", 9).counters);
+    assertEquals(Messages.FORGET, state.batchKind(keys[3]));
+    long waits = state.outboxBytes();
+    state.split(2, 1 << 20); // again changes nothing
+    assertArrayEquals(keys, state.pendingKeys());
+    state.split(9, 1);
+    assertEquals(7, state.pendingKeys().length); // down to a row each, not below
+    assertTrue(state.outboxBytes() > waits);
+  }
+
   /** Whatever beginning of the journal a power cut leaves, it is the state after some of the changes, none of them half. */
   @Test
   void everyBeginningOfTheJournalIsAStateThatWas() throws Exception {

@@ -18,8 +18,10 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.locks.ReentrantLock;
 
 /**
@@ -32,7 +34,10 @@ public final class DeviceState implements ChildState, AutoCloseable {
   private static final long SMALL = 1 << 20; // bytes of a journal that is not worth rewriting
   private static final int LONGEST_PAUSE = 64; // commits between rewrites that fail
 
+  private static final Set<Path> OPEN = ConcurrentHashMap.newKeySet(); // real paths, in this process
+
   private final Path folder;
+  private final Path place;
   private final String node;
   private final FileChannel lockFile;
   private final FileLock owned;
@@ -49,8 +54,9 @@ public final class DeviceState implements ChildState, AutoCloseable {
   private int pause; // commits until the next rewrite is tried, and how many they were the last time
   private int lastPause;
 
-  private DeviceState(Path folder, String node, FileChannel lockFile, FileLock owned) {
+  private DeviceState(Path folder, Path place, String node, FileChannel lockFile, FileLock owned) {
     this.folder = folder;
+    this.place = place;
     this.node = node;
     this.lockFile = lockFile;
     this.owned = owned;
@@ -60,19 +66,18 @@ public final class DeviceState implements ChildState, AutoCloseable {
   public static DeviceState open(Path folder, String node) throws StorageException {
     try {
       Files.createDirectories(folder);
-      FileChannel lockFile =
-          FileChannel.open(folder.resolve("lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
-      FileLock owned;
+      // by itself, before the lock file: closing any channel of it would free this process's lock, whoever holds it
+      Path place = folder.toRealPath();
+      if (!OPEN.add(place)) {
+        throw inUse(folder);
+      }
+      DeviceState state;
       try {
-        owned = lockFile.tryLock();
-      } catch (OverlappingFileLockException error) {
-        owned = null;
+        state = locked(folder, place, node);
+      } catch (IOException | StorageException | RuntimeException error) {
+        OPEN.remove(place);
+        throw error;
       }
-      if (owned == null) {
-        lockFile.close();
-        throw new StorageException(folder + ": another agent has this state open; stop it first", null);
-      }
-      DeviceState state = new DeviceState(folder, node, lockFile, owned);
       try {
         state.load();
         state.claim();
@@ -85,6 +90,26 @@ public final class DeviceState implements ChildState, AutoCloseable {
     } catch (IOException error) {
       throw new StorageException(folder + ": cannot be opened: " + error.getMessage(), error);
     }
+  }
+
+  private static DeviceState locked(Path folder, Path place, String node) throws IOException, StorageException {
+    FileChannel lockFile =
+        FileChannel.open(folder.resolve("lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+    FileLock owned;
+    try {
+      owned = lockFile.tryLock();
+    } catch (OverlappingFileLockException error) { // another class loader's copy of this class has it
+      owned = null;
+    }
+    if (owned == null) {
+      lockFile.close();
+      throw inUse(folder);
+    }
+    return new DeviceState(folder, place, node, lockFile, owned);
+  }
+
+  private static StorageException inUse(Path folder) {
+    return new StorageException(folder + ": another agent has this state open; stop it first", null);
   }
 
   private void load() throws IOException {
@@ -124,11 +149,15 @@ public final class DeviceState implements ChildState, AutoCloseable {
         return;
       }
       closed = true;
-      if (journal != null) {
-        journal.close();
+      try {
+        if (journal != null) {
+          journal.close();
+        }
+        owned.release();
+      } finally {
+        lockFile.close();
+        OPEN.remove(place);
       }
-      owned.release();
-      lockFile.close();
     } catch (IOException error) {
       throw new StorageException(folder + ": " + error.getMessage(), error);
     } finally {

@@ -327,6 +327,48 @@ class DeviceStateTest {
     state = DeviceState.open(folder, "d1");
   }
 
+  /** Another process, which says whether it could open the state. */
+  public static final class Other {
+    private Other() {}
+
+    public static void main(String[] arguments) {
+      try (DeviceState state = DeviceState.open(Paths.get(arguments[0]), "d1")) {
+        System.out.println("open with " + state.counters().length);
+      } catch (StorageException error) {
+        System.out.println("refused");
+      }
+    }
+  }
+
+  private String other() throws Exception {
+    Process process =
+        new ProcessBuilder(
+                Paths.get(System.getProperty("java.home"), "bin", "java").toString(), "-Xint", "-cp",
+                System.getProperty("java.class.path"), Other.class.getName(), folder.toString())
+            .redirectErrorStream(true)
+            .start();
+    String said = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+    process.waitFor();
+    return said.trim();
+  }
+
+  /** Closing a second channel of the lock file would free the first one's lock. */
+  @Test
+  void aSecondOpenInThisProcessDoesNotLetAnotherProcessIn() throws Exception {
+    assertThrows(StorageException.class, () -> DeviceState.open(folder, "d1"));
+    Path link = folder.resolveSibling(folder.getFileName() + "-link");
+    Files.createSymbolicLink(link, folder);
+    try {
+      assertThrows(StorageException.class, () -> DeviceState.open(link, "d1"));
+    } finally {
+      Files.delete(link);
+    }
+    assertEquals("refused", other());
+    state.close();
+    assertEquals("open with 0", other());
+    state = DeviceState.open(folder, "d1");
+  }
+
   @Test
   void aWriteThatFailsIsAChangeThatWasNotMade() throws Exception {
     take(3);

@@ -127,6 +127,8 @@ class SampleTest {
     String name = activity.getAttributeNS("http://schemas.android.com/apk/res/android", "name");
     assertEquals(SampleActivity.class, Class.forName(name));
     String script = new String(Files.readAllBytes(MODULE.resolve("build.gradle")), StandardCharsets.UTF_8);
+    assertTrue(script.contains("abiFilters 'arm64-v8a', 'x86_64'")); // those that :bridge builds its library for
+    assertFalse(script.contains("org.tensorflow:"), "libraries for pages of 4 KB");
     Matcher named = Pattern.compile("'((?:\\.\\./)+[^']+)'").matcher(script);
     assertTrue(named.find());
     assertTrue(Files.isDirectory(MODULE.resolve(named.group(1))), named.group(1));

@@ -112,6 +112,11 @@ public final class ChildEnd {
     return parent;
   }
 
+  /** Bytes of an answer, a message or a chunk, as the parent's limits are. */
+  public long longestAnswer() {
+    return Math.max(limits.body(), limits.chunk);
+  }
+
   /** Seconds on the clock of {@link #next} before which there is nothing to send. */
   public double wake() {
     return Math.max(wake, idle);

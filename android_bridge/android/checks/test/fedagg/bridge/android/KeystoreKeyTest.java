@@ -30,6 +30,7 @@ class KeystoreKeyTest {
   @AfterEach
   void remove() {
     Security.removeProvider(provider.getName());
+    SoftwareKeystore.forgetAll(); // other tests have one of their own
   }
 
   @Test

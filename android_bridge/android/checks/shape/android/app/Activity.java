@@ -11,7 +11,7 @@ public class Activity extends Context {
   public View content;
 
   @Override
-  public File getFilesDir() {
+  public File getNoBackupFilesDir() {
     return files;
   }
 

@@ -84,7 +84,7 @@ class SampleTest {
     Context context =
         new Context() {
           @Override
-          public File getFilesDir() {
+          public File getNoBackupFilesDir() {
             return home.toFile();
           }
 
@@ -129,9 +129,11 @@ class SampleTest {
     String script = new String(Files.readAllBytes(MODULE.resolve("build.gradle")), StandardCharsets.UTF_8);
     assertTrue(script.contains("abiFilters 'arm64-v8a', 'x86_64'")); // those that :bridge builds its library for
     assertFalse(script.contains("org.tensorflow:"), "libraries for pages of 4 KB");
-    Matcher named = Pattern.compile("'((?:\\.\\./)+[^']+)'").matcher(script);
-    assertTrue(named.find());
-    assertTrue(Files.isDirectory(MODULE.resolve(named.group(1))), named.group(1));
+    assertFalse(script.contains("../"), "the adapter is :bridge's; twice the same class does not build");
+    String bridge = new String(Files.readAllBytes(MODULE.resolve("../bridge/build.gradle")), StandardCharsets.UTF_8);
+    Matcher runtime = Pattern.compile("implementation '(com\\.google[^']+)'").matcher(script);
+    assertTrue(runtime.find());
+    assertTrue(bridge.contains("compileOnly '" + runtime.group(1) + "'"), "the adapter is compiled against another version");
     Path settings = MODULE.resolve("../settings.gradle");
     Matcher included = Pattern.compile("':(\\w+)'").matcher(new String(Files.readAllBytes(settings), StandardCharsets.UTF_8));
     int count = 0;

@@ -7,7 +7,7 @@ import java.io.File;
 
 /** Not Android's: see Context. */
 public class Activity extends Context {
-  public static File files; // what getFilesDir gives
+  public static File files; // what getNoBackupFilesDir gives
   public View content;
 
   @Override

@@ -1,6 +1,9 @@
 package fedagg.bridge.agent;
 
-/** What an application may want to know; called in the agent's thread. Nothing in it holds a sample, a label or a key. */
+/**
+ * What an application may want to know; called in the agent's thread. Nothing in it holds a sample, a label or a key. What it
+ * throws ends {@link DeviceAgent#run()}; nothing is lost by that, the next run goes on.
+ */
 public interface AgentListener {
   /** The parent has answered hello. */
   default void connected(String parent) {}

@@ -507,7 +507,7 @@ public final class ChildEnd {
     }
     finished(news.finished, events);
     if (news.retryAfter > 0 || news.finished) {
-      wake = now + news.retryAfter + 2 * random.nextDouble();
+      wake = now + news.retryAfter + Math.max(2, news.retryAfter / 4) * random.nextDouble(); // not all at once
     }
   }
 

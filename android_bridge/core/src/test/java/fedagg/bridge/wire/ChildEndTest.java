@@ -279,6 +279,26 @@ class ChildEndTest {
     assertEquals(2, events.stream().filter(e -> e.kind == Event.Kind.NOTICE).count());
   }
 
+  /** A parent that has finished says a minute to all its children: they come back spread over a quarter of one. */
+  @Test
+  void aWaitThatIsSaidIsKeptAndSpread() throws Exception {
+    double least = Double.MAX_VALUE;
+    double most = 0;
+    Random seeds = new Random(5);
+    for (int i = 0; i < 40; i++) {
+      end = end(seeds.nextLong());
+      paths(1);
+      Request poll = end.next(now);
+      Messages.Exchanged said =
+          new Messages.Exchanged(
+              -1, 0, Collections.<Messages.Entry>emptyList(), null, Collections.<Notice>emptyList(), true, 60);
+      end.receive(poll, new Response(200, said.encode(), 60), now);
+      least = Math.min(least, end.wake() - now);
+      most = Math.max(most, end.wake() - now);
+    }
+    assertTrue(least >= 60 && most <= 75 && most - least > 8, least + " to " + most);
+  }
+
   @Test
   void theEndIsToldOnce() throws Exception {
     paths(1);

@@ -44,6 +44,13 @@ build_java() { # folder: classes/, tflite/, executorch/, android/, their shapes 
       android_bridge/android/checks/test -name '*.java')
 }
 
+# What an application in Kotlin calls is compiled, not run, where there is a compiler: KOTLINC, or kotlinc on the path.
+check_kotlin() { # folder
+  local kotlinc=${KOTLINC:-$(command -v kotlinc || :)}
+  [ -n "$kotlinc" ] || { lacking "${REQUIRE_KOTLIN:-}" "no Kotlin (KOTLINC, or kotlinc on the path): kotlin/Phone.kt is not compiled"; return; }
+  "$kotlinc" -Werror -jvm-target 1.8 -cp "$1/classes" -d "$1/kotlin" android_bridge/kotlin/*.kt
+}
+
 made() { # folder: the class path of what build_java made, but for the tests
   echo "$1/classes:$1/tflite:$1/tflite-shape:$1/executorch:$1/executorch-shape:$1/android:$1/android-shape"
 }
@@ -80,7 +87,7 @@ run_tests() { # folder, java and its options up to --, then JUnit's
 # Says what is skipped for want of something; a failure where it was required: a test that is never run shows nothing.
 lacking() { # required, what to say
   echo "$2"
-  [ -z "$1" ] || { echo "and it is required here: install it, or unset REQUIRE_FLEET, REQUIRE_LITERT and REQUIRE_EXECUTORCH" >&2; return 1; }
+  [ -z "$1" ] || { echo "and it is required here: install it, or unset the REQUIRE_ that says so" >&2; return 1; }
 }
 
 # Where a device's runtimes are that tests drive in a process: the interpreters of Python that have them, if any.

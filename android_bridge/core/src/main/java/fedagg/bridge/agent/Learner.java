@@ -216,7 +216,6 @@ final class Learner {
     }
     try { // `good` answers meanwhile: what is not on the disk may be lost
       new Weights(done.done, done.trained, done.parent, state).save(folder);
-      Paused.delete(folder);
     } catch (IOException error) {
       throw new StorageException(folder + ": the weights cannot be written: " + error.getMessage(), error);
     }
@@ -227,6 +226,7 @@ final class Learner {
     } finally {
       compute.unlock();
     }
+    Paused.delete(folder);
   }
 
   private void goBack(byte[] before) throws TrainerException {

@@ -73,7 +73,11 @@ final class Paused {
     }
   }
 
-  static void delete(Path folder) throws IOException {
-    Files.deleteIfExists(folder.resolve(NAME));
+  static void delete(Path folder) {
+    try {
+      Files.deleteIfExists(folder.resolve(NAME));
+    } catch (IOException error) {
+      // it is of a round that is over, which no other takes for its own
+    }
   }
 }

@@ -408,6 +408,20 @@ class DeviceStateTest {
   }
 
   @Test
+  void moreRowsThanAnyParentTakesAreSeveralBatchesFromTheFirstMoment() throws Exception {
+    int count = 65_537;
+    state.take(Collections.nCopies(count, new float[1]), new int[count], new byte[count], 1, 1L << 30);
+    assertArrayEquals(new long[] {0, 1}, state.pendingKeys());
+    assertEquals(65_536, state.batchRows(0));
+    assertArrayEquals(new long[] {65_536}, Rows.loadEmbeddings(state.batchBytes(1), "d1", 9).counters);
+    state.beginMove("https://other.example:1");
+    state.begin();
+    state.rebase(Collections.<TakenEntry>emptyList(), 1); // the new parent lacks them all
+    state.commit();
+    assertEquals(2, state.pendingKeys().length);
+  }
+
+  @Test
   void aBatchOverALimitIsCutInOrderWithNewKeys() throws Exception {
     take(1);
     take(2, 3, 4, 5, 6);

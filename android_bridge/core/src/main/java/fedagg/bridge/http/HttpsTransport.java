@@ -73,15 +73,15 @@ public final class HttpsTransport {
       if (request.body.length > 0) {
         connection.setRequestProperty("Content-Type", MEDIA);
         connection.setDoOutput(true);
-        connection.connect();
-        endIfInterrupted(); // disconnect() does nothing to a connection that is still being made
+      }
+      connection.connect();
+      endIfInterrupted(); // disconnect() does nothing to a connection that is still being made
+      if (request.body.length > 0) {
         // not streamed: a status 401 would become an exception that hides its body
         try (OutputStream out = connection.getOutputStream()) {
           out.write(request.body);
         }
       }
-      connection.connect();
-      endIfInterrupted();
       Response answer = read(connection, most);
       whole = true;
       return answer;

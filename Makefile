@@ -70,10 +70,10 @@ test-executorch: $(NATIVE) ## the executorch engine, in an environment of its ow
 
 # needs a JDK, Debian's junit5, CMake and g++ (.ci/run has the packages)
 test-jvm: $(VENV)/.dev ## the JVM bridge of android_bridge/: JNI, wire and a device beside a real edge, in JUnit
-	PATH="$(abspath $(BIN)):$$PATH" android_bridge/test.sh build/jvm
+	REQUIRE_FLEET=1 REQUIRE_LITERT=1 PATH="$(abspath $(BIN)):$$PATH" android_bridge/test.sh build/jvm
 
 test-jvm-arm64: $(VENV)/.dev ## the same on a 64-bit ARM Java under qemu, with the NEON library
-	PATH="$(abspath $(BIN)):$$PATH" android_bridge/test-arm64.sh build/jvm-arm64
+	REQUIRE_FLEET=1 PATH="$(abspath $(BIN)):$$PATH" android_bridge/test-arm64.sh build/jvm-arm64
 
 fuzz-wire: $(VENV)/.dev ## what reads a neighbour's bytes, fuzzed with atheris for SECONDS
 	$(PIP) install -q -c constraints.txt atheris

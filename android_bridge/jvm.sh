@@ -44,6 +44,13 @@ build_java() { # folder: classes/, tflite/, executorch/, android/, their shapes 
       android_bridge/android/checks/test -name '*.java')
 }
 
+# What an application in Kotlin calls is compiled, not run, where there is a compiler: KOTLINC, or kotlinc on the path.
+check_kotlin() { # folder
+  local kotlinc=${KOTLINC:-$(command -v kotlinc || :)}
+  [ -n "$kotlinc" ] || { lacking "${REQUIRE_KOTLIN:-}" "no Kotlin (KOTLINC, or kotlinc on the path): kotlin/Phone.kt is not compiled"; return; }
+  "$kotlinc" -Werror -jvm-target 1.8 -cp "$1/classes" -d "$1/kotlin" android_bridge/kotlin/*.kt
+}
+
 made() { # folder: the class path of what build_java made, but for the tests
   echo "$1/classes:$1/tflite:$1/tflite-shape:$1/executorch:$1/executorch-shape:$1/android:$1/android-shape"
 }
@@ -77,13 +84,19 @@ run_tests() { # folder, java and its options up to --, then JUnit's
   return "$status"
 }
 
+# Says what is skipped for want of something; a failure where it was required: a test that is never run shows nothing.
+lacking() { # required, what to say
+  echo "$2"
+  [ -z "$1" ] || { echo "and it is required here: install it, or unset the REQUIRE_ that says so" >&2; return 1; }
+}
+
 # Where a device's runtimes are that tests drive in a process: the interpreters of Python that have them, if any.
 find_runtimes() {
   LITERT=${PYTHON:-.venv/bin/python} EXECUTORCH=${FEDAGG_EXECUTORCH_PYTHON:-.venv-executorch/bin/python}
   "$LITERT" -c 'import fedagg_edge, ai_edge_litert' 2>/dev/null || LITERT=
   "$EXECUTORCH" -c 'import fedagg_edge, executorch' 2>/dev/null || EXECUTORCH=
-  [ -n "$LITERT" ] || echo "no TFLite: TfliteRuntimeTest is skipped"
-  [ -n "$EXECUTORCH" ] || echo "no ExecuTorch (make test-executorch installs it): ExecutorchRuntimeTest is skipped"
+  [ -n "$LITERT" ] || lacking "${REQUIRE_LITERT:-}" "no TFLite: ${PYTHON:-.venv/bin/python} has not the package with [litert]; TfliteRuntimeTest is skipped"
+  [ -n "$EXECUTORCH" ] || lacking "${REQUIRE_EXECUTORCH:-}" "no ExecuTorch (make test-executorch installs it): ExecutorchRuntimeTest is skipped"
 }
 
 # Runs a command while tests/jvm/fleet.py is up; FLEET is then where it says what it is. Both must succeed.
@@ -92,7 +105,7 @@ with_fleet() { # folder, command
   shift
   PYTHON=${PYTHON:-.venv/bin/python}
   if [ -n "${NO_FLEET:-}" ] || ! "$PYTHON" -c 'import fedagg_edge, torch, aiohttp, sklearn' 2>/dev/null; then
-    echo "no fleet: NO_FLEET is set, or $PYTHON has not the package with [sim,fleet]; FleetTest is skipped"
+    lacking "${REQUIRE_FLEET:-}" "no fleet: NO_FLEET is set, or $PYTHON has not the package with [sim,fleet]; FleetTest is skipped" || return
     "$@"
     return
   fi

@@ -7,11 +7,11 @@ import java.io.File;
 
 /** Not Android's: see Context. */
 public class Activity extends Context {
-  public static File files; // what getFilesDir gives
+  public static File files; // what getNoBackupFilesDir gives
   public View content;
 
   @Override
-  public File getFilesDir() {
+  public File getNoBackupFilesDir() {
     return files;
   }
 

@@ -5,7 +5,7 @@ import java.io.File;
 
 /** Not Android's class: its shape as far as it is used, for the checks of this folder. */
 public abstract class Context {
-  public File getFilesDir() {
+  public File getNoBackupFilesDir() {
     throw new UnsupportedOperationException();
   }
 

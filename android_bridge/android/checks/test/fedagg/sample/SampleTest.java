@@ -58,9 +58,11 @@ class SampleTest {
     Rounds rounds = new Rounds(home);
     rounds.connected("edge-a");
     rounds.round(3, 120, new StepReport(1.5, 1, 0.25, 0.25));
+    rounds.setAside(2);
     rounds.finished();
     assertEquals(1, Handler.POSTED.size());
     Handler.POSTED.remove(0).run();
+    assertTrue(opened.text().contains("2 rows wait"), opened.text());
     assertTrue(opened.text().contains("round 3: 120 samples, loss 1.5000, divergence from the edge 0.2500"), opened.text());
     assertTrue(opened.text().contains("the training is over"));
     opened.activity.onPause();
@@ -82,7 +84,7 @@ class SampleTest {
     Context context =
         new Context() {
           @Override
-          public File getFilesDir() {
+          public File getNoBackupFilesDir() {
             return home.toFile();
           }
 
@@ -125,9 +127,13 @@ class SampleTest {
     String name = activity.getAttributeNS("http://schemas.android.com/apk/res/android", "name");
     assertEquals(SampleActivity.class, Class.forName(name));
     String script = new String(Files.readAllBytes(MODULE.resolve("build.gradle")), StandardCharsets.UTF_8);
-    Matcher named = Pattern.compile("'((?:\\.\\./)+[^']+)'").matcher(script);
-    assertTrue(named.find());
-    assertTrue(Files.isDirectory(MODULE.resolve(named.group(1))), named.group(1));
+    assertTrue(script.contains("abiFilters 'arm64-v8a', 'x86_64'")); // those that :bridge builds its library for
+    assertFalse(script.contains("org.tensorflow:"), "libraries for pages of 4 KB");
+    assertFalse(script.contains("../"), "the adapter is :bridge's; twice the same class does not build");
+    String bridge = new String(Files.readAllBytes(MODULE.resolve("../bridge/build.gradle")), StandardCharsets.UTF_8);
+    Matcher runtime = Pattern.compile("implementation '(com\\.google[^']+)'").matcher(script);
+    assertTrue(runtime.find());
+    assertTrue(bridge.contains("compileOnly '" + runtime.group(1) + "'"), "the adapter is compiled against another version");
     Path settings = MODULE.resolve("../settings.gradle");
     Matcher included = Pattern.compile("':(\\w+)'").matcher(new String(Files.readAllBytes(settings), StandardCharsets.UTF_8));
     int count = 0;

@@ -9,8 +9,10 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import android.security.keystore.KeyGenParameterSpec;
 import fedagg.bridge.identity.IdentityException;
 import java.nio.charset.StandardCharsets;
+import java.security.KeyPairGenerator;
 import java.security.Security;
 import java.security.Signature;
+import java.security.spec.ECGenParameterSpec;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -28,6 +30,7 @@ class KeystoreKeyTest {
   @AfterEach
   void remove() {
     Security.removeProvider(provider.getName());
+    SoftwareKeystore.forgetAll(); // other tests have one of their own
   }
 
   @Test
@@ -53,6 +56,21 @@ class KeystoreKeyTest {
     assertEquals(
         "secp256r1", ((java.security.spec.ECGenParameterSpec) spec.getAlgorithmParameterSpec()).getName());
     assertArrayEquals(new String[] {"SHA-256", "NONE"}, spec.getDigests());
+  }
+
+  @Test
+  void aKeyOnAnotherCurveIsNotTaken() throws Exception {
+    KeyPairGenerator generator = KeyPairGenerator.getInstance("EC", "SunEC");
+    generator.initialize(new ECGenParameterSpec("secp384r1"));
+    SoftwareKeystore.put("phone", generator.generateKeyPair());
+    assertTrue(assertThrows(IdentityException.class, () -> KeystoreKey.open("phone")).getMessage().contains("P-256"));
+  }
+
+  @Test
+  void hardwareThatFailsIsTold() {
+    SoftwareKeystore.breakDown();
+    assertTrue(
+        assertThrows(IdentityException.class, () -> KeystoreKey.open("phone")).getMessage().contains("does not answer"));
   }
 
   @Test

@@ -55,7 +55,11 @@ class ModuleTest {
       assertTrue(Files.exists(MODULE.resolve(named.group(1))), named.group(1));
       count++;
     }
-    assertEquals(2, count);
+    assertEquals(4, count);
+    String rules = text("consumer-rules.pro");
+    for (String runtime : new String[] {"org.tensorflow.lite", "org.pytorch.executorch"}) { // compileOnly
+      assertTrue(rules.contains("-dontwarn " + runtime + ".**"), runtime);
+    }
     String cmake = new String(
         Files.readAllBytes(MODULE.resolve("../../../CMakeLists.txt")), StandardCharsets.UTF_8);
     Matcher option = Pattern.compile("-D(FEDAGG_\\w+)=").matcher(script);

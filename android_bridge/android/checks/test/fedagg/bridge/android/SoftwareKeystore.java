@@ -10,6 +10,7 @@ import java.security.KeyPairGenerator;
 import java.security.KeyPairGeneratorSpi;
 import java.security.KeyStoreSpi;
 import java.security.Provider;
+import java.security.ProviderException;
 import java.security.PublicKey;
 import java.security.SecureRandom;
 import java.security.cert.Certificate;
@@ -29,6 +30,7 @@ public final class SoftwareKeystore extends Provider {
   static final List<KeyGenParameterSpec> asked = new ArrayList<>();
   private static final Map<String, KeyPair> pairs = new HashMap<>();
   private static boolean planted;
+  private static boolean broken;
 
   @SuppressWarnings("deprecation") // a version in words came with Java 9
   public SoftwareKeystore() {
@@ -41,12 +43,23 @@ public final class SoftwareKeystore extends Provider {
     asked.clear();
     pairs.clear();
     planted = false;
+    broken = false;
   }
 
   /** Another kind of key under every name. */
   static void plant(String alias) {
     pairs.put(alias, null);
     planted = true;
+  }
+
+  /** A key that is there already. */
+  static void put(String alias, KeyPair pair) {
+    pairs.put(alias, pair);
+  }
+
+  /** From now on its hardware fails, as Android tells it: unchecked. */
+  static void breakDown() {
+    broken = true;
   }
 
   /** What the service class path of the provider makes. */
@@ -69,6 +82,9 @@ public final class SoftwareKeystore extends Provider {
 
     @Override
     public KeyPair generateKeyPair() {
+      if (broken) {
+        throw new ProviderException("the secure element does not answer");
+      }
       try {
         KeyPairGenerator real = KeyPairGenerator.getInstance("EC", "SunEC");
         real.initialize(spec.getAlgorithmParameterSpec());

@@ -38,6 +38,11 @@ public final class Rounds implements AgentListener {
   }
 
   @Override
+  public void setAside(int rows) {
+    write(rows == 0 ? "nothing is set aside any more" : rows + " rows wait until the parent takes them");
+  }
+
+  @Override
   public void refused(String why) {
     write("refused: " + why);
   }

@@ -19,7 +19,7 @@ public final class SampleActivity extends Activity {
   @Override
   protected void onCreate(Bundle saved) {
     super.onCreate(saved);
-    rounds = new Rounds(getFilesDir().toPath());
+    rounds = new Rounds(getNoBackupFilesDir().toPath());
     text = new TextView(this);
     ScrollView scroll = new ScrollView(this);
     scroll.addView(text);

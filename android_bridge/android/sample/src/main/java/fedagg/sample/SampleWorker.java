@@ -20,12 +20,12 @@ public final class SampleWorker extends TrainingWorker {
   public SampleWorker(Context context, WorkerParameters parameters) {
     super(context, parameters);
     this.context = context;
-    rounds = new Rounds(context.getFilesDir().toPath());
+    rounds = new Rounds(context.getNoBackupFilesDir().toPath());
   }
 
   @Override
   protected DeviceAgent open() throws Exception {
-    Path folder = context.getFilesDir().toPath();
+    Path folder = context.getNoBackupFilesDir().toPath();
     device = SampleDevice.open(folder, this::asset, KeystoreKey.open("phone"), Interpreter::new, rounds);
     return device.agent();
   }

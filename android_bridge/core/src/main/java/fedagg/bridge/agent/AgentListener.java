@@ -1,6 +1,9 @@
 package fedagg.bridge.agent;
 
-/** What an application may want to know; called in the agent's thread. Nothing in it holds a sample, a label or a key. */
+/**
+ * What an application may want to know; called in the agent's thread. Nothing in it holds a sample, a label or a key. What it
+ * throws ends {@link DeviceAgent#run()}; nothing is lost by that, the next run goes on.
+ */
 public interface AgentListener {
   /** The parent has answered hello. */
   default void connected(String parent) {}
@@ -10,6 +13,12 @@ public interface AgentListener {
 
   /** The training is over. */
   default void finished() {}
+
+  /**
+   * So many samples, or orders to forget some, wait because the parent does not take them as its limits are; 0: none does
+   * any more. They go by themselves when it takes more.
+   */
+  default void setAside(int rows) {}
 
   /** Something was refused, by the parent or here; the agent goes on as far as it can. */
   default void refused(String why) {}

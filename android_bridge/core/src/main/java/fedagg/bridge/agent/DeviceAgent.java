@@ -5,7 +5,6 @@ import fedagg.bridge.identity.Identity;
 import fedagg.bridge.identity.IdentityException;
 import fedagg.bridge.kernels.Buffers;
 import fedagg.bridge.kernels.DistillationCore;
-import fedagg.bridge.kernels.KernelException;
 import fedagg.bridge.state.DeviceState;
 import fedagg.bridge.state.OutboxFullException;
 import fedagg.bridge.wire.ChildState.StorageException;
@@ -26,15 +25,14 @@ import java.util.SplittableRandom;
 /**
  * A device: takes in private samples as they come, trains beside them on what its parent knows, and answers the application.
  *
- * <p>{@link #add} and {@link #predict} may be called from any thread while {@link #run} works in one. Whatever is killed
- * when: a sample that was taken in is there, its embedding reaches the parent once, and a round that was cut off is run
- * again from the weights that it began with.
+ * <p>{@link #add}, {@link #forget} and {@link #predict} may be called from any thread while {@link #run} works in one, but
+ * never from an application's main thread: they wait for a batch at most, and all but predict for the disk. Whatever is
+ * killed when: a sample that was taken in is there, its embedding reaches the parent once, and a round that was cut off is run
+ * again from the weights that it began with; one that was stopped goes on where it was.
  */
 public final class DeviceAgent implements AutoCloseable {
-  private static final int BLOCK = 64; // rows that go through encoder, decoder or model at once
   private static final double FULL_WAIT = 5; // seconds until a full disk may have room
 
-  private final Path folder;
   private final AgentConfig config;
   private final DeviceState state;
   private final Bridge bridge;
@@ -42,17 +40,16 @@ public final class DeviceAgent implements AutoCloseable {
   private final DistillationCore core;
   private final AgentListener listener;
   private final WireClient client;
-  private final Object compute = new Object(); // bridge and trainer take one thread at a time
+  private final Learner learner; // bridge and trainer take one thread at a time: through it
   private final Object awake = new Object();
   private boolean poked;
   private volatile boolean stopping;
   private boolean closed;
+  private double deadline = Double.POSITIVE_INFINITY; // of the run under way, on its clock
   private volatile boolean usable; // the parent pins this bridge and this number of classes
+  private int aside; // rows that the listener was told of
   private String mode = "sync";
   private long target;
-  private long done = -1;
-  private long trained = -1;
-  private String taughtBy = "";
   private long unusable = -1; // version of the parent's knowledge that this node could not use
   private String unusableBy = ""; // that parent
 
@@ -69,7 +66,6 @@ public final class DeviceAgent implements AutoCloseable {
           "model: got one for samples of " + trainer.sampleFloats() + " numbers, expected the bridge's "
               + bridge.sampleFloats());
     }
-    this.folder = folder;
     this.config = config;
     this.bridge = bridge;
     this.trainer = trainer;
@@ -77,13 +73,7 @@ public final class DeviceAgent implements AutoCloseable {
     this.listener = listener;
     state = DeviceState.open(folder, identity.facts().node);
     try {
-      Weights saved = Weights.load(folder);
-      if (saved != null) {
-        trainer.load(saved.state);
-        done = saved.done;
-        trained = saved.trained;
-        taughtBy = saved.parent;
-      }
+      learner = new Learner(folder, bridge, trainer);
       client =
           new WireClient(
               state, identity, config.url, config.fallbacks, config.lostAfter, "fedagg-bridge 0.1", config.labels,
@@ -113,7 +103,7 @@ public final class DeviceAgent implements AutoCloseable {
             "label: got " + labels[i] + ", expected 0 to " + (trainer.classes() - 1));
       }
     }
-    byte[] codes = encode(samples);
+    byte[] codes = learner.encode(samples);
     long first = state.take(samples, labels, codes, bridge.embeddingBytes(), config.outboxBytes);
     poke();
     return first;
@@ -135,32 +125,6 @@ public final class DeviceAgent implements AutoCloseable {
     }
   }
 
-  private byte[] encode(List<float[]> samples) {
-    int floats = bridge.sampleFloats();
-    byte[] all = new byte[samples.size() * bridge.embeddingBytes()];
-    synchronized (compute) {
-      for (int at = 0; at < samples.size(); at += BLOCK) {
-        List<float[]> block = samples.subList(at, Math.min(samples.size(), at + BLOCK));
-        ByteBuffer x = packed(block, floats);
-        ByteBuffer codes = Buffers.bytes(block.size() * bridge.embeddingBytes());
-        bridge.encode(x, block.size(), codes);
-        codes.clear();
-        codes.get(all, at * bridge.embeddingBytes(), codes.capacity());
-      }
-    }
-    return all;
-  }
-
-  private static ByteBuffer packed(List<float[]> samples, int floats) {
-    ByteBuffer x = Buffers.floats(samples.size() * floats);
-    for (int i = 0; i < samples.size(); i++) {
-      x.position(4 * i * floats);
-      x.asFloatBuffer().put(samples.get(i));
-    }
-    x.clear();
-    return x;
-  }
-
   /** How many samples are here. */
   public int samples() {
     return state.counters().length;
@@ -172,13 +136,13 @@ public final class DeviceAgent implements AutoCloseable {
     poke();
   }
 
-  /** The class of a sample on the model's scale, by the weights of now. */
+  /**
+   * The class of a sample on the model's scale, by the weights of the last round that was finished. Waits for a batch that is
+   * being trained on, and while a round is under way loads weights to and fro.
+   */
   public int predict(float[] sample) throws TrainerException {
     checkSample(sample, trainer.sampleFloats());
-    ByteBuffer out = Buffers.floats(trainer.classes());
-    synchronized (compute) {
-      trainer.logits(Buffers.of(sample), 1, out);
-    }
+    ByteBuffer out = learner.predict(sample);
     int best = 0;
     for (int c = 1; c < trainer.classes(); c++) {
       best = out.getFloat(4 * c) > out.getFloat(4 * best) ? c : best;
@@ -193,9 +157,7 @@ public final class DeviceAgent implements AutoCloseable {
 
   /** The last round that was finished, -1 for none. */
   public long round() {
-    synchronized (compute) {
-      return done;
-    }
+    return learner.last().done;
   }
 
   /** Whether the training is over. */
@@ -203,7 +165,7 @@ public final class DeviceAgent implements AutoCloseable {
     return state.number("finished", 0) == 1;
   }
 
-  /** Ends {@link #run} after the step under way; from any thread. */
+  /** Ends {@link #run} after the batch under way, for good: open another agent to go on. From any thread. */
   public void stop() {
     stopping = true;
     client.interrupt();
@@ -234,10 +196,13 @@ public final class DeviceAgent implements AutoCloseable {
     run(Double.POSITIVE_INFINITY);
   }
 
-  /** As {@link #run()}, for {@code seconds} at most (a step or a poll may outlast them); whether it is all over. */
+  /**
+   * As {@link #run()}, for {@code seconds} at most (a batch or a poll may outlast them); whether it is all over. A round that
+   * is not done by then goes on in the next run, also of another process.
+   */
   public boolean run(double seconds) {
-    double began = clock();
-    while (!stopping && clock() - began < seconds) {
+    deadline = clock() + seconds;
+    while (!mustEnd()) {
       try {
         boolean over = isFinished() && state.pendingKey() < 0 && usable;
         if (over) {
@@ -247,9 +212,10 @@ public final class DeviceAgent implements AutoCloseable {
         for (Event event : client.turn(clock())) {
           heed(event);
         }
+        tellAside();
         boolean worked = usable && takeTurn();
         if (!worked && !stopping) {
-          rest(Math.min(client.end().wake(), began + seconds));
+          rest(Math.min(client.end().wake(), deadline));
         }
       } catch (StorageException error) {
         listener.refused(error.getMessage());
@@ -278,6 +244,17 @@ public final class DeviceAgent implements AutoCloseable {
         }
       }
       poked = false;
+    }
+  }
+
+  private void tellAside() {
+    int rows = 0;
+    for (long key : client.end().aside()) {
+      rows += state.batchRows(key);
+    }
+    if (rows != aside) {
+      aside = rows;
+      listener.setAside(rows);
     }
   }
 
@@ -329,60 +306,53 @@ public final class DeviceAgent implements AutoCloseable {
     if (heard == null || state.shared().length == 0) {
       return false;
     }
-    boolean fresh = !parent.equals(taughtBy); // another parent's versions may be behind the old one's
+    Weights last = learner.last();
+    boolean fresh = !parent.equals(last.parent); // another parent's versions may be behind the old one's
     Knowledge told = state.told(parent);
-    boolean due = fresh || (mode.equals("sync") ? heard.version > done : heard.version > trained);
+    boolean due = fresh || (mode.equals("sync") ? heard.version > last.done : heard.version > last.trained);
     boolean over = isFinished() || (mode.equals("sync") && target > 0 && heard.version >= target);
     if (due && !over && !(heard.version == unusable && parent.equals(unusableBy))) {
-      return round(parent, heard, mode.equals("sync") ? heard.version : done + 1);
+      return round(parent, heard, mode.equals("sync") ? heard.version : last.done + 1);
     }
-    if (!fresh && done >= 0 && !isFinished() && (told == null || told.version < done)) {
-      return publish(parent, done, trained); // it was killed between its weights and its answer
+    if (!fresh && last.done >= 0 && !isFinished() && (told == null || told.version < last.done)) {
+      return publish(parent, last.done, last.trained); // it was killed between its weights and its answer
     }
     return false;
   }
 
   private boolean round(String parent, Knowledge heard, long version) throws StorageException {
     StepReport report;
-    int rows;
+    Round round;
     try {
-      synchronized (compute) {
-        byte[] before = trainer.save();
-        Lesson lesson = Lesson.of(heard, state, bridge, core, trainer.classes());
-        rows = lesson.size();
-        try {
-          Random random = new Random(new SplittableRandom(config.seed * 31 + version).nextLong());
-          report = rows == 0 ? new StepReport(0, 0, 0, 0) : lesson.teach(trainer, config.hyperparameters, random);
-        } catch (TrainerException | RuntimeException error) { // the latter also of the runtime that trains
-          trainer.load(before);
-          throw error;
-        }
-        try {
-          new Weights(version, heard.version, parent, trainer.save()).save(folder);
-        } catch (IOException error) {
-          trainer.load(before); // run again once there is room
-          throw new StorageException(folder + ": the weights cannot be written: " + error.getMessage(), error);
-        }
-        done = version;
-        trained = heard.version;
-        taughtBy = parent;
-      }
-    } catch (TrainerException | KernelException error) {
+      long seed = new SplittableRandom(config.seed * 31 + version).nextLong();
+      round = new Round(Lesson.of(heard, state, bridge, core, trainer.classes()), config.hyperparameters, seed);
+      report = learner.learn(round, new Weights(version, heard.version, parent, null), this::mustEnd);
+    } catch (TrainerException | RuntimeException error) { // the latter of the runtime that trains, or of the kernels
       unusable = heard.version;
       unusableBy = parent;
-      listener.refused(error.getMessage());
+      listener.refused(told(error));
       return false;
     }
-    listener.round(version, rows, report);
+    if (report == null) {
+      return false; // it goes on the next time
+    }
+    listener.round(version, round.size(), report);
     publish(parent, version, heard.version);
     return true;
+  }
+
+  private boolean mustEnd() {
+    return stopping || clock() >= deadline;
+  }
+
+  private static String told(Exception error) {
+    return error.getMessage() == null ? error.toString() : error.getMessage();
   }
 
   /** Gives the parent this node's logits on the bridge samples that the two share. */
   private boolean publish(String parent, long version, long basis) throws StorageException {
     long[] shared = state.shared();
     int classes = trainer.classes();
-    ByteBuffer logits = Buffers.floats(shared.length * classes);
     List<byte[]> codes = new ArrayList<>();
     for (long counter : shared) {
       byte[] code = state.code(counter);
@@ -391,39 +361,21 @@ public final class DeviceAgent implements AutoCloseable {
       }
       codes.add(code);
     }
+    byte[] data;
     try {
-      synchronized (compute) {
-        predict(codes, logits);
+      ByteBuffer logits = learner.logits(codes, () -> stopping); // a few batches: no deadline is worth another run
+      if (logits == null) {
+        return false; // the next run publishes
       }
-    } catch (TrainerException error) {
-      listener.refused(error.getMessage());
+      data = pack(logits, shared.length, classes);
+    } catch (TrainerException | RuntimeException error) {
+      listener.refused(told(error));
       return false;
     }
-    byte[] data = pack(logits, shared.length, classes);
     state.tell(
         parent,
         new Knowledge(version, basis, state.headDigest(), 0, config.knowledge, shared.length, classes, data));
     return true;
-  }
-
-  private void predict(List<byte[]> codes, ByteBuffer logits) throws TrainerException {
-    int classes = trainer.classes();
-    for (int at = 0; at < codes.size(); at += BLOCK) {
-      int rows = Math.min(BLOCK, codes.size() - at);
-      ByteBuffer block = Buffers.bytes(rows * bridge.embeddingBytes());
-      for (int i = 0; i < rows; i++) {
-        block.put(codes.get(at + i));
-      }
-      block.clear();
-      ByteBuffer samples = Buffers.floats(rows * bridge.sampleFloats());
-      bridge.decode(block, rows, samples);
-      ByteBuffer out = Buffers.floats(rows * classes);
-      trainer.logits(samples, rows, out);
-      out.clear();
-      logits.position(4 * at * classes);
-      logits.put(out);
-    }
-    logits.clear();
   }
 
   private byte[] pack(ByteBuffer logits, int rows, int classes) {

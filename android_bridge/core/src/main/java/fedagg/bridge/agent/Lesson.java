@@ -3,12 +3,12 @@ package fedagg.bridge.agent;
 import fedagg.bridge.kernels.Buffers;
 import fedagg.bridge.kernels.DistillationCore;
 import fedagg.bridge.state.DeviceState;
+import fedagg.bridge.wire.Digests;
 import fedagg.bridge.wire.Knowledge;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
-import java.util.Random;
 
 /** What a device learns from its parent's knowledge: the rows that it still has in private, with the teacher's logits. */
 final class Lesson {
@@ -69,37 +69,18 @@ final class Lesson {
     return rows.size();
   }
 
-  /** Passes over the rows in a new order each time; the means over all of them. */
-  StepReport teach(OnDeviceTrainer trainer, Hyperparameters h, Random random) throws TrainerException {
-    double[] sums = new double[4];
-    int seen = 0;
-    for (int epoch = 0; epoch < h.epochs; epoch++) {
-      Collections.shuffle(rows, random);
-      for (int at = 0; at < rows.size(); ) {
-        int left = rows.size() - at;
-        int count = left == h.batchSize + 1 ? left : Math.min(left, h.batchSize); // batch norm cannot train on one row
-        List<long[]> chosen = rows.subList(at, at + count);
-        at += count;
-        Batch batch = batch(chosen);
-        if (batch == null) {
-          continue;
-        }
-        StepReport report = trainer.step(batch, h);
-        double[] terms = {report.loss, report.privateCrossEntropy, report.bridgeCrossEntropy, report.divergence};
-        for (int i = 0; i < 4; i++) {
-          sums[i] += batch.rows * terms[i];
-        }
-        seen += batch.rows;
-      }
-    }
-    if (seen == 0) {
-      return new StepReport(0, 0, 0, 0);
-    }
-    return new StepReport(sums[0] / seen, sums[1] / seen, sums[2] / seen, sums[3] / seen);
+  /** Counter, and its row in the knowledge. */
+  List<long[]> rows() {
+    return Collections.unmodifiableList(rows);
+  }
+
+  /** Of what the teacher says. */
+  byte[] digest() {
+    return Digests.of(Buffers.toBytes(teacher.duplicate().order(teacher.order()), teacher.capacity()));
   }
 
   /** Of those rows that are still here, as the application may forget some meanwhile; null if none is. */
-  private Batch batch(List<long[]> chosen) {
+  Batch batch(List<long[]> chosen) {
     List<long[]> kept = new ArrayList<>();
     List<float[]> samples = new ArrayList<>();
     List<byte[]> embeddings = new ArrayList<>();

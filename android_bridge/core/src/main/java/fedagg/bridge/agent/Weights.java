@@ -1,7 +1,6 @@
 package fedagg.bridge.agent;
 
 import fedagg.bridge.state.Durable;
-import fedagg.bridge.wire.Digests;
 import fedagg.bridge.wire.MsgpackReader;
 import fedagg.bridge.wire.MsgpackWriter;
 import fedagg.bridge.wire.ProtocolException;
@@ -9,7 +8,6 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
-import java.util.Arrays;
 
 /** A trainer's state on disk, with how far it has come: the newest, and the one before. */
 final class Weights {
@@ -29,23 +27,22 @@ final class Weights {
   }
 
   void save(Path folder) throws IOException {
-    byte[] body = new MsgpackWriter().array(4).integer(done).integer(trained).text(parent).bytes(state).toBytes();
-    byte[] all = Arrays.copyOf(body, body.length + 32);
-    System.arraycopy(Digests.of(body), 0, all, body.length, 32);
     Path newest = folder.resolve("weights");
     if (Files.exists(newest)) {
       Files.move(
           newest, folder.resolve("weights.before"), StandardCopyOption.ATOMIC_MOVE,
           StandardCopyOption.REPLACE_EXISTING);
     }
-    Durable.replace(newest, all);
+    Sealed.write(
+        newest, new MsgpackWriter().array(4).integer(done).integer(trained).text(parent).bytes(state).toBytes());
   }
 
   /** The newest that is whole, or null. */
   static Weights load(Path folder) throws IOException {
+    Durable.sweep(folder.resolve("weights"));
     for (String name : new String[] {"weights", "weights.before"}) {
-      Path path = folder.resolve(name);
-      Weights found = Files.exists(path) ? read(Files.readAllBytes(path)) : null;
+      byte[] body = Sealed.read(folder.resolve(name));
+      Weights found = body == null ? null : read(body);
       if (found != null) {
         return found;
       }
@@ -53,14 +50,7 @@ final class Weights {
     return null;
   }
 
-  private static Weights read(byte[] all) {
-    if (all.length < 32) {
-      return null;
-    }
-    byte[] body = Arrays.copyOf(all, all.length - 32);
-    if (!Arrays.equals(Digests.of(body), Arrays.copyOfRange(all, body.length, all.length))) {
-      return null;
-    }
+  private static Weights read(byte[] body) {
     try {
       MsgpackReader in = new MsgpackReader(body);
       in.message("weights", 4);

@@ -27,7 +27,7 @@ import java.util.Set;
  */
 public final class WireClient {
   private static final int CONNECT_MS = 10_000;
-  private static final int MOST = 2 << 20; // bytes of an answer: a message, or a chunk
+  private static final int MOST = 2 << 20; // bytes of an answer before a parent has said its limits
   private static final double FIRST_RENEWAL = 30; // seconds between renewals that fail, at first and at last
   private static final double LONGEST_RENEWAL = 3600;
   private static final double NEXT_PARENT = 5; // seconds before the next parent is asked when one has refused
@@ -116,7 +116,7 @@ public final class WireClient {
     Response response;
     try {
       polling = request.path.equals("/v1/exchange");
-      response = transport.send(url(), request);
+      response = transport.send(url(), request, (int) Math.max(MOST, end.longestAnswer()));
     } catch (IOException error) {
       end.failed(request, now);
       refusedAsExpired |= String.valueOf(error.getMessage()).contains("certificate_expired");

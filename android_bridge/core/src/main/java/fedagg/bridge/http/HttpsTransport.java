@@ -5,10 +5,14 @@ import fedagg.bridge.wire.Response;
 import java.io.EOFException;
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.InterruptedIOException;
 import java.io.OutputStream;
 import java.net.HttpURLConnection;
 import java.net.URL;
 import java.net.URLConnection;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Locale;
 import javax.net.ssl.HttpsURLConnection;
 import javax.net.ssl.SSLSocketFactory;
 
@@ -18,6 +22,8 @@ import javax.net.ssl.SSLSocketFactory;
  */
 public final class HttpsTransport {
   private static final String MEDIA = "application/x-fedagg";
+  private static final List<String> MEDIA_OF_ANSWERS =
+      Arrays.asList("", MEDIA, "application/octet-stream", "application/json");
   private static final int NO_CONTENT = 204;
   private static final double LONGEST_RETRY = 86_400;
 
@@ -25,7 +31,9 @@ public final class HttpsTransport {
   private final int connectMs;
   private final int readMs;
   private final int most;
-  private volatile HttpURLConnection open;
+  private final Object lock = new Object(); // of the two below
+  private HttpURLConnection open;
+  private boolean interrupted; // the request under way, or the next one if there is none
 
   /**
    * @param readMs must be longer than the longest poll
@@ -40,6 +48,11 @@ public final class HttpsTransport {
 
   /** One exchange with the server at {@code base}, https://host:port. Throws IOException if no whole answer came. */
   public Response send(String base, Request request) throws IOException {
+    return send(base, request, most);
+  }
+
+  /** As {@link #send(String, Request)}, with as many bytes of an answer as {@code most} says. */
+  public Response send(String base, Request request, int most) throws IOException {
     URLConnection opened = new URL(base + request.path).openConnection();
     if (!(opened instanceof HttpsURLConnection)) {
       throw new IOException(base + ": expected https://host:port");
@@ -54,35 +67,73 @@ public final class HttpsTransport {
     connection.setRequestProperty("Accept", MEDIA);
     connection.setRequestProperty("Accept-Encoding", "identity"); // Android would ask for gzip
     connection.setRequestProperty("User-Agent", "fedagg-bridge");
-    open = connection;
     boolean whole = false;
     try {
+      begin(connection);
       if (request.body.length > 0) {
         connection.setRequestProperty("Content-Type", MEDIA);
         connection.setDoOutput(true);
+      }
+      connection.connect();
+      endIfInterrupted(); // disconnect() does nothing to a connection that is still being made
+      if (request.body.length > 0) {
         // not streamed: a status 401 would become an exception that hides its body
         try (OutputStream out = connection.getOutputStream()) {
           out.write(request.body);
         }
       }
-      Response answer = read(connection);
+      Response answer = read(connection, most);
       whole = true;
       return answer;
     } catch (RuntimeException error) { // some platforms let these out of a connection that was disconnected
       throw new IOException("the connection broke: " + error, error);
     } finally {
-      open = null;
+      end();
       if (!whole) {
         connection.disconnect(); // what is left in it belongs to no other request
       }
     }
   }
 
-  private Response read(HttpsURLConnection connection) throws IOException {
+  private void begin(HttpURLConnection connection) throws IOException {
+    synchronized (lock) {
+      open = connection;
+    }
+    endIfInterrupted();
+  }
+
+  private void endIfInterrupted() throws IOException {
+    synchronized (lock) {
+      if (interrupted) {
+        throw new InterruptedIOException("the request was ended before it was sent");
+      }
+    }
+  }
+
+  private void end() {
+    synchronized (lock) {
+      open = null;
+      interrupted = false;
+    }
+  }
+
+  /** Those that a parent answers with, or none; what a proxy or a captive portal puts in its place names another. */
+  private static void checkMedia(int status, String media) throws IOException {
+    String kind = media == null ? "" : media.split(";", 2)[0].trim().toLowerCase(Locale.ROOT);
+    if (!MEDIA_OF_ANSWERS.contains(kind)) {
+      throw new IOException(
+          "got status " + status + " with " + (kind.length() > 60 ? kind.substring(0, 60) : kind) + ", expected " + MEDIA
+              + ": no parent's answer, but that of a proxy or a captive portal in between; log in to that network, or "
+              + "correct the address");
+    }
+  }
+
+  private static Response read(HttpsURLConnection connection, int most) throws IOException {
     int status = connection.getResponseCode();
     if (status < 0) {
       throw new IOException("got something that is not HTTP");
     }
+    checkMedia(status, connection.getContentType());
     double retryAfter = seconds(connection.getHeaderField("Retry-After"));
     if (status == NO_CONTENT) {
       return new Response(status, new byte[0], retryAfter);
@@ -112,11 +163,17 @@ public final class HttpsTransport {
     return new Response(status, body, retryAfter);
   }
 
-  /** Ends the request under way, if there is one; it counts as one without an answer. From any thread. */
+  /** Ends the request under way, or else the next one; it counts as one without an answer. From any thread. */
   public void interrupt() {
-    HttpURLConnection current = open;
-    if (current != null) {
-      current.disconnect();
+    HttpURLConnection current;
+    synchronized (lock) {
+      interrupted = true;
+      current = open;
+    }
+    if (current != null) { // Android refuses TLS's last words in an application's main thread
+      Thread cutter = new Thread(current::disconnect, "fedagg-interrupt");
+      cutter.setDaemon(true);
+      cutter.start();
     }
   }
 

@@ -11,10 +11,12 @@ import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.URI;
 import java.nio.file.Path;
+import java.security.cert.CertificateException;
 import java.security.cert.X509Certificate;
 import java.util.Arrays;
 import java.util.List;
 import javax.net.ssl.KeyManager;
+import javax.net.ssl.SSLException;
 import javax.net.ssl.SSLSocket;
 import javax.net.ssl.X509TrustManager;
 
@@ -79,8 +81,9 @@ public final class Enrolment {
   }
 
   /**
-   * The root that the token names, found in the chain that the server shows. Nothing is sent but a TLS hello, and nothing
-   * that the server says is believed: the connection that is made with the root checks chain and host name.
+   * The root that the token names, found in the chain that the server shows. The handshake is always broken off once the
+   * chain was seen: nothing is sent but a TLS hello, and nothing that the server says is believed. The connection that is
+   * made with the root checks chain and host name.
    */
   private static Trust firstContact(String host, int port, Token token) throws IOException, IdentityException {
     Chain seen = new Chain();
@@ -88,6 +91,11 @@ public final class Enrolment {
       socket.connect(new InetSocketAddress(host, port), CONNECT_MS);
       socket.setSoTimeout(CONNECT_MS);
       socket.startHandshake();
+      throw new IOException(host + ":" + port + ": got a connection without a certificate, expected TLS with one");
+    } catch (SSLException error) {
+      if (seen.chain.length == 0) {
+        throw error; // it broke before the certificates came
+      }
     }
     for (X509Certificate each : seen.chain) {
       if (Arrays.equals(Digests.of(Pem.der(each)), token.authority())) {
@@ -99,18 +107,19 @@ public final class Enrolment {
             + " certificates is the authority that the token names; is this the right server?");
   }
 
-  /** Looks at a chain and trusts nobody with anything. */
+  /** Looks at a chain and trusts nobody. */
   private static final class Chain implements X509TrustManager {
     X509Certificate[] chain = {};
 
     @Override
-    public void checkServerTrusted(X509Certificate[] shown, String kind) {
+    public void checkServerTrusted(X509Certificate[] shown, String kind) throws CertificateException {
       chain = shown.clone();
+      throw new CertificateException("seen; it is trusted on the next connection, if it is the token's");
     }
 
     @Override
-    public void checkClientTrusted(X509Certificate[] shown, String kind) {
-      throw new UnsupportedOperationException("a device has no clients");
+    public void checkClientTrusted(X509Certificate[] shown, String kind) throws CertificateException {
+      throw new CertificateException("a device has no clients");
     }
 
     @Override

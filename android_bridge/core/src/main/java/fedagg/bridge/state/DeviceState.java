@@ -17,7 +17,11 @@ import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
 import java.util.TreeSet;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.locks.ReentrantLock;
 
 /**
@@ -26,9 +30,14 @@ import java.util.concurrent.locks.ReentrantLock;
  * transaction is there whole or not at all. One process at a time; any of its threads.
  */
 public final class DeviceState implements ChildState, AutoCloseable {
+  private static final Messages.Limits OWN = Messages.Limits.initial();
   private static final long SMALL = 1 << 20; // bytes of a journal that is not worth rewriting
+  private static final int LONGEST_PAUSE = 64; // commits between rewrites that fail
+
+  private static final Set<Path> OPEN = ConcurrentHashMap.newKeySet(); // real paths, in this process
 
   private final Path folder;
+  private final Path place;
   private final String node;
   private final FileChannel lockFile;
   private final FileLock owned;
@@ -38,14 +47,16 @@ public final class DeviceState implements ChildState, AutoCloseable {
   private MsgpackWriter pending; // null outside of a transaction
   private int depth; // of transactions inside each other
   private boolean changed;
-  private boolean erases; // something was forgotten: the journal must not keep it
   private boolean broken; // memory is not what the journal says
   private boolean closed;
   private boolean doomed; // a part of the transaction was rolled back, so all of it will be
   private long rewritten;
+  private int pause; // commits until the next rewrite is tried, and how many they were the last time
+  private int lastPause;
 
-  private DeviceState(Path folder, String node, FileChannel lockFile, FileLock owned) {
+  private DeviceState(Path folder, Path place, String node, FileChannel lockFile, FileLock owned) {
     this.folder = folder;
+    this.place = place;
     this.node = node;
     this.lockFile = lockFile;
     this.owned = owned;
@@ -55,22 +66,22 @@ public final class DeviceState implements ChildState, AutoCloseable {
   public static DeviceState open(Path folder, String node) throws StorageException {
     try {
       Files.createDirectories(folder);
-      FileChannel lockFile =
-          FileChannel.open(folder.resolve("lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
-      FileLock owned;
+      // by itself, before the lock file: closing any channel of it would free this process's lock, whoever holds it
+      Path place = folder.toRealPath();
+      if (!OPEN.add(place)) {
+        throw inUse(folder);
+      }
+      DeviceState state;
       try {
-        owned = lockFile.tryLock();
-      } catch (OverlappingFileLockException error) {
-        owned = null;
+        state = locked(folder, place, node);
+      } catch (IOException | StorageException | RuntimeException error) {
+        OPEN.remove(place);
+        throw error;
       }
-      if (owned == null) {
-        lockFile.close();
-        throw new StorageException(folder + ": another agent has this state open; stop it first", null);
-      }
-      DeviceState state = new DeviceState(folder, node, lockFile, owned);
       try {
         state.load();
         state.claim();
+        state.tidy(); // what was forgotten before a kill may still be in the journal
       } catch (IOException | StorageException error) {
         state.close();
         throw error;
@@ -79,6 +90,26 @@ public final class DeviceState implements ChildState, AutoCloseable {
     } catch (IOException error) {
       throw new StorageException(folder + ": cannot be opened: " + error.getMessage(), error);
     }
+  }
+
+  private static DeviceState locked(Path folder, Path place, String node) throws IOException, StorageException {
+    FileChannel lockFile =
+        FileChannel.open(folder.resolve("lock"), StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+    FileLock owned;
+    try {
+      owned = lockFile.tryLock();
+    } catch (OverlappingFileLockException error) { // another class loader's copy of this class has it
+      owned = null;
+    }
+    if (owned == null) {
+      lockFile.close();
+      throw inUse(folder);
+    }
+    return new DeviceState(folder, place, node, lockFile, owned);
+  }
+
+  private static StorageException inUse(Path folder) {
+    return new StorageException(folder + ": another agent has this state open; stop it first", null);
   }
 
   private void load() throws IOException {
@@ -118,11 +149,15 @@ public final class DeviceState implements ChildState, AutoCloseable {
         return;
       }
       closed = true;
-      if (journal != null) {
-        journal.close();
+      try {
+        if (journal != null) {
+          journal.close();
+        }
+        owned.release();
+      } finally {
+        lockFile.close();
+        OPEN.remove(place);
       }
-      owned.release();
-      lockFile.close();
     } catch (IOException error) {
       throw new StorageException(folder + ": " + error.getMessage(), error);
     } finally {
@@ -171,17 +206,23 @@ public final class DeviceState implements ChildState, AutoCloseable {
     }
   }
 
-  /** Rewrites the journal if that is due. The change is kept already: what fails here is tried again after the next. */
+  /** Rewrites the journal if that is due. The change is kept already: what fails here is tried again some changes later. */
   private void tidy() {
-    if (!erases && journal.size() <= 2 * rewritten) {
+    if (!memory.erases && journal.size() <= 2 * rewritten) {
+      return;
+    }
+    if (pause > 0) {
+      pause--; // a full disk: all of the journal would be written in vain beside each change
       return;
     }
     try {
       journal.rewrite(Operations.snapshot(memory));
       rewritten = Math.max(SMALL, journal.size());
-      erases = false;
-    } catch (IOException error) {
-      // the old journal stands
+      memory.erases = false;
+      lastPause = 0;
+    } catch (IOException error) { // the old journal stands
+      lastPause = Math.min(LONGEST_PAUSE, 2 * lastPause + 1);
+      pause = lastPause;
     }
   }
 
@@ -287,7 +328,6 @@ public final class DeviceState implements ChildState, AutoCloseable {
                 + " more would be over its " + mostBytes + "; new samples are refused until it can be reached");
       }
       long first = memory.number("counter");
-      long key = memory.number("key");
       transact(
           out -> {
             change();
@@ -300,7 +340,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
               memory.putSample(counters[i], sample);
             }
             byte[] payload = Rows.embeddings(counters, labels, codes, codeBytes).dump(node);
-            put(out, key, new Memory.Batch(Messages.APPEND, counters, payload));
+            put(out, new Memory.Batch(Messages.APPEND, counters, payload));
           });
       return first;
     } finally {
@@ -322,25 +362,35 @@ public final class DeviceState implements ChildState, AutoCloseable {
         return;
       }
       long[] gone = Memory.longs(known);
-      long key = memory.number("key");
       transact(
           out -> {
             change();
-            erases = true;
             Operations.drop(out, gone);
-            for (long counter : gone) {
-              memory.samples.remove(counter);
-            }
-            put(out, key, new Memory.Batch(Messages.FORGET, gone, Rows.samples(gone).dump(node)));
+            memory.erase(gone);
+            put(out, new Memory.Batch(Messages.FORGET, gone, Rows.samples(gone).dump(node)));
           });
     } finally {
       lock.unlock();
     }
   }
 
-  private void put(MsgpackWriter out, long key, Memory.Batch batch) {
-    Operations.batch(out, key, batch);
-    memory.putBatch(key, batch);
+  /** Puts a batch behind those that wait; cut, if it is over what any parent takes. */
+  private void put(MsgpackWriter out, Memory.Batch batch) {
+    put(out, batch, OWN.entryRows, OWN.entryBytes);
+  }
+
+  private void put(MsgpackWriter out, Memory.Batch batch, long mostRows, long mostBytes) {
+    List<Memory.Batch> parts;
+    try {
+      parts = Cut.of(batch, node, mostRows, mostBytes);
+    } catch (ProtocolException error) {
+      throw new IllegalStateException("outbox: a batch cannot be read: " + error.getMessage(), error);
+    }
+    for (Memory.Batch part : parts) {
+      long key = memory.number("key");
+      Operations.batch(out, key, part);
+      memory.putBatch(key, part);
+    }
   }
 
   /** The counters of all private samples, ascending. */
@@ -443,6 +493,40 @@ public final class DeviceState implements ChildState, AutoCloseable {
   }
 
   @Override
+  public long[] pendingKeys() {
+    return read(m -> Memory.longs(m.outbox.keySet()));
+  }
+
+  @Override
+  public void split(long mostRows, long mostBytes) throws StorageException {
+    lock.lock();
+    try {
+      long first = -1;
+      for (Map.Entry<Long, Memory.Batch> each : memory.outbox.entrySet()) {
+        if (Cut.isOver(each.getValue(), mostRows, mostBytes)) {
+          first = each.getKey();
+          break;
+        }
+      }
+      if (first < 0) {
+        return;
+      }
+      long from = first;
+      transact(
+          out -> {
+            change();
+            for (Map.Entry<Long, Memory.Batch> each : new TreeMap<>(memory.outbox.tailMap(from)).entrySet()) {
+              Operations.withdraw(out, each.getKey());
+              memory.withdraw(each.getKey());
+              put(out, each.getValue(), mostRows, mostBytes);
+            }
+          });
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  @Override
   public int batchKind(long key) {
     return read(m -> m.outbox.containsKey(key) ? m.outbox.get(key).kind : 0);
   }
@@ -463,14 +547,12 @@ public final class DeviceState implements ChildState, AutoCloseable {
     if (batch == null) {
       return;
     }
-    erases |= batch.kind == Messages.FORGET;
     Operations.acknowledge(change(), key, entry, digest);
     memory.acknowledge(key, entry, digest);
   }
 
   @Override
   public void follow(TakenEntry entry) throws ProtocolException {
-    erases |= entry.kind == Messages.FORGET;
     Operations.follow(change(), entry);
     memory.follow(entry, Integer.MAX_VALUE);
   }
@@ -537,18 +619,15 @@ public final class DeviceState implements ChildState, AutoCloseable {
     lacking.retainAll(memory.samples.keySet());
     if (!lacking.isEmpty()) {
       long[] counters = Memory.longs(lacking);
-      put(pending, memory.number("key"), new Memory.Batch(Messages.APPEND, counters, memory.dump(counters)));
+      put(pending, new Memory.Batch(Messages.APPEND, counters, memory.dump(counters)));
     }
     TreeSet<Long> gone = new TreeSet<>(memory.shared);
     gone.removeAll(mine);
     if (!gone.isEmpty()) {
       long[] counters = Memory.longs(gone);
-      erases = true;
       Operations.drop(pending, counters);
-      for (long counter : counters) {
-        memory.samples.remove(counter);
-      }
-      put(pending, memory.number("key"), new Memory.Batch(Messages.FORGET, counters, Rows.samples(counters).dump(node)));
+      memory.erase(counters);
+      put(pending, new Memory.Batch(Messages.FORGET, counters, Rows.samples(counters).dump(node)));
     }
   }
 

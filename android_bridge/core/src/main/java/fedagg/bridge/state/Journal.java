@@ -53,6 +53,7 @@ final class Journal implements Closeable {
   }
 
   private void load(List<byte[]> records) throws IOException {
+    Durable.sweep(path);
     if (!Files.exists(path)) {
       Durable.replace(path, MAGIC); // a new file is whole from the first moment
     }
@@ -150,7 +151,7 @@ final class Journal implements Closeable {
 
   /** Replaces all records by these, in one step; after a failure the old ones stand. */
   void rewrite(List<byte[]> records) throws IOException {
-    Path beside = path.resolveSibling(path.getFileName() + ".new");
+    Path beside = Durable.beside(path);
     FileChannel fresh =
         FileChannel.open(
             beside, StandardOpenOption.CREATE, StandardOpenOption.READ, StandardOpenOption.WRITE,
@@ -169,6 +170,7 @@ final class Journal implements Closeable {
       Files.move(beside, path, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
     } catch (IOException error) {
       fresh.close();
+      Durable.discard(beside); // it takes the room that the next append needs
       throw error;
     }
     FileChannel old = file;

@@ -8,9 +8,12 @@ import fedagg.bridge.wire.ProtocolException;
 import fedagg.bridge.wire.Rows;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
 
@@ -49,13 +52,19 @@ final class Memory {
   /** What waits for the parent. */
   static final class Batch {
     final int kind;
-    final long[] counters;
+    final long[] counters; // of the rows in `bytes`
     final byte[] bytes;
+    final long[] erased; // rows that it had: it may have been committed with them, its answer being lost
 
     Batch(int kind, long[] counters, byte[] bytes) {
+      this(kind, counters, bytes, new long[0]);
+    }
+
+    Batch(int kind, long[] counters, byte[] bytes, long[] erased) {
       this.kind = kind;
       this.counters = counters;
       this.bytes = bytes;
+      this.erased = erased;
     }
   }
 
@@ -78,6 +87,7 @@ final class Memory {
   final TreeSet<Long> shared = new TreeSet<>(); // the set behind the log's last entry
   final TreeMap<Long, Batch> outbox = new TreeMap<>();
   long outboxBytes;
+  boolean erases; // an operation has erased something, which the journal that led here still holds
   Said heard;
   Said told;
 
@@ -109,15 +119,70 @@ final class Memory {
     numbers.put("key", Math.max(number("key"), key + 1));
   }
 
+  void withdraw(long key) {
+    Batch gone = outbox.remove(key);
+    outboxBytes -= gone == null ? 0 : gone.bytes.length;
+  }
+
   void acknowledge(long key, long entry, byte[] told) throws ProtocolException {
     Batch batch = outbox.get(key);
     if (batch == null) {
       return;
     }
     checkNext(entry);
-    add(batch.kind, batch.counters, told, Digests.of(batch.bytes), true);
-    outbox.remove(key);
-    outboxBytes -= batch.bytes.length;
+    long[] committed = committed(batch, told);
+    add(batch.kind, committed, told, Digests.of(batch.bytes), true);
+    withdraw(key);
+  }
+
+  /** The rows that the parent has committed: those of before some were erased, if that is the set that it tells. */
+  private long[] committed(Batch batch, byte[] told) {
+    if (batch.erased.length == 0) {
+      return batch.counters;
+    }
+    TreeSet<Long> before = new TreeSet<>(asList(batch.counters));
+    before.addAll(asList(batch.erased));
+    TreeSet<Long> set = new TreeSet<>(shared);
+    set.addAll(before);
+    return Arrays.equals(told, Digests.ofSamples(node, longs(set))) ? longs(before) : batch.counters;
+  }
+
+  /** Erases samples, and their rows in what waits for the parent. That they be forgotten there is the caller's to put. */
+  void erase(long[] counters) {
+    erases = true;
+    Set<Long> gone = new HashSet<>(asList(counters));
+    samples.keySet().removeAll(gone);
+    for (Map.Entry<Long, Batch> each : outbox.entrySet()) {
+      Batch batch = each.getValue();
+      if (batch.kind == Messages.APPEND && !Collections.disjoint(asList(batch.counters), gone)) {
+        Batch left = without(batch, gone);
+        outboxBytes += left.bytes.length - batch.bytes.length;
+        each.setValue(left);
+      }
+    }
+  }
+
+  private Batch without(Batch batch, Set<Long> gone) {
+    Rows rows;
+    try {
+      rows = Rows.loadEmbeddings(batch.bytes, node, Integer.MAX_VALUE);
+    } catch (ProtocolException error) {
+      throw new IllegalStateException("outbox: a batch cannot be read: " + error.getMessage(), error);
+    }
+    Rows left = rows.without(gone);
+    TreeSet<Long> erased = new TreeSet<>(asList(batch.erased));
+    erased.addAll(asList(batch.counters));
+    erased.removeAll(asList(left.counters));
+    return new Batch(batch.kind, left.counters, left.dump(node), longs(erased));
+  }
+
+  private boolean waitsToBeForgotten(long counter) {
+    for (Batch batch : outbox.values()) {
+      if (batch.kind == Messages.FORGET && Arrays.binarySearch(batch.counters, counter) >= 0) {
+        return true;
+      }
+    }
+    return false;
   }
 
   void follow(TakenEntry entry, long mostRows) throws ProtocolException {
@@ -126,7 +191,7 @@ final class Memory {
       Rows rows = Rows.loadEmbeddings(entry.payload, node, mostRows);
       for (int i = 0; i < rows.counters.length; i++) {
         Sample known = samples.get(rows.counters[i]);
-        if (known == null) {
+        if (known == null && !waitsToBeForgotten(rows.counters[i])) {
           byte[] code = Arrays.copyOfRange(rows.codes, i * rows.codeBytes, (i + 1) * rows.codeBytes);
           putSample(rows.counters[i], new Sample(rows.labels[i], code, null));
         }
@@ -153,8 +218,10 @@ final class Memory {
         shared.add(counter);
       } else {
         shared.remove(counter);
-        samples.remove(counter); // an order to forget reaches what is private, too
       }
+    }
+    if (kind == Messages.FORGET) {
+      erase(counters); // an order to forget reaches what is private, too
     }
     boolean all = whole && (log.isEmpty() || log.get(log.size() - 1).whole);
     if (all && !Arrays.equals(told, digest())) {
@@ -232,6 +299,14 @@ final class Memory {
       System.arraycopy(sample.code, 0, codes, i * codeBytes, codeBytes);
     }
     return Rows.embeddings(counters, labels, codes, codeBytes).dump(node);
+  }
+
+  static List<Long> asList(long[] values) {
+    List<Long> all = new ArrayList<>(values.length);
+    for (long value : values) {
+      all.add(value);
+    }
+    return all;
   }
 
   static long[] longs(Iterable<Long> values) {

@@ -23,6 +23,8 @@ final class Operations {
   private static final int LOG_ENTRY = 8;
   private static final int KNOWLEDGE = 9;
   private static final int CLEAR = 10;
+  private static final int ERASED = 11;
+  private static final int WITHDRAW = 12;
 
   private static final int MOST = 1 << 30;
 
@@ -53,6 +55,14 @@ final class Operations {
 
   static void batch(MsgpackWriter out, long key, Memory.Batch batch) {
     out.integer(BATCH).integer(key).integer(batch.kind).bytes(pack(batch.counters)).bytes(batch.bytes);
+    if (batch.erased.length > 0) {
+      out.integer(ERASED).integer(key).bytes(pack(batch.erased));
+    }
+  }
+
+  /** A batch leaves the outbox for others that take its place. */
+  static void withdraw(MsgpackWriter out, long key) {
+    out.integer(WITHDRAW).integer(key);
   }
 
   static void acknowledge(MsgpackWriter out, long key, long entry, byte[] digest) {
@@ -122,7 +132,7 @@ final class Operations {
   }
 
   private static void one(MsgpackReader in, Memory memory) throws ProtocolException {
-    int kind = (int) in.integer("operation", NUMBER, CLEAR);
+    int kind = (int) in.integer("operation", NUMBER, WITHDRAW);
     switch (kind) {
       case NUMBER:
         memory.numbers.put(in.text("key", 1, 64), integer(in));
@@ -137,9 +147,7 @@ final class Operations {
         memory.putSample(counter, new Memory.Sample(label, code, in.isNil("x") ? null : floats(bytes(in))));
         break;
       case DROP:
-        for (long each : unpack(bytes(in))) {
-          memory.samples.remove(each);
-        }
+        memory.erase(unpack(bytes(in)));
         break;
       case BATCH:
         long key = integer(in);
@@ -160,8 +168,19 @@ final class Operations {
       case KNOWLEDGE:
         said(in, memory);
         break;
-      default:
+      case CLEAR:
         memory.clearLink(integer(in));
+        break;
+      case WITHDRAW:
+        memory.withdraw(integer(in));
+        break;
+      default: // ERASED
+        long of = integer(in);
+        Memory.Batch batch = memory.outbox.get(of);
+        if (batch == null) {
+          throw new ProtocolException("erased: got batch " + of + ", expected one that waits");
+        }
+        memory.outbox.put(of, new Memory.Batch(batch.kind, batch.counters, batch.bytes, unpack(bytes(in))));
     }
   }
 

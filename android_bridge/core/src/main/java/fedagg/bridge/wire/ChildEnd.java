@@ -18,8 +18,10 @@ import fedagg.bridge.wire.Messages.WireKnowledge;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
 import java.util.Set;
 
@@ -44,9 +46,12 @@ public final class ChildEnd {
   private static final double SPREAD = 0.5; // of a wait that the parent asked for
   private static final double LONGEST_WAIT = 60;
   private static final double OWED_WAIT = 15; // between polls while this node owes its parent an answer
+  private static final double ASK_AGAIN = 600; // until a batch that was refused is asked for again
+  private static final double NEVER = Double.POSITIVE_INFINITY;
   private static final long NO_NEWS = 1L << 62; // a version and a notice that no parent has a newer one of
   private static final Set<String> OF_THE_KNOWLEDGE =
       new HashSet<>(Arrays.asList("unfit", "unknown_digest", "conflict", "too_large"));
+  private static final Set<String> OF_THE_BATCH = new HashSet<>(Arrays.asList("unfit", "too_large"));
   private static final byte[] EMPTY = Digests.ofSamples("", new long[0]);
 
   private final ChildState state;
@@ -73,6 +78,9 @@ public final class ChildEnd {
   private Download download;
   private boolean knownFinished;
   private boolean greet;
+  private final Map<Long, Integer> refusedSizes = new HashMap<>(); // of batches that the parent refused, by key
+  private List<Long> aside = Collections.emptyList();
+  private double again = NEVER; // when to say hello again, as something is set aside
   private double look; // when to ask for news although this node owes an answer
   private boolean adopted;
   private long fence;
@@ -105,9 +113,19 @@ public final class ChildEnd {
     return parent;
   }
 
+  /** Bytes of an answer, a message or a chunk, as the parent's limits are. */
+  public long longestAnswer() {
+    return Math.max(limits.body(), limits.chunk);
+  }
+
   /** Seconds on the clock of {@link #next} before which there is nothing to send. */
   public double wake() {
     return Math.max(wake, idle);
+  }
+
+  /** Own batches that the parent does not take: one row of each is too long, or it has refused them. Keys, ascending. */
+  public List<Long> aside() {
+    return aside;
   }
 
   /** Whether to exchange already: a device is ready once it has samples at its parent. */
@@ -134,17 +152,23 @@ public final class ChildEnd {
 
   // what to send
 
-  /** The next request; or null, and {@link #wake} says when to ask again. {@code now}: seconds that never jump. */
-  public Request next(double now) {
+  /**
+   * The next request; or null, and {@link #wake} says when to ask again.
+   *
+   * @param now seconds that never jump
+   * @throws ChildState.StorageException if batches had to be cut and that could not be kept
+   */
+  public Request next(double now) throws ChildState.StorageException {
     idle = 0;
     if (now < wake) {
       return null;
     }
-    if (step == Step.REFUSED || (greet && download == null && (step == Step.SYNC || step == Step.EXCHANGE))) {
+    if (step == Step.REFUSED || ((greet || now >= again) && download == null && (step == Step.SYNC || step == Step.EXCHANGE))) {
       step = Step.HELLO;
     }
     if (step == Step.HELLO) {
       greet = false;
+      again = NEVER;
       return introduction();
     }
     if (step == Step.REBASE) {
@@ -156,7 +180,10 @@ public final class ChildEnd {
       step = Step.SYNC;
       return send("GET", download.path(), new byte[0]);
     }
-    long key = state.pendingKey();
+    long key = nextBatch();
+    if (!aside.isEmpty() && again == NEVER) { // its limits and its room may have changed: Welcome tells
+      again = now + (refusedSizes.isEmpty() ? LONGEST_WAIT : ASK_AGAIN) * (0.5 + random.nextDouble());
+    }
     if (key >= 0) {
       step = Step.SYNC;
       return offer(key);
@@ -177,6 +204,29 @@ public final class ChildEnd {
         new Hello(
             Messages.PROTOCOL, Messages.PROTOCOL, software, node, "device", federation, formats, fence,
             moves ? 0 : state.head(), moves ? EMPTY : state.headDigest(), labels));
+  }
+
+  /**
+   * The first own batch that the parent takes, or -1. Those before it stay where they are, and {@link #aside} names them
+   * once all have been looked at: they go when the parent takes more, or when their rows have been erased.
+   */
+  private long nextBatch() throws ChildState.StorageException {
+    long mostBytes = Math.min(limits.entryBytes, limits.staged); // of an entry's chunks, no more may be staged
+    state.split(limits.entryRows, mostBytes);
+    List<Long> passed = new ArrayList<>();
+    for (long key : state.pendingKeys()) {
+      byte[] data = state.batchBytes(key);
+      if (data == null) {
+        continue; // it was cut by now
+      }
+      Integer refused = refusedSizes.get(key);
+      if (data.length <= mostBytes && (refused == null || refused != data.length)) {
+        return key;
+      }
+      passed.add(key);
+    }
+    aside = Collections.unmodifiableList(passed);
+    return -1;
   }
 
   private Request offer(long key) {
@@ -218,7 +268,7 @@ public final class ChildEnd {
 
   private Request exchange(double now) {
     if (!ready) {
-      idle = now + LONGEST_WAIT;
+      idle = Math.min(now + LONGEST_WAIT, again);
       return null;
     }
     Knowledge own = state.told(parent);
@@ -369,6 +419,7 @@ public final class ChildEnd {
     limits = Limits.initial().narrowed(found.limits);
     parent = found.node;
     given = found.version;
+    refusedSizes.clear();
     if (state.moving() > 0) {
       log = new ArrayList<>();
       logBytes = 0;
@@ -458,7 +509,7 @@ public final class ChildEnd {
     }
     finished(news.finished, events);
     if (news.retryAfter > 0 || news.finished) {
-      wake = now + news.retryAfter + Math.max(2, SPREAD * news.retryAfter) * random.nextDouble();
+      wake = now + news.retryAfter + Math.max(2, SPREAD * news.retryAfter) * random.nextDouble(); // not all at once
     }
   }
 
@@ -542,7 +593,15 @@ public final class ChildEnd {
       events.add(Event.refused(response.status, problem));
       return;
     }
-    if (problem.retryAfter >= 0 || response.status >= 500 || response.status == 429) {
+    boolean mayPass = problem.retryAfter >= 0 || response.status >= 500 || response.status == 429;
+    if (asked instanceof Append && OF_THE_BATCH.contains(problem.code) && !mayPass) {
+      Append batch = (Append) asked;
+      refusedSizes.put(batch.key, (int) batch.payload.size); // until the next Welcome: those behind it may do better
+      needed = null;
+      events.add(Event.refused(response.status, problem));
+      return;
+    }
+    if (mayPass) {
       backOff(now, Math.max(0, problem.retryAfter));
       return;
     }

@@ -32,6 +32,16 @@ public interface ChildState {
   /** Key of the oldest own batch that the parent has not committed, or -1. */
   long pendingKey();
 
+  /** Keys of all own batches that the parent has not committed, oldest first. */
+  long[] pendingKeys();
+
+  /**
+   * Cuts the batches over so many rows or bytes, down to one row each. They and those behind them get new keys, as the
+   * order is that of the keys and none is used twice. One that the parent has committed all the same comes back as an entry
+   * of the log; then its parts are rows that the log has, which changes nothing.
+   */
+  void split(long mostRows, long mostBytes) throws StorageException;
+
   /** APPEND or FORGET; 0 if there is no such batch. */
   int batchKind(long key);
 

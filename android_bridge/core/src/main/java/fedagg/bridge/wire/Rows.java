@@ -4,6 +4,8 @@ import java.nio.BufferUnderflowException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
+import java.util.Set;
 
 /**
  * One node's rows as they travel (docs/protocol.md, "Arrays"): embeddings ("FAE1") or bare sample ids ("FAS1").
@@ -42,6 +44,36 @@ public final class Rows {
   /** Sample ids alone. */
   public static Rows samples(long[] counters) {
     return new Rows(counters, null, null, 0);
+  }
+
+  /** These rows but for those of {@code gone}. */
+  public Rows without(Set<Long> gone) {
+    int left = 0;
+    for (long counter : counters) {
+      left += gone.contains(counter) ? 0 : 1;
+    }
+    long[] kept = new long[left];
+    int[] keptLabels = labels == null ? null : new int[left];
+    byte[] keptCodes = codes == null ? null : new byte[left * codeBytes];
+    int at = 0;
+    for (int i = 0; i < counters.length; i++) {
+      if (!gone.contains(counters[i])) {
+        kept[at] = counters[i];
+        if (codes != null) {
+          keptLabels[at] = labels[i];
+          System.arraycopy(codes, i * codeBytes, keptCodes, at * codeBytes, codeBytes);
+        }
+        at++;
+      }
+    }
+    return new Rows(kept, keptLabels, keptCodes, codeBytes);
+  }
+
+  /** The rows from {@code from} to before {@code to}. */
+  public Rows part(int from, int to) {
+    return new Rows(
+        Arrays.copyOfRange(counters, from, to), labels == null ? null : Arrays.copyOfRange(labels, from, to),
+        codes == null ? null : Arrays.copyOfRange(codes, from * codeBytes, to * codeBytes), codeBytes);
   }
 
   /** The bytes, labels as narrow as they allow. */

@@ -14,18 +14,17 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 class LessonTest {
-  private static final int CLASSES = 2;
+  static final int CLASSES = 2;
   private static final float[][] TEACHER = {{1, 2}, {3, 4}, {5, 6}, {7, 8}};
 
   @TempDir Path folder;
 
   /** A code is the sample's one number times 100; decoding gives code / 100. */
-  private static final class Hundredths implements Bridge {
+  static final class Hundredths implements Bridge {
     @Override
     public byte[] digest() {
       return new byte[32];
@@ -115,16 +114,20 @@ class LessonTest {
     try (DeviceState state = DeviceState.open(folder, "d1"); DistillationCore core = DistillationCore.open()) {
       byte[] set = shared(state);
       Lesson lesson = Lesson.of(knowledge(set, 0), state, new Hundredths(), core, CLASSES);
-      assertEquals(4, lesson.size());
+      assertEquals(4, lesson.rows().size());
       Recorder trainer = new Recorder(state);
       Hyperparameters h = Hyperparameters.builder().batchSize(1).epochs(2).build();
-      StepReport means = lesson.teach(trainer, h, new Random(1));
+      Round round = new Round(lesson, h, 1);
+      while (!round.isOver()) {
+        round.step(trainer);
+      }
+      StepReport means = round.means();
       assertEquals(1, trainer.seen.size(), trainer.seen.toString());
       int row = Character.digit(trainer.seen.get(0).charAt(0), 10) - 1; // sample i is (i + 1) / 10
       String ten = Integer.toString(10 * (row + 1));
       assertEquals(ten + " " + ten + " " + row % 2 + " " + TEACHER[row][0] + " " + TEACHER[row][1], trainer.seen.get(0));
       assertEquals(1, means.loss);
-      assertEquals(0, Lesson.of(knowledge(set, 0), state, new Hundredths(), core, CLASSES).size());
+      assertEquals(0, Lesson.of(knowledge(set, 0), state, new Hundredths(), core, CLASSES).rows().size());
     }
   }
 
@@ -138,7 +141,7 @@ class LessonTest {
     }
   }
 
-  private static byte[] shared(DeviceState state) throws Exception {
+  static byte[] shared(DeviceState state) throws Exception {
     List<float[]> samples = new ArrayList<>();
     byte[] codes = new byte[TEACHER.length];
     int[] labels = new int[TEACHER.length];
@@ -157,7 +160,7 @@ class LessonTest {
     return set;
   }
 
-  private static Knowledge knowledge(byte[] set, long view) {
+  static Knowledge knowledge(byte[] set, long view) {
     ByteBuffer data = Buffers.floats(TEACHER.length * CLASSES);
     for (int i = 0; i < TEACHER.length; i++) {
       data.putFloat(8 * i, TEACHER[i][0]);

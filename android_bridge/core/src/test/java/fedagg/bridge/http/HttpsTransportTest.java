@@ -12,6 +12,7 @@ import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.net.InetAddress;
+import java.net.Socket;
 import java.net.SocketException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -26,6 +27,7 @@ import javax.net.ssl.KeyManagerFactory;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLServerSocket;
 import javax.net.ssl.SSLSocket;
+import javax.net.ssl.SSLSocketFactory;
 import javax.net.ssl.TrustManagerFactory;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -238,6 +240,106 @@ class HttpsTransportTest {
     cutter.interrupt();
     cutter.join();
     assertTrue(System.nanoTime() - began < 9_000_000_000L, "the read timeout ended it, not the interrupt");
+  }
+
+  @Test
+  void anInterruptBeforeTheRequestIsSentIsNotLost() throws Exception {
+    willAnswer(http("200 OK", "", "one"), http("200 OK", "", "two"));
+    transport.interrupt();
+    assertThrows(IOException.class, () -> transport.send(url, post("x")));
+    assertEquals(0, requests.size());
+    assertEquals("one", new String(transport.send(url, post("x")).body, StandardCharsets.US_ASCII)); // it ends one
+  }
+
+  /** The interrupt comes while the socket is being made: there is nothing yet that could be disconnected. */
+  @Test
+  void anInterruptWhileConnectingIsNotLost() throws Exception {
+    willAnswer(SILENCE);
+    HttpsTransport[] slow = new HttpsTransport[1];
+    SSLSocketFactory interrupting =
+        new Hooked(context.getSocketFactory(), () -> slow[0].interrupt());
+    slow[0] = new HttpsTransport(interrupting, 10_000, 60_000, 1000);
+    assertTrue(
+        assertThrows(IOException.class, () -> slow[0].send(url, post("x"))).getMessage() != null);
+    assertEquals(0, requests.size());
+  }
+
+  /** Runs something before it makes a socket. */
+  private static final class Hooked extends SSLSocketFactory {
+    private final SSLSocketFactory real;
+    private final Runnable hook;
+
+    Hooked(SSLSocketFactory real, Runnable hook) {
+      this.real = real;
+      this.hook = hook;
+    }
+
+    @Override
+    public String[] getDefaultCipherSuites() {
+      return real.getDefaultCipherSuites();
+    }
+
+    @Override
+    public String[] getSupportedCipherSuites() {
+      return real.getSupportedCipherSuites();
+    }
+
+    @Override
+    public Socket createSocket() throws IOException {
+      hook.run();
+      return real.createSocket();
+    }
+
+    @Override
+    public Socket createSocket(Socket under, String host, int port, boolean close) throws IOException {
+      hook.run();
+      return real.createSocket(under, host, port, close);
+    }
+
+    @Override
+    public Socket createSocket(String host, int port) throws IOException {
+      hook.run();
+      return real.createSocket(host, port);
+    }
+
+    @Override
+    public Socket createSocket(String host, int port, InetAddress local, int localPort) throws IOException {
+      hook.run();
+      return real.createSocket(host, port, local, localPort);
+    }
+
+    @Override
+    public Socket createSocket(InetAddress host, int port) throws IOException {
+      hook.run();
+      return real.createSocket(host, port);
+    }
+
+    @Override
+    public Socket createSocket(InetAddress host, int port, InetAddress local, int localPort) throws IOException {
+      hook.run();
+      return real.createSocket(host, port, local, localPort);
+    }
+  }
+
+  @Test
+  void aPortalsPageIsNoAnswerWhateverItsStatus() throws IOException {
+    for (String status : new String[] {"200 OK", "429 x", "503 x"}) {
+      willAnswer(http(status, "Content-Type: Text/HTML; charset=utf-8\r\n", "<p>log in</p>"));
+      IOException told = assertThrows(IOException.class, () -> transport.send(url, post("x")), status);
+      assertTrue(told.getMessage().contains("with text/html") && told.getMessage().contains("portal"), told.getMessage());
+    }
+    for (String media : new String[] {"application/x-fedagg", "application/octet-stream", "application/json; q=1"}) {
+      willAnswer(http("200 OK", "Content-Type: " + media + "\r\n", "x"));
+      assertEquals(1, transport.send(url, post("x")).body.length);
+    }
+  }
+
+  @Test
+  void anAnswerMayBeAsLongAsWasAgreedForIt() throws IOException {
+    String longer = new String(new char[3000]).replace('\0', 'x');
+    willAnswer(http("200 OK", "", longer), http("200 OK", "", longer));
+    assertEquals(3000, transport.send(url, post("x"), 3000).body.length);
+    assertThrows(IOException.class, () -> transport.send(url, post("x")));
   }
 
   @Test

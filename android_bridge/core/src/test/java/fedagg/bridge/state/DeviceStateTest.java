@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import fedagg.bridge.wire.ChildState.StorageException;
 import fedagg.bridge.wire.ChildState.TakenEntry;
@@ -17,7 +18,9 @@ import fedagg.bridge.wire.ProtocolException;
 import fedagg.bridge.wire.Rows;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
+import java.nio.file.Paths;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
@@ -148,13 +151,80 @@ class DeviceStateTest {
     assertArrayEquals(new long[] {1}, state.counters());
     assertEquals(Messages.FORGET, state.batchKind(state.pendingKey()));
     acknowledge(3, 1);
-    assertFalse(
-        new String(Files.readAllBytes(folder.resolve("journal")), StandardCharsets.ISO_8859_1).contains("SECRETCODE"));
+    assertFalse(journalHas("SECRETCODE"));
     again();
     assertArrayEquals(new long[] {1}, state.shared());
     assertArrayEquals(new long[] {0, 1}, state.named(Digests.ofSamples("d1", new long[] {0, 1})));
     state.forget(new long[] {0});
     assertEquals(-1, state.pendingKey());
+  }
+
+  private void takeSecret() throws Exception {
+    state.take(
+        Arrays.asList(new float[] {1}, new float[] {2}), new int[] {1, 0},
+        "SECRETCODEPUBLICCODE".getBytes(StandardCharsets.US_ASCII), 10, ROOM);
+  }
+
+  private boolean journalHas(String text) throws Exception {
+    return new String(Files.readAllBytes(folder.resolve("journal")), StandardCharsets.ISO_8859_1).contains(text);
+  }
+
+  @Test
+  void whatIsForgottenLeavesTheBatchesThatWait() throws Exception {
+    takeSecret();
+    state.forget(new long[] {0});
+    again();
+    Rows left = Rows.loadEmbeddings(state.batchBytes(0), "d1", 9);
+    assertArrayEquals(new long[] {1}, left.counters);
+    assertArrayEquals("PUBLICCODE".getBytes(StandardCharsets.US_ASCII), left.codes);
+    assertEquals(1, state.batchRows(0));
+    assertFalse(journalHas("SECRETCODE"));
+    acknowledge(1, 1);
+    assertArrayEquals(new long[] {0}, Rows.loadSamples(state.batchBytes(state.pendingKey()), "d1", 9).counters);
+    acknowledge(2, 1);
+    assertEquals(0, state.outboxBytes());
+  }
+
+  @Test
+  void aBatchMayHaveBeenCommittedBeforeRowsOfItWereForgotten() throws Exception {
+    takeSecret();
+    state.forget(new long[] {0, 1});
+    again();
+    assertEquals(0, state.batchRows(0));
+    acknowledge(1, 0, 1); // the answer, late
+    assertArrayEquals(new long[] {0, 1}, state.shared());
+    assertArrayEquals(new long[0], state.counters());
+    acknowledge(2);
+    assertArrayEquals(new long[0], state.shared());
+  }
+
+  @Test
+  void aSampleThatWaitsToBeForgottenDoesNotComeBackWithTheParentsLog() throws Exception {
+    takeSecret();
+    byte[] payload = state.batchBytes(0);
+    state.forget(new long[] {0});
+    state.begin();
+    state.follow(entry(1, Messages.APPEND, payload, 2, 0, 1));
+    state.commit();
+    assertNull(state.code(0));
+    assertArrayEquals(new long[] {1}, state.counters());
+  }
+
+  /** A kill, or a disk without room, between the change and the rewrite: the next owner erases. */
+  @Test
+  void whatWasForgottenBeforeAKillIsErasedWhenTheStateIsOpened() throws Exception {
+    assumeTrue(Files.exists(Paths.get("/dev/full")));
+    takeSecret();
+    acknowledge(1, 0, 1);
+    Files.createSymbolicLink(folder.resolve("journal.new"), Paths.get("/dev/full"));
+    state.forget(new long[] {0});
+    assertTrue(journalHas("SECRETCODE"));
+    again();
+    assertFalse(journalHas("SECRETCODE"));
+    acknowledge(2, 1);
+    byte[] unforgotten = Files.readAllBytes(folder.resolve("journal"));
+    again();
+    assertArrayEquals(unforgotten, Files.readAllBytes(folder.resolve("journal"))); // there is nothing to erase twice
   }
 
   @Test
@@ -257,6 +327,48 @@ class DeviceStateTest {
     state = DeviceState.open(folder, "d1");
   }
 
+  /** Another process, which says whether it could open the state. */
+  public static final class Other {
+    private Other() {}
+
+    public static void main(String[] arguments) {
+      try (DeviceState state = DeviceState.open(Paths.get(arguments[0]), "d1")) {
+        System.out.println("open with " + state.counters().length);
+      } catch (StorageException error) {
+        System.out.println("refused");
+      }
+    }
+  }
+
+  private String other() throws Exception {
+    Process process =
+        new ProcessBuilder(
+                Paths.get(System.getProperty("java.home"), "bin", "java").toString(), "-Xint", "-cp",
+                System.getProperty("java.class.path"), Other.class.getName(), folder.toString())
+            .redirectErrorStream(true)
+            .start();
+    String said = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+    process.waitFor();
+    return said.trim();
+  }
+
+  /** Closing a second channel of the lock file would free the first one's lock. */
+  @Test
+  void aSecondOpenInThisProcessDoesNotLetAnotherProcessIn() throws Exception {
+    assertThrows(StorageException.class, () -> DeviceState.open(folder, "d1"));
+    Path link = folder.resolveSibling(folder.getFileName() + "-link");
+    Files.createSymbolicLink(link, folder);
+    try {
+      assertThrows(StorageException.class, () -> DeviceState.open(link, "d1"));
+    } finally {
+      Files.delete(link);
+    }
+    assertEquals("refused", other());
+    state.close();
+    assertEquals("open with 0", other());
+    state = DeviceState.open(folder, "d1");
+  }
+
   @Test
   void aWriteThatFailsIsAChangeThatWasNotMade() throws Exception {
     take(3);
@@ -268,6 +380,67 @@ class DeviceStateTest {
     assertEquals(1, take(5)); // and it goes on
     again();
     assertEquals(5, state.label(1));
+  }
+
+  @Test
+  void rewritesThatFailAreTriedEverMoreSeldom() throws Exception {
+    Path full = Paths.get("/dev/full");
+    assumeTrue(Files.exists(full));
+    Path beside = folder.resolve("journal.new");
+    take(1, 2);
+    acknowledge(1, 0, 1);
+    List<Integer> tried = new ArrayList<>();
+    for (int change = 0; change < 20; change++) {
+      if (!Files.exists(beside, LinkOption.NOFOLLOW_LINKS)) {
+        Files.createSymbolicLink(beside, full);
+      }
+      if (change == 0) {
+        state.forget(new long[] {0});
+      } else {
+        state.putNumber("n", change);
+      }
+      if (!Files.exists(beside, LinkOption.NOFOLLOW_LINKS)) {
+        tried.add(change);
+      }
+    }
+    assertEquals(Arrays.asList(0, 2, 6, 14), tried);
+    assertEquals(19, state.number("n", 0));
+  }
+
+  @Test
+  void moreRowsThanAnyParentTakesAreSeveralBatchesFromTheFirstMoment() throws Exception {
+    int count = 65_537;
+    state.take(Collections.nCopies(count, new float[1]), new int[count], new byte[count], 1, 1L << 30);
+    assertArrayEquals(new long[] {0, 1}, state.pendingKeys());
+    assertEquals(65_536, state.batchRows(0));
+    assertArrayEquals(new long[] {65_536}, Rows.loadEmbeddings(state.batchBytes(1), "d1", 9).counters);
+    state.beginMove("https://other.example:1");
+    state.begin();
+    state.rebase(Collections.<TakenEntry>emptyList(), 1); // the new parent lacks them all
+    state.commit();
+    assertEquals(2, state.pendingKeys().length);
+  }
+
+  @Test
+  void aBatchOverALimitIsCutInOrderWithNewKeys() throws Exception {
+    take(1);
+    take(2, 3, 4, 5, 6);
+    state.forget(new long[] {0, 2});
+    state.split(2, 1 << 20);
+    again();
+    long[] keys = state.pendingKeys();
+    assertEquals(4, keys.length);
+    assertEquals(0, keys[0]); // short enough, and before
+    assertTrue(keys[1] > 2); // keys are never used twice
+    assertArrayEquals(new long[] {1, 3}, Rows.loadEmbeddings(state.batchBytes(keys[1]), "d1", 9).counters);
+    assertArrayEquals(new long[] {4, 5}, Rows.loadEmbeddings(state.batchBytes(keys[2]), "d1", 9).counters);
+    assertEquals(Messages.FORGET, state.batchKind(keys[3]));
+    long waits = state.outboxBytes();
+    state.split(2, 1 << 20); // again changes nothing
+    assertArrayEquals(keys, state.pendingKeys());
+    state.split(9, 1);
+    assertEquals(7, state.pendingKeys().length); // down to a row each, not below
+    assertTrue(state.outboxBytes() > waits);
   }
 
   /** Whatever beginning of the journal a power cut leaves, it is the state after some of the changes, none of them half. */

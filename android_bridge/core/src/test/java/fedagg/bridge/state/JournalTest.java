@@ -5,10 +5,13 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.IOException;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.Path;
+import java.nio.file.Paths;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -17,6 +20,8 @@ import org.junit.jupiter.api.io.TempDir;
 
 class JournalTest {
   private static final byte[][] RECORDS = {{1}, {}, {2, 3, 4}, new byte[300]};
+
+  private static final Path FULL = Paths.get("/dev/full");
 
   @TempDir Path folder;
 
@@ -106,6 +111,29 @@ class JournalTest {
     assertEquals(3, after.size());
     assertArrayEquals(new byte[] {9}, after.get(2));
     assertFalse(Files.exists(folder.resolve("journal.new")));
+  }
+
+  /** /dev/full is a disk without room: what is written there fails as ENOSPC does. */
+  @Test
+  void aRewriteOnAFullDiskLeavesNothingInTheWay() throws IOException {
+    assumeTrue(Files.exists(FULL));
+    written();
+    Files.createSymbolicLink(beside(), FULL);
+    try (Journal journal = Journal.open(path(), new ArrayList<>())) {
+      assertFalse(Files.exists(beside(), LinkOption.NOFOLLOW_LINKS), "what a kill in the middle of a rewrite left");
+      Files.createSymbolicLink(beside(), FULL);
+      assertThrows(IOException.class, () -> journal.rewrite(Arrays.asList(new byte[] {7})));
+      assertFalse(Files.exists(beside(), LinkOption.NOFOLLOW_LINKS), "what the rewrite left");
+      journal.append(new byte[] {9});
+    }
+    assertEquals(RECORDS.length + 1, Journal.peek(path()).size());
+    Files.createSymbolicLink(beside(), FULL);
+    assertThrows(IOException.class, () -> Durable.replace(path(), new byte[9]));
+    assertFalse(Files.exists(beside(), LinkOption.NOFOLLOW_LINKS), "what the replacement left");
+  }
+
+  private Path beside() {
+    return folder.resolve("journal.new");
   }
 
   @Test

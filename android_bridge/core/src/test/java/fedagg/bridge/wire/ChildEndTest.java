@@ -239,7 +239,7 @@ class ChildEndTest {
   }
 
   @Test
-  void failuresDoubleTheWindowUpToAMinute() {
+  void failuresDoubleTheWindowUpToAMinute() throws Exception {
     double longest = 0;
     for (int i = 0; i < 12; i++) {
       Request request = end.next(now);
@@ -291,6 +291,26 @@ class ChildEndTest {
     state.putNumber("noticed", 1);
     step();
     assertEquals(2, events.stream().filter(e -> e.kind == Event.Kind.NOTICE).count());
+  }
+
+  /** A parent that has finished says a minute to all its children: they come back spread over a quarter of one. */
+  @Test
+  void aWaitThatIsSaidIsKeptAndSpread() throws Exception {
+    double least = Double.MAX_VALUE;
+    double most = 0;
+    Random seeds = new Random(5);
+    for (int i = 0; i < 40; i++) {
+      end = end(seeds.nextLong());
+      paths(1);
+      Request poll = end.next(now);
+      Messages.Exchanged said =
+          new Messages.Exchanged(
+              -1, 0, Collections.<Messages.Entry>emptyList(), null, Collections.<Notice>emptyList(), true, 60);
+      end.receive(poll, new Response(200, said.encode(), 60), now);
+      least = Math.min(least, end.wake() - now);
+      most = Math.max(most, end.wake() - now);
+    }
+    assertTrue(least >= 60 && most <= 75 && most - least > 8, least + " to " + most);
   }
 
   @Test
@@ -397,6 +417,124 @@ class ChildEndTest {
       assertNotNull(parent.takenData);
       assertTrue(parent.taken.version <= told);
     }
+  }
+
+  private void runFor(double seconds) throws Exception {
+    for (double until = now + seconds; now < until; ) {
+      if (step() == null) {
+        now = Math.min(until, Math.max(end.wake(), now + 0.001));
+      } else {
+        now = Math.max(now + 0.01, end.wake());
+      }
+    }
+  }
+
+  @Test
+  void aBatchOverTheParentsLimitsGoesInParts() throws Exception {
+    parent.limits = SmallParent.limits(2, 60_000, 100);
+    take(5, 2);
+    take(1, 2);
+    state.forget(new long[] {1, 3, 4});
+    runFor(1);
+    assertEquals(Collections.emptyList(), parent.refusals);
+    assertEquals(4, parent.appended); // two rows left, one, and what forgets in two
+    assertArrayEquals(new long[] {0, 2, 5}, state.shared());
+    assertArrayEquals(parent.digest(), state.headDigest());
+    assertEquals(Collections.emptyList(), end.aside());
+  }
+
+  @Test
+  void limitsThatShrinkCutWhatWaitsAlready() throws Exception {
+    take(8, 20);
+    step(); // hello, by the wide limits
+    Request append = end.next(now);
+    parent.any(append); // it is committed whole; its answer gets lost, and then the parent takes less
+    end.failed(append, now);
+    parent.limits = SmallParent.limits(1000, 100, 100);
+    take(8, 20);
+    now = end.wake();
+    runFor(5);
+    assertEquals(Collections.emptyList(), parent.refusals);
+    assertEquals(16, parent.set.size());
+    assertArrayEquals(parent.digest(), state.headDigest());
+    assertEquals(-1, state.pendingKey());
+  }
+
+  @Test
+  void aRowThatIsTooLongIsSetAsideUntilTheParentTakesMore() throws Exception {
+    parent.limits = SmallParent.limits(1000, 100, 100);
+    take(2, 200);
+    take(1, 2);
+    runFor(1);
+    assertEquals(2, end.aside().size()); // cut, as far as it goes
+    assertEquals(Collections.emptyList(), parent.refusals); // known to be over, so never asked for
+    assertArrayEquals(new long[] {2}, state.shared());
+    state.forget(new long[] {0});
+    runFor(30);
+    assertEquals(1, end.aside().size());
+    assertArrayEquals(new long[] {2}, state.shared());
+    parent.limits = SmallParent.LIMITS;
+    runFor(120); // it says hello again
+    assertEquals(Collections.emptyList(), end.aside());
+    assertArrayEquals(new long[] {1, 2}, state.shared());
+    assertArrayEquals(parent.digest(), state.headDigest());
+  }
+
+  @Test
+  void aDeviceWhoseFirstBatchIsSetAsideAsksAgainWithoutALogToExchangeOn() throws Exception {
+    end.setReady(false);
+    parent.limits = SmallParent.limits(1000, 100, 100);
+    take(1, 200);
+    runFor(1);
+    parent.limits = SmallParent.LIMITS;
+    runFor(120);
+    assertArrayEquals(new long[] {0}, state.shared());
+  }
+
+  @Test
+  void whatAFullParentRefusesIsNotInTheWayOfWhatMakesRoom() throws Exception {
+    parent.limits = SmallParent.limits(1000, 60_000, 2);
+    take(2, 2);
+    runFor(1);
+    take(1, 2);
+    take(1, 2);
+    state.forget(new long[] {0});
+    runFor(60);
+    assertArrayEquals(new long[] {1}, state.shared()); // all that behind them went
+    assertEquals(2, end.aside().size());
+    assertEquals(2, parent.refusals.size(), parent.refusals.toString()); // each once
+    Event told = events.stream().filter(e -> e.kind == Event.Kind.REFUSED).findFirst().get();
+    assertEquals(413, told.number);
+    assertEquals(ChildEnd.Step.EXCHANGE, end.step());
+    runFor(1000); // after the next Welcome they are asked for again
+    assertArrayEquals(new long[] {1, 2}, state.shared());
+    assertEquals(1, end.aside().size());
+  }
+
+  @Test
+  void whatTheParentFindsUnfitIsAskedForAgainAfterItsNextWelcome() throws Exception {
+    parent.likesLabels = false;
+    take(1, 2);
+    runFor(60);
+    assertEquals(Collections.singletonList("/v1/append unfit"), parent.refusals);
+    assertEquals(1, end.aside().size());
+    parent.likesLabels = true;
+    end.greet();
+    runFor(60);
+    assertArrayEquals(new long[] {0}, state.shared());
+  }
+
+  @Test
+  void aRefusalThatPassesIsWaitedFor() throws Exception {
+    take(1, 2);
+    step();
+    Request append = end.next(now);
+    end.receive(append, new Response(413, new Problem("too_large", "later", 7).encode(), 7), now);
+    assertTrue(end.wake() >= now + 7);
+    assertEquals(Collections.emptyList(), end.aside());
+    now = end.wake();
+    assertEquals("[POST /v1/append]", paths(1).toString());
+    assertEquals(1, state.head());
   }
 
   @Test

@@ -6,6 +6,8 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import java.io.IOException;
 import java.util.Arrays;
+import java.util.Collections;
+import java.util.HashSet;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -36,6 +38,22 @@ class RowsTest {
     assertArrayEquals(new long[0], Rows.loadSamples(Fixtures.array("samples-none"), "d1", 3).counters);
     assertArrayEquals(Fixtures.array("set-digest"), Digests.ofSamples("d1", COUNTERS));
     assertArrayEquals(Fixtures.array("set-digest-none"), Digests.ofSamples("d1", new long[0]));
+  }
+
+  @Test
+  void partsAndWhatIsLeftAreRowsLikeOthers() throws Exception {
+    Rows all = Rows.embeddings(COUNTERS, new int[] {1, 2, 3}, CODES, 4);
+    Rows part = all.part(1, 3);
+    assertArrayEquals(new long[] {6, 7}, part.counters);
+    assertArrayEquals(new int[] {2, 3}, part.labels);
+    assertArrayEquals(new byte[] {4, 5, 6, 7, 8, 9, 10, 11}, part.codes);
+    Rows left = all.without(Collections.singleton(6L));
+    assertArrayEquals(new long[] {5, 7}, left.counters);
+    assertArrayEquals(new byte[] {0, 1, 2, 3, 8, 9, 10, 11}, left.codes);
+    Rows none = all.without(new HashSet<>(Arrays.asList(5L, 6L, 7L)));
+    assertEquals(0, Rows.loadEmbeddings(none.dump("d1"), "d1", 0).counters.length);
+    assertArrayEquals(new long[] {7}, Rows.samples(COUNTERS).part(2, 3).counters);
+    assertArrayEquals(new long[] {5}, Rows.samples(COUNTERS).without(new HashSet<>(Arrays.asList(6L, 7L))).counters);
   }
 
   @Test

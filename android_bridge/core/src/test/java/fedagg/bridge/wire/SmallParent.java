@@ -29,6 +29,15 @@ public final class SmallParent {
   public static final Limits LIMITS =
       new Limits(16_384, 64, 256, 1000, 60_000, 100_000, 100, 60, 60_000, 100_000, 1L << 30);
 
+  /** {@link #LIMITS} with other bounds of an entry and of the whole set. */
+  static Limits limits(long entryRows, long entryBytes, long samples) {
+    return new Limits(
+        LIMITS.message, LIMITS.inline, LIMITS.chunk, entryRows, entryBytes, samples, LIMITS.classes, LIMITS.wait,
+        LIMITS.staged, LIMITS.requestsPerMinute, LIMITS.bytesPerMinute);
+  }
+
+  Limits limits = LIMITS;
+  boolean likesLabels = true; // or finds them unfit
   final String name;
   final String node;
   public final List<Entry> log = new ArrayList<>();
@@ -129,7 +138,7 @@ public final class SmallParent {
         }
         return new Welcome(
             1, "small", name, hello.federation, 3, 1.5e9, fence, log.size(), digest(),
-            taken == null ? -1 : taken.version, "sync", 0, finished, LIMITS,
+            taken == null ? -1 : taken.version, "sync", 0, finished, limits,
             Collections.<Messages.Artefact>emptyList());
       case "append":
         return append(Append.decode(request.body));
@@ -189,6 +198,17 @@ public final class SmallParent {
         asked.kind == Messages.APPEND
             ? Rows.loadEmbeddings(payload, node, 1000)
             : Rows.loadSamples(payload, node, 1000);
+    boolean adds = asked.kind == Messages.APPEND;
+    if (asked.rows != rows.counters.length) {
+      throw new Refusal(400, "malformed", -1);
+    }
+    if (rows.counters.length > limits.entryRows || payload.length > limits.entryBytes
+        || (adds && set.size() + rows.counters.length > limits.samples)) {
+      throw new Refusal(413, "too_large", -1);
+    }
+    if (adds && !likesLabels && rows.counters.length > 0) {
+      throw new Refusal(422, "unfit", -1);
+    }
     commit(asked.kind, asked.key, rows.counters, payload);
     appended++;
     return new Appended(log.size(), digest(), false);

@@ -5,13 +5,16 @@ import android.security.keystore.KeyProperties;
 import fedagg.bridge.identity.IdentityException;
 import fedagg.bridge.identity.NodeKey;
 import java.io.IOException;
+import java.math.BigInteger;
 import java.security.GeneralSecurityException;
 import java.security.Key;
 import java.security.KeyPairGenerator;
 import java.security.KeyStore;
 import java.security.PrivateKey;
+import java.security.ProviderException;
 import java.security.PublicKey;
 import java.security.cert.Certificate;
+import java.security.interfaces.ECPublicKey;
 import java.security.spec.ECGenParameterSpec;
 
 /**
@@ -22,6 +25,8 @@ import java.security.spec.ECGenParameterSpec;
  */
 public final class KeystoreKey implements NodeKey {
   private static final String STORE = "AndroidKeyStore";
+  private static final BigInteger ORDER = // of P-256; other curves have as many bits
+      new BigInteger("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551", 16);
 
   private final PrivateKey privateKey;
   private final PublicKey publicKey;
@@ -41,13 +46,17 @@ public final class KeystoreKey implements NodeKey {
       }
       Key key = store.getKey(alias, null);
       Certificate certificate = store.getCertificate(alias);
-      if (!(key instanceof PrivateKey) || certificate == null || !"EC".equals(key.getAlgorithm())) {
+      if (!(key instanceof PrivateKey) || certificate == null || !isP256(certificate.getPublicKey())) {
         throw new IdentityException("key " + alias + ": got no P-256 key in the Keystore; delete the entry and enrol again");
       }
       return new KeystoreKey((PrivateKey) key, certificate.getPublicKey());
-    } catch (GeneralSecurityException | IOException error) {
+    } catch (GeneralSecurityException | IOException | ProviderException error) { // the last: what the hardware says
       throw new IdentityException("key " + alias + ": the Keystore cannot be used: " + error.getMessage(), error);
     }
+  }
+
+  private static boolean isP256(PublicKey key) {
+    return key instanceof ECPublicKey && ((ECPublicKey) key).getParams().getOrder().equals(ORDER);
   }
 
   private static void make(String alias) throws GeneralSecurityException {

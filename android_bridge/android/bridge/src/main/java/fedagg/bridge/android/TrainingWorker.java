@@ -16,10 +16,11 @@ import java.util.concurrent.TimeUnit;
  * and calls {@link #schedule} once.
  *
  * <p>WorkManager runs one at a time and stops it when a condition ends or after ten minutes; the agent then ends after the
- * step under way, and the next run goes on from what is on disk. What was added while no worker runs waits there.
+ * batch under way, and the next run goes on there, in the middle of a round if need be. What was added while no worker runs
+ * waits on the disk.
  */
 public abstract class TrainingWorker extends Worker {
-  /** A run's length: WorkManager's limit less what a last step and poll may take. */
+  /** A run's length: WorkManager's limit less what a last batch and poll may take. */
   static final double SECONDS = 8 * 60;
 
   private static final long EVERY_MINUTES = 15; // the shortest period that WorkManager takes

@@ -23,14 +23,15 @@ from fedagg_edge import kernels, reference
 
 METHODS = ("mean_logits", "mean_probabilities", "entropy_weighted", "trimmed_mean", "median")
 BELOW = "mean_probabilities below 1e-30"
-# rounding of a sum of 16 terms and its weights; entropies and logarithms of probabilities add some
+# rounding of a sum of 16 terms and its weights; a logarithm of probabilities adds some, an entropy, of up to log(1000),
+# a few of its own units, and exp(-entropy) has the entropy's absolute error as its relative one
 GOALS = {
     "mean_logits": 8,
     "mean_probabilities": 32,
     "entropy_weighted": 64,
     "trimmed_mean": 8,
     "median": 2,
-    "confidence": 64,
+    "confidence": 128,
     BELOW: None,
 }
 UNIT = 2.0**-24

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -81,12 +82,15 @@ std::vector<float> merged_weights(const DistillInput<Real>& input) {
     return weights;
 }
 
-// Weights so small or large that 1 / their sum is no float: the mean is the same after division by a power of two, exactly.
+// Weights so small or large that a loss's weight over their sum may be no float: divided by a power of two, which changes
+// no mean. One that would vanish beside the largest stays above 0: its row still counts, and is looked at.
 void bring_into_range(std::vector<float>& weights) {
     const float largest = weights.empty() ? 0 : *std::max_element(weights.begin(), weights.end());
-    if (largest == 0 || (largest > 0x1p-60F && largest < 0x1p60F)) return;
+    if (largest == 0 || (largest > 0x1p-20F && largest < 0x1p20F)) return;
     const int exponent = std::ilogb(largest);
-    for (float& weight : weights) weight = std::ldexp(weight, -exponent);
+    for (float& weight : weights) {
+        if (weight != 0) weight = std::max(std::ldexp(weight, -exponent), std::numeric_limits<float>::denorm_min());
+    }
 }
 
 template <class Real>

@@ -1,4 +1,4 @@
-// Numbers in messages: as short as they can be said, where std::to_string makes 0.000000 of 1e-7.
+// Numbers in messages, to six digits, where std::to_string makes 0.000000 of 1e-7.
 #pragma once
 
 #include <cstdio>
@@ -8,7 +8,7 @@ namespace fedagg {
 
 inline std::string text(double value) {
     char buffer[32];
-    std::snprintf(buffer, sizeof buffer, "%.9g", value);
+    std::snprintf(buffer, sizeof buffer, "%.6g", value);
     return buffer;
 }
 

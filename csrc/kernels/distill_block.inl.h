@@ -256,7 +256,7 @@ private:
         for (std::size_t c = 0; c < classes_; ++c) {
             const F e = V::load(e_student_ + c * w);
             const F log_ratio = (V::load(e_teacher_ + c * w) - high) + V::load(rest_ + c * w);
-            rest.add(V::zero_where_zero(e, e * log_ratio));
+            rest.add(V::zero_where_improbable(e, e * log_ratio));
         }
         sums.mean = high;
         sums.mean_rest = rest.narrow() / sums.student_f;
@@ -353,7 +353,7 @@ private:
                 const F student = V::load(e_student + c * w), other = V::load(e_teacher + c * w);
                 if constexpr (T::is_reverse) {
                     const F log_ratio = (other - sums.mean) + (V::load(rest + c * w) - sums.mean_rest);
-                    g = student * (b_ln2 * V::zero_where_zero(student, log_ratio));
+                    g = student * (b_ln2 * V::zero_where_improbable(student, log_ratio));
                 } else {
                     g = V::fma(b, student, -(z * other));
                 }

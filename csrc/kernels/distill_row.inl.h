@@ -402,7 +402,10 @@ private:
         f.z = V::set1(static_cast<Real>(kl_scale / sums.teacher));
         f.b_ln2 = f.b * V::set1(static_cast<Real>(ln_of_2));
         // NaN for the whole row, its classes of probability 0 included, where the divergence or the teacher is not finite
-        if constexpr (T::is_reverse) f.b_ln2 = f.b_ln2 + V::set1(static_cast<Real>((sums.divergence_high - sums.divergence_high) + (sums.teacher - sums.teacher)));
+        if constexpr (T::is_reverse) {
+            const double poison = (sums.divergence_high - sums.divergence_high) + (sums.teacher - sums.teacher);
+            f.b_ln2 = f.b_ln2 + V::set1(static_cast<Real>(poison));
+        }
         f.kl_high = V::set1(static_cast<Real>(sums.divergence_high));
         f.kl_low = V::set1(static_cast<Real>(sums.divergence_low));
         f.ce_scale = ce_scale;
@@ -418,7 +421,7 @@ private:
             const F student = V::load(e_student_ + c), other = V::load(e_teacher_ + c);
             if constexpr (T::is_reverse) {
                 const F log_ratio = (other - f.kl_high) + (V::load(rest_ + c) - f.kl_low);
-                g = student * (f.b_ln2 * V::zero_where_zero(student, log_ratio));
+                g = student * (f.b_ln2 * V::zero_where_improbable(student, log_ratio));
             } else {
                 g = V::fma(f.b, student, -(f.z * other));
             }
@@ -498,7 +501,7 @@ private:
         for (std::size_t c = 0; c < classes_; c += w) {
             const F e = V::load(e_student_ + c);  // 0 in the padding, where the difference is NaN
             const F log_ratio = (V::load(e_teacher_ + c) - high) + V::load(rest_ + c);
-            rest = V::add(rest, V::wide(V::zero_where_zero(e, e * log_ratio)));
+            rest = V::add(rest, V::wide(V::zero_where_improbable(e, e * log_ratio)));
         }
         sums.divergence_high = static_cast<double>(V::largest(high));
         sums.divergence_low = V::sum_wide(rest) / sums.student;

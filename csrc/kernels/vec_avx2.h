@@ -63,6 +63,7 @@ struct Avx2 {
     static F add_product_unless_zero(F w, F d, F sum) {
         return _mm256_fmadd_ps(w, zero_where_zero(w, d), sum);
     }
+    static F zero_where_improbable(F p, F x) { return zero_where_zero(p, x); }  // exponentials are 0 or normal
     static F zero_where_zero(F w, F x) {
         return _mm256_and_ps(_mm256_cmp_ps(w, _mm256_setzero_ps(), _CMP_NEQ_UQ), x);
     }

@@ -40,7 +40,9 @@ double number_argument(PyObject* object, const char* name, double otherwise) {
     if (PyFloat_CheckExact(object)) return PyFloat_AS_DOUBLE(object);
     const double value = PyFloat_AsDouble(object);
     if (value == -1.0 && PyErr_Occurred() != nullptr) {
+        const bool too_long = PyErr_ExceptionMatches(PyExc_OverflowError) != 0;
         PyErr_Clear();
+        if (too_long) throw py::value_error(std::string(name) + ": got an integer beyond what a float holds, expected a number");
         throw py::type_error(std::string(name) + ": got " + Py_TYPE(object)->tp_name + ", expected a number");
     }
     return value;

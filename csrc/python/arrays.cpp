@@ -90,9 +90,10 @@ bool has_elements(const dlpack::Tensor& tensor) {
 // A sparse tensor, one on the meta device, one that torch.func has wrapped: torch says why, in its first line.
 [[noreturn]] void refuse_unreadable(const char* name) {
     const py::error_already_set error;
+    if (!error.matches(PyExc_RuntimeError) && !error.matches(PyExc_BufferError)) throw py::error_already_set(error);
     const std::string said = py::str(error.value()).cast<std::string>();
     throw py::value_error(std::string(name) + ": got a tensor whose memory torch does not share (" + said.substr(0, said.find('\n')) +
-                          "), expected a dense one in cpu memory; within torch.compile and torch.func call fedagg_edge.learners.torch_ops");
+                          "), expected a dense one in cpu memory; under torch.func.vmap call fedagg_edge.learners.torch_ops");
 }
 
 [[noreturn]] void refuse_released(const char* name) {
@@ -158,14 +159,18 @@ Array array_argument(PyObject* object, const char* name, const char* expected) {
     return array;
 }
 
+namespace {
+
 // How to get what is expected; a copy of what a call writes to would not receive the result.
-static std::string advice(const Array& array, const std::string& way) {
+std::string advice(const Array& array, const std::string& way) {
     const std::string name = array.name;
     const bool is_written = name == "out" || name == "parameters_P" || name == "velocity_P";
     return is_written ? "; it is written in place, so pass one that was made so" : "; " + way;
 }
 
-static std::string torch_name(DType dtype) { return dtype == DType::boolean ? "bool" : dtype_name(dtype); }
+std::string torch_name(DType dtype) { return dtype == DType::boolean ? "bool" : dtype_name(dtype); }
+
+}  // namespace
 
 void refuse_dtype(const Array& array, std::initializer_list<DType> allowed) {
     std::string expected;

@@ -95,24 +95,23 @@ class RunningAggregate:
         Raises what `aggregate_logits` raises, and ValueError for weights of another shape, negative or not finite; what
         was added before stays as it was.
         """
-        values = logits_NC.values_NC if isinstance(logits_NC, QuantisedLogits) else logits_NC
-        if not hasattr(values, "shape"):
-            raise TypeError(f"logits_NC: got {type(values).__name__}, expected float32 or float16 [N, C]")
-        weight = _weight_of_rows(weight_N, len(values))
-        lost = np.zeros(len(values), bool)
+        rows, classes = _shape_of(logits_NC)
+        weight = _weight_of_rows(weight_N, rows)
+        before = np.zeros((rows, classes), np.float32) if self._logits_NC is None else self._logits_NC
+        if before.shape != (rows, classes):
+            raise ValueError(f"logits_NC: got shape {[rows, classes]}, expected {list(before.shape)} as before")
+        known = np.zeros(rows) if self._weight_N is None else self._weight_N
+        lost = np.zeros(rows, bool)
         if self._method == "entropy_weighted":
             sure = confidence(logits_NC)
             lost = np.isnan(sure) & (weight != 0)  # a NaN in the row: it spreads to the whole row
             weight = np.where((weight == 0) | lost, weight, weight * sure)
-        before = np.zeros(values.shape, np.float32) if self._logits_NC is None else self._logits_NC
-        known = np.zeros(len(values)) if self._weight_N is None else self._weight_N
-        if before.shape != tuple(values.shape):
-            raise ValueError(f"logits_NC: got shape {list(values.shape)}, expected {list(before.shape)} as before")
         total = known + weight
         # samples that nobody has spoken about yet keep the zeros they started with
-        share = np.stack([np.where(total == 0, 1, known), weight]).astype(np.float32)
+        share = np.stack([np.where(total == 0, 1, known), weight])
+        share /= np.where(total == 0, 1, total)  # in double: the weights may have any size
         method: AggregationMethod = "mean_logits" if self._method == "entropy_weighted" else self._method
-        aggregate = aggregate_logits([before, logits_NC], method=method, sample_weights_KN=share)
+        aggregate = aggregate_logits([before, logits_NC], method=method, sample_weights_KN=share.astype(np.float32))
         aggregate[lost] = np.nan
         self._logits_NC, self._weight_N = aggregate, total
 
@@ -124,6 +123,18 @@ class RunningAggregate:
             sample = int(np.flatnonzero(self._weight_N == 0)[0])
             raise ValueError(f"weights: got a sum of 0 at sample {sample}, expected a positive one for every sample")
         return self._logits_NC
+
+
+def _shape_of(logits_NC: Logits) -> tuple[int, int]:
+    values = logits_NC.values_NC if isinstance(logits_NC, QuantisedLogits) else logits_NC
+    dtype: object = getattr(values, "dtype", None)
+    shape: tuple[int, ...] = tuple(getattr(values, "shape", ()))
+    if str(dtype).removeprefix("torch.") not in {"float32", "float16", "int8"}:
+        got = type(values).__name__ if dtype is None else dtype
+        raise TypeError(f"logits_NC: got {got}, expected float32 or float16 [N, C], or QuantisedLogits")
+    if len(shape) != 2:
+        raise ValueError(f"logits_NC: got shape {list(shape)}, expected [N, C]")
+    return int(shape[0]), int(shape[1])
 
 
 def _weight_of_rows(weight_N: NDArray[np.floating[Any]] | float, rows: int) -> NDArray[np.float64]:
@@ -179,6 +190,8 @@ def encode_top_k(x_NC: NDArray[np.float32], k: int) -> TopKLogits:
 
 def decode_top_k(kept: TopKLogits) -> NDArray[np.float32]:
     """Return float32 [N, C] logits whose softmax agrees with the original's on the kept classes."""
+    if not isinstance(kept, TopKLogits):
+        raise TypeError(f"kept: got {type(kept).__name__}, expected TopKLogits")
     return _core.decode_top_k(kept.classes_NK, kept.values_NK, kept.rest_N, kept.class_count)
 
 

@@ -148,6 +148,33 @@ CASE("infinities, and classes without probability") {
     }
 }
 
+CASE("a probability below the normal numbers is none") {
+    for (const std::size_t c : std::initializer_list<std::size_t>{4, 60, 200}) {
+        for (const std::size_t n : std::initializer_list<std::size_t>{1, 8, 9}) {
+            std::vector<float> sure(n * c, -200.F), excluded(n * c, 0.F), gradient(n * c);
+            for (std::size_t row = 0; row < n; ++row) {
+                sure[row * c] = 0;
+                sure[row * c + 1] = -95;
+                excluded[row * c + 1] = -INFINITY;
+            }
+            for (const Divergence divergence : {Divergence::forward, Divergence::reverse}) {
+                const bool forward = divergence == Divergence::forward;
+                DistillInput<float> input;
+                input.student = forward ? excluded.data() : sure.data();
+                input.teacher = {forward ? sure.data() : excluded.data(), LogitType::f32, nullptr};
+                input.rows = n;
+                input.classes = c;
+                DistillOptions options;
+                options.ce_weight = 0;
+                options.kl_weight = options.temperature = options.teacher_temperature = 1;
+                options.divergence = divergence;
+                CHECK(std::isfinite(distill_loss(input, options, gradient.data()).loss));
+                for (const float g : gradient) CHECK(std::isfinite(g));
+            }
+        }
+    }
+}
+
 CASE("row weights of any size") {
     const Batch batch(9, 10);
     std::vector<float> plain(90), small(90);

@@ -136,21 +136,35 @@ def test_child_by_child_a_nan_stays(isa: str, rng: np.random.Generator, method: 
     np.testing.assert_allclose(running.result(), every, rtol=1e-5, atol=5e-6)
 
 
-def test_child_by_child_refused_teachers_leave_no_trace() -> None:
-    running = kernels.RunningAggregate("entropy_weighted")
+@pytest.mark.parametrize("method", ["mean_logits", "mean_probabilities", "entropy_weighted"])
+@pytest.mark.parametrize("size", [1e-300, 1e-46, 1e39, 1e300])
+def test_child_by_child_with_weights_of_any_size(rng: np.random.Generator, method: Any, size: float) -> None:
+    z = teachers(rng, 3, 5, 10)
+    running = kernels.RunningAggregate(method)
+    for k, teacher in enumerate(z):
+        running.add(teacher, (k + 1) * size)
+    every = kernels.aggregate_logits(z, method=method, weights_K=np.array([1, 2, 3], np.float32))
+    np.testing.assert_allclose(running.result(), every, rtol=1e-5, atol=5e-6)
+
+
+@pytest.mark.parametrize("method", ["mean_logits", "mean_probabilities", "entropy_weighted"])
+def test_child_by_child_refused_teachers_leave_no_trace(method: Any) -> None:
+    running = kernels.RunningAggregate(method)
     z = np.ones((3, 4), np.float32)
     for bad, weight, words in [
         (np.ones((5, 2)), 1.0, "logits_NC: got float64"),
         (z, np.array([1.0, np.nan, 1.0]), "weight_N: got nan at sample 1"),
         (z, np.ones(2), r"weight_N: got shape \[2\], expected one number or \[3\]"),
         (z.tolist(), 1.0, "logits_NC: got list"),
+        (z[0], 1.0, r"logits_NC: got shape \[4\], expected \[N, C\]"),
+        (z[0, 0], 1.0, r"logits_NC: got shape \[\]"),
     ]:
         with pytest.raises((TypeError, ValueError), match=words):
             running.add(bad, weight)  # type: ignore[arg-type]
     running.add(z)
     with pytest.raises(ValueError, match=r"logits_NC: got shape \[2, 4\], expected \[3, 4\] as before"):
         running.add(z[:2])
-    np.testing.assert_array_equal(running.result(), z)
+    np.testing.assert_allclose(running.result(), kernels.aggregate_logits([z], method=method), rtol=1e-6)
 
 
 def test_child_by_child_refusals() -> None:

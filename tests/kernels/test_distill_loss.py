@@ -180,6 +180,21 @@ def test_a_nan_reaches_classes_without_probability(isa: str, rng: np.random.Gene
         assert np.isnan(got.gradient_NC[2]).all()
 
 
+@pytest.mark.parametrize("direction", ["teacher||student", "student||teacher"])
+@pytest.mark.parametrize("n", [1, 8, 9, 32])
+@pytest.mark.parametrize("c", [4, 60, 200])
+def test_a_probability_below_the_normal_numbers_is_none(isa: str, n: int, c: int, direction: Any) -> None:
+    """Else 1e-40 times an infinite logarithm would be infinite on the instruction sets that have subnormals, alone."""
+    for x in (-88.0, -95.0, -103.0):
+        s, t = np.zeros((n, c), np.float32), np.zeros((n, c), np.float32)
+        sure, excluded = (s, t) if direction == "student||teacher" else (t, s)
+        sure[:, 1:], sure[:, 1] = -200, x
+        excluded[:, 1] = -np.inf
+        got = kernels.distill_loss(s, t, ce_weight=0, kl_weight=1.0, temperature=1.0, direction=direction)
+        assert np.isfinite(got.loss)
+        assert np.isfinite(got.gradient_NC).all()
+
+
 def test_a_nan_shows_although_its_part_weighs_nothing(isa: str, rng: np.random.Generator) -> None:
     s, t, y = batch(rng, 5, 10)
     t[2, 3] = np.nan
@@ -188,7 +203,7 @@ def test_a_nan_shows_although_its_part_weighs_nothing(isa: str, rng: np.random.G
     assert np.isnan(got.gradient_NC[2]).all()
 
 
-@pytest.mark.parametrize("size", [1e-45, 1e-39, 1e-30, 1e37])
+@pytest.mark.parametrize("size", [1e-45, 1e-39, 1e-30, 1e-17, 1e37])
 def test_row_weights_of_any_size(isa: str, rng: np.random.Generator, size: float) -> None:
     s, t, y = batch(rng, 20, 10)
     weights = np.full(20, size, np.float32)
@@ -197,6 +212,18 @@ def test_row_weights_of_any_size(isa: str, rng: np.random.Generator, size: float
     expected = kernels.distill_loss(s, t, y, kl_weight=9.0, mask_N=weights > 0)
     assert got.loss == pytest.approx(expected.loss, rel=1e-6)
     np.testing.assert_allclose(got.gradient_NC, expected.gradient_NC, rtol=1e-5, atol=1e-9)
+
+
+def test_a_row_of_hardly_any_weight_is_still_looked_at(isa: str, rng: np.random.Generator) -> None:
+    s, t, y = batch(rng, 4, 10)
+    weights = np.array([1e37, 1e-30, 1e37, 0], np.float32)
+    y[1] = 99
+    with pytest.raises(ValueError, match="labels_N: got 99 at row 1"):
+        kernels.distill_loss(s, t, y, kl_weight=1.0, row_weights_N=weights)
+    y[1], s[1, 0] = 0, np.nan
+    got = kernels.distill_loss(s, t, y, kl_weight=1.0, row_weights_N=weights)
+    assert np.isnan(got.loss)
+    assert np.isnan(got.gradient_NC[1]).all()
 
 
 @pytest.mark.parametrize("c", [1, 10, 60])

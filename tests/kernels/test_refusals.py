@@ -70,6 +70,7 @@ DISTILL: list[tuple[str, type[Exception], str, tuple[Any, ...], dict[str, Any]]]
         (S, S, Y),
         {"threads": 10**21},
     ),
+    ("huge weight", ValueError, "kl_weight: got an integer beyond", (S, S, Y), {"kl_weight": 10**400}),
     ("small numbers", ValueError, "temperature: got 1e-07, expected", (S, S, Y), {"temperature": 1e-7}),
     (
         "large weight",
@@ -177,5 +178,7 @@ def test_codecs() -> None:
         kernels.decode_top_k(kernels.TopKLogits(kept.classes_NK, kept.values_NK, kept.rest_N, -3))
     with pytest.raises(TypeError, match="quantised: got tuple, expected QuantisedLogits"):
         kernels.dequantise_logits((S, S))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="kept: got tuple, expected TopKLogits"):
+        kernels.decode_top_k((S, S))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="learning_rate: got str, expected a number"):
         kernels.sgd_step(S[0].copy(), S[0].copy(), learning_rate="x")  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 JOBS   ?= 2
+ALONE  := tests/fleet tests/integration tests/crash# they start processes of their own; the others share the cores
 HANGS  := 1200# seconds after which a test is taken to hang: it fails and the others run
 NATIVE := CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
@@ -42,7 +43,8 @@ fleet: $(VENV)/.fleet ## a cloud, 2 edges and 6 devices as processes on this mac
 	$(BIN)/fedagg fleet up examples/fleet.toml --overwrite
 
 test: $(VENV)/.dev test-cpp ## build, install, run the tests of C++ and Python
-	$(BIN)/python -m pytest -m "not slow" --timeout $(HANGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --timeout $(HANGS) -n $(JOBS) --dist loadfile $(patsubst %,--ignore=%,$(ALONE))
+	$(BIN)/python -m pytest -m "not slow" --timeout $(HANGS) $(ALONE)
 
 test-full: $(VENV)/.dev test-cpp test-tflite test-executorch test-install test-arm64-full test-jvm test-jvm-arm64 ## all of it; tests marked data want FEDAGG_DATA
 	$(BIN)/python -m pytest --timeout 10000

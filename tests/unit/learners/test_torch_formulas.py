@@ -33,16 +33,16 @@ def batch(n: int = 6, c: int = 10) -> tuple[Any, Any, Any]:
 def assert_the_kernel_says_so(s: Any, t: Any, y: Any, direction: str, **rows: Any) -> None:
     o = options(direction=direction)
     loss, gradient = torch_formulas.distill_loss(s, t, y, o, **rows)
-    got = kernels.distill_loss(
-        s.contiguous(),
-        t,
-        y,
+    got = kernels.distill_loss(  # type: ignore[call-overload]
+        s.contiguous().numpy(),
+        t.numpy(),
+        y.numpy(),
         ce_weight=o.ce_weight,
         kl_weight=o.kl_weight,
         temperature=o.temperature,
         teacher_temperature=o.teacher_temperature,
-        direction=direction,  # type: ignore[arg-type]
-        **rows,
+        direction=direction,
+        **{name: x.numpy() for name, x in rows.items()},
     )
     torch.testing.assert_close(
         loss.double(), torch.tensor(got.loss, dtype=torch.float64), equal_nan=True, rtol=1e-5, atol=0
@@ -88,6 +88,80 @@ def test_an_unused_part_may_be_infinite() -> None:
     loss, gradient = torch_formulas.distill_loss(s, t, y, options(kl_weight=0.0))
     assert torch.isnan(loss)
     assert torch.isnan(gradient[0]).all()
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("teacher", [NAN, INF])
+def test_a_teacher_that_is_not_finite_beside_a_student_of_probability_0(direction: str, teacher: float) -> None:
+    s, t, y = batch()
+    s[1, 1:], t[1, 0], y[1] = -INF, teacher, 0  # q is 0 for all the other classes of the row
+    assert_the_kernel_says_so(s, t, y, direction)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("low", [-86.0, -90.0, -103.0, -744.0, -750.0])
+def test_subnormal_probabilities_are_the_kernels(direction: str, dtype: Any, low: float) -> None:
+    s, t, y = (x if x.dtype == torch.int64 else x.to(dtype) for x in batch())
+    s, t = s.clamp(-3, 3), t.clamp(-3, 3)
+    one, other = (s, t) if direction == "student||teacher" else (t, s)
+    temperature = 3.0 if one is s else 2.0
+    # one class is that improbable in the one distribution and excluded in the other: infinite or nothing
+    one[2, 0], one[2, 1], other[2, 1], y[2] = 0.0, low * temperature, -INF, 0
+    one[2, 2:] = -1.0
+    with kernels.force_isa("scalar"):  # tests/kernels compares the others with it
+        assert_the_kernel_says_so(s, t, y, direction)
+
+
+@pytest.mark.parametrize("scale", [3e38, 1e-30, 1e-38])
+def test_row_weights_of_any_size(scale: float) -> None:
+    s, t, y = batch()
+    weights = torch.tensor([1.0, 0.5, 0.0, 1.0, 1.0, 0.25]) * scale
+    for direction in DIRECTIONS:
+        assert_the_kernel_says_so(s, t, y, direction, row_weights_N=weights)
+        assert_the_kernel_says_so(s.double(), t.double(), y, direction, row_weights_N=weights)
+
+
+def test_a_row_of_little_weight_counts() -> None:
+    s, t, y = batch()
+    s[0, 1], y[0] = -INF, 1
+    weights = torch.ones(6) * 1e30
+    weights[0] = 1e-30
+    loss, _ = torch_formulas.distill_loss(s, t, y, options(), row_weights_N=weights)
+    assert loss == INF
+
+
+@pytest.mark.parametrize("weight", [NAN, INF, -1.0, -100.0])
+def test_a_row_weight_that_the_kernel_refuses_makes_the_loss_nan(weight: float) -> None:
+    s, t, y = batch()
+    weights = torch.ones(6)
+    weights[3] = weight
+    loss, _ = torch_formulas.distill_loss(s, t, y, options(), row_weights_N=weights)
+    assert torch.isnan(loss)
+    loss, _ = torch_formulas.distill_loss(s, t, y, options(), row_weights_N=weights, mask_N=torch.arange(6) != 3)
+    assert torch.isfinite(loss)
+
+
+def test_a_small_temperature_overflows_nothing() -> None:
+    s, t, y = batch()
+    s[1, 2], t[1, 2] = 1e38, 1e38
+    loss, gradient = torch_formulas.distill_loss(s, t, y, options(ce_weight=0.0, temperature=0.05))
+    assert torch.isfinite(loss)
+    assert torch.isfinite(gradient).all()
+
+
+def test_no_rows() -> None:
+    s, t, y = batch(0)
+    loss, gradient = torch_formulas.distill_loss(s, t, y, options(), row_weights_N=torch.ones(0))
+    assert (loss.item(), gradient.shape) == (0, (0, 10))
+
+
+@pytest.mark.parametrize("label", [-100, -1, 10])
+def test_a_label_beyond_the_classes(label: int) -> None:
+    s, t, y = batch()
+    y[1] = label
+    with pytest.raises(RuntimeError, match=f"index {label} is out of bounds"):
+        torch_formulas.distill_loss(s, t, y, options())
 
 
 REFUSED: list[tuple[str, type[Exception], dict[str, Any]]] = [

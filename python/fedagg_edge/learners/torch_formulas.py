@@ -178,18 +178,17 @@ def aggregate_logits(
         raise ValueError(f"trim: got {trim}, expected 0 to below 0.5")
     z_KNC = _stacked(teachers)
     weight_KN = _teacher_weights(z_KNC, weights_K, sample_weights_KN, mask_KN)
-    takes_part_KN = weight_KN != 0
     if method in {"trimmed_mean", "median"}:
-        return _middle(z_KNC, takes_part_KN, trim, is_median=method == "median")
-    z_KNC = torch.where(takes_part_KN[..., None], z_KNC, 0)  # who has no weight may hold anything
+        return _middle(z_KNC, weight_KN, trim, is_median=method == "median")
+    z_KNC = torch.where((weight_KN != 0)[..., None], z_KNC, 0)  # who has no weight may hold anything
     if method == "mean_probabilities":
-        weight_KN = weight_KN / weight_KN.sum(0)
         return torch.logsumexp(torch.log_softmax(z_KNC, 2) + weight_KN.log()[..., None], 0)
     if method == "entropy_weighted":
         log_p = torch.log_softmax(z_KNC, 2)
         entropy_KN = -torch.where(log_p == -torch.inf, 0, log_p.exp() * log_p).sum(2)
-        weight_KN = torch.where(takes_part_KN, weight_KN * (-entropy_KN).exp(), 0)
-    return ((weight_KN / weight_KN.sum(0))[..., None] * z_KNC).sum(0)
+        weight_KN = torch.where(weight_KN == 0, 0, weight_KN * (-entropy_KN).exp())
+        weight_KN = weight_KN / weight_KN.sum(0)
+    return torch.where((weight_KN != 0)[..., None], weight_KN[..., None] * z_KNC, 0).sum(0)
 
 
 def _stacked(teachers: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -208,32 +207,38 @@ def _teacher_weights(
     sample_weights_KN: torch.Tensor | None,
     mask_KN: torch.Tensor | None,
 ) -> torch.Tensor:
+    """Each teacher's share of each sample, summing to 1 over the teachers; NaN where no teacher has a weight."""
     shape = z_KNC.shape[:2]
-    weight_KN = z_KNC.new_ones(shape)
+    # Roots, for a product of two float32 may be too small or too large for float32, and not every device has float64.
+    root_KN = z_KNC.new_ones(shape)
     if weights_K is not None:
         _check_shape("weights_K", weights_K, shape[:1])
-        weight_KN = weight_KN * weights_K.float()[:, None]
+        root_KN = root_KN * weights_K.float().sqrt()[:, None]
     if sample_weights_KN is not None:
         _check_shape("sample_weights_KN", sample_weights_KN, shape)
-        weight_KN = weight_KN * sample_weights_KN.float()
+        root_KN = root_KN * sample_weights_KN.float().sqrt()
     if mask_KN is not None:
         _check_shape("mask_KN", mask_KN, shape)
         _check_dtype("mask_KN", mask_KN, torch.bool)
-        weight_KN = torch.where(mask_KN, weight_KN, 0)
-    return weight_KN
+        root_KN = torch.where(mask_KN, root_KN, 0)
+    weight_KN = (root_KN / root_KN.amax(0)).square()
+    return weight_KN / weight_KN.sum(0)
 
 
-def _middle(z_KNC: torch.Tensor, takes_part_KN: torch.Tensor, trim: float, *, is_median: bool) -> torch.Tensor:
+def _middle(z_KNC: torch.Tensor, weight_KN: torch.Tensor, trim: float, *, is_median: bool) -> torch.Tensor:
     """Per class the mean of the sorted values [first, last) of those who take part."""
+    takes_part_KN = weight_KN != 0
     taking = takes_part_KN[..., None]
-    has_nan_NC = (torch.isnan(z_KNC) & taking).any(0)
+    is_nan_NC = ((torch.isnan(z_KNC) & taking) | torch.isnan(weight_KN)[..., None]).any(0)
     sorted_KNC = torch.where(taking, z_KNC, torch.inf).sort(0).values
     count_N = takes_part_KN.sum(0)
-    cut_N = (count_N - 1) // 2 if is_median else (trim * count_N).floor().long()
+    # a table, for the kernels multiply in double: 0.29 * 100 in float32 is 29
+    cuts = [(k - 1) // 2 if is_median else int(trim * k) for k in range(1, len(z_KNC) + 1)]
+    cut_N = torch.tensor([0, *cuts], device=z_KNC.device)[count_N]
     position_K11 = torch.arange(len(z_KNC), device=z_KNC.device)[:, None, None]
     kept = (position_K11 >= cut_N[:, None]) & (position_K11 < (count_N - cut_N)[:, None])
     mean_NC = torch.where(kept, sorted_KNC, 0).sum(0) / kept.sum(0)
-    return torch.where(has_nan_NC, torch.nan, mean_NC)
+    return torch.where(is_nan_NC, torch.nan, mean_NC)
 
 
 def _check(name: str, value: float, least: float, most: float) -> None:

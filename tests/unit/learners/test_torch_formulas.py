@@ -203,6 +203,16 @@ def test_neither_part() -> None:
         torch_formulas.distill_loss(torch.zeros(2, 2), None, None, options(ce_weight=0.0, kl_weight=0.0))
 
 
+def assert_the_kernel_aggregates_so(got: Any, teachers: Any, method: str, trim: float = 0.25, **used: Any) -> None:
+    expected = kernels.aggregate_logits(
+        [teacher.numpy() for teacher in teachers],
+        method=method,  # type: ignore[arg-type]
+        trim=trim,
+        **{name: x.numpy() for name, x in used.items()},
+    )
+    torch.testing.assert_close(got, torch.from_numpy(expected), equal_nan=True, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("method", torch_formulas.METHODS)
 @pytest.mark.parametrize("count", [1, 4, 5])
 def test_aggregate_is_the_kernels(method: str, count: int) -> None:
@@ -223,9 +233,8 @@ def test_aggregate_is_the_kernels(method: str, count: int) -> None:
         teachers[1][4, 1], mask[1, 4] = INF, True
     for used in ({}, parts, {"mask_KN": mask}):
         got = torch_formulas.aggregate_logits(teachers, method, trim=0.3, **used)
-        expected = kernels.aggregate_logits(teachers, method=method, trim=0.3, **used)  # type: ignore[arg-type]
         assert got.dtype == torch.float32
-        torch.testing.assert_close(got, torch.from_numpy(expected), equal_nan=True, rtol=1e-5, atol=1e-5)
+        assert_the_kernel_aggregates_so(got, teachers, method, trim=0.3, **used)
 
 
 @pytest.mark.parametrize(
@@ -243,3 +252,43 @@ def test_aggregate_is_the_kernels(method: str, count: int) -> None:
 def test_aggregate_refusals(words: str, error: type[Exception], teachers: Any, changes: dict[str, Any]) -> None:
     with pytest.raises(error, match=words):
         torch_formulas.aggregate_logits(teachers, **{"method": "mean_logits"} | changes)
+
+
+@pytest.mark.parametrize("method", torch_formulas.METHODS)
+@pytest.mark.parametrize(
+    ("weights", "sample_weights"),
+    [
+        ([3e38, 3e38, 3e38], None),
+        ([1e-30, 2e-30, 1e-30], [1e-30, 1e-30, 3e-30]),
+        ([3e38, 1e38, 2e38], [3e38, 3e38, 1e38]),
+        ([1e30, 1e-30, 1e-30], [1e-30, 1e30, 3e30]),  # of one size when multiplied
+        ([1e30, 1e-30, 3e-30], [0.0, 1e-30, 1e-30]),
+        ([1e30, 1e-30, 1.0], None),  # the second is nothing beside the first
+    ],
+)
+def test_aggregate_with_weights_of_any_size(method: str, weights: Any, sample_weights: Any) -> None:
+    teachers = [torch.randn(4, 6, generator=torch.Generator().manual_seed(k)) for k in range(3)]
+    used = {"weights_K": torch.tensor(weights)}
+    if sample_weights is not None:
+        used["sample_weights_KN"] = torch.tensor(sample_weights)[:, None].repeat(1, 4)
+    got = torch_formulas.aggregate_logits(teachers, method, **used)
+    assert torch.isfinite(got).all()
+    assert_the_kernel_aggregates_so(got, teachers, method, **used)
+
+
+@pytest.mark.parametrize("method", torch_formulas.METHODS)
+def test_a_sample_without_a_teacher_or_with_a_refused_weight_is_nan(method: str) -> None:
+    teachers = [torch.randn(5, 6) for _ in range(3)]
+    mask, weights = torch.ones(3, 5, dtype=torch.bool), torch.ones(3, 5)
+    mask[:, 1] = False
+    weights[0, 2], weights[1, 3], weights[2, 4] = NAN, -1.0, INF
+    got = torch_formulas.aggregate_logits(teachers, method, mask_KN=mask, sample_weights_KN=weights)
+    assert torch.isfinite(got[0]).all()
+    assert torch.isnan(got[1:]).all()
+
+
+def test_the_trim_is_the_kernels() -> None:
+    teachers = [torch.randn(2, 3, generator=torch.Generator().manual_seed(k)) for k in range(100)]
+    for trim in (0.29, 0.07, 0.14, 0.28, 0.33):
+        got = torch_formulas.aggregate_logits(teachers, "trimmed_mean", trim=trim)
+        assert_the_kernel_aggregates_so(got, teachers, "trimmed_mean", trim=trim)

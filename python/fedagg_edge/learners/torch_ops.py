@@ -163,7 +163,12 @@ def aggregate_logits(
     Raises what the kernel raises; on other devices than the CPU a sample that no teacher has a weight for becomes NaN.
     """
     result: torch.Tensor = _aggregate_logits(
-        [t.detach() for t in teachers], method, weights_K, sample_weights_KN, mask_KN, trim
+        [t.detach() for t in teachers],
+        method,
+        None if weights_K is None else weights_K.detach(),
+        None if sample_weights_KN is None else sample_weights_KN.detach(),
+        mask_KN,
+        trim,
     )
     return result
 

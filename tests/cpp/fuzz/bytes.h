@@ -12,18 +12,17 @@ class Bytes {
 public:
     Bytes(const std::uint8_t* data, std::size_t size) : data_(data), left_(size) {}
 
-    std::size_t below(std::size_t limit) { return take<std::uint16_t>() % limit; }
+    std::size_t below(std::size_t limit) { return one<std::uint16_t>() % limit; }
 
     template <class T>
     std::vector<T> array(std::size_t count) {
         std::vector<T> values(count);
-        for (T& value : values) value = take<T>();
+        for (T& value : values) value = one<T>();
         return values;
     }
 
-private:
     template <class T>
-    T take() {
+    T one() {
         T value{};
         const std::size_t size = left_ < sizeof(T) ? left_ : sizeof(T);
         if (size != 0) std::memcpy(&value, data_, size);
@@ -31,6 +30,8 @@ private:
         left_ -= size;
         return value;
     }
+
+private:
     const std::uint8_t* data_;
     std::size_t left_;
 };

@@ -49,10 +49,15 @@ void top_k(Bytes bytes) {
 
 void affine(Bytes bytes) {
     const std::size_t rows = bytes.below(4), channels = bytes.below(70), count = rows * channels;
-    const auto low = bytes.array<float>(channels), step = bytes.array<float>(channels);
+    const bool any = bytes.below(16) == 1;  // else nothing that is refused, or hardly anything would be encoded
+    auto low = bytes.array<float>(channels), step = bytes.array<float>(channels);
     auto bits = bytes.array<std::uint8_t>(channels);
-    for (auto& b : bits) b %= 10;  // 9 is refused
-    const auto x = bytes.array<float>(count);
+    auto x = bytes.array<float>(count);
+    for (auto& b : bits) b %= any ? 10 : 9;
+    for (auto* some : {&low, &step, &x}) {
+        for (float& value : *some) value = any || std::isfinite(value) ? value : 1;
+    }
+    for (float& s : step) s = any || s > 0 ? s : (s < 0 ? -s : 1);
     std::vector<std::uint8_t> first;
     for (const Kernels* kernels : available_kernels()) {
         set_active_isa(kernels->name);

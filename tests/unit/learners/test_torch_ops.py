@@ -1,5 +1,6 @@
 """The torch operators: the kernels' numbers, autograd, torch.compile, vmap, narrow dtypes, the fallback's formulas."""
 
+import shutil
 from typing import Any
 
 import pytest
@@ -94,6 +95,9 @@ def test_masks_and_row_weights() -> None:
     torch.testing.assert_close(s.grad, torch.from_numpy(got.gradient_NC))
 
 
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="torch's default backend compiles with a C++ compiler"
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, as its compiler is imported
 def test_compiled_by_the_default_backend() -> None:
     s, t, y = batch()
@@ -130,6 +134,17 @@ def test_aggregate() -> None:
     torch.testing.assert_close(compiled(z), torch.median(torch.stack(z), 0).values)
     with pytest.raises(ValueError, match="teachers: got none"):
         torch_ops.aggregate_logits([])
+
+
+def test_no_gradient_flows_through_an_aggregate() -> None:
+    z = [torch.randn(5, 7, requires_grad=True) for _ in range(2)]
+    weights, sample_weights = torch.ones(2, requires_grad=True), torch.ones(2, 5, requires_grad=True)
+    got = torch_ops.aggregate_logits(z, weights_K=weights, sample_weights_KN=sample_weights)
+    assert not got.requires_grad
+    assert not torch_ops.aggregate_logits(z, weights_K=weights).requires_grad
+    (got.sum() + z[0].sum()).backward()  # as one part of a loss among others
+    assert weights.grad is None
+    assert sample_weights.grad is None
 
 
 def test_aggregate_under_vmap() -> None:

@@ -19,6 +19,10 @@ from fedagg_edge.learners.base import Batch
 from fedagg_edge.learners.torch import TorchLearner
 from fedagg_edge.learners.zoo import build_model
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from numbers_of import other_numbers
+
 FOLDER = Path(__file__).parent / "fixtures"
 SHAPES = ((8, 10), (33, 10), (16, 100), (3, 1000))
 STEPS, CLASSES, SHAPE = 10, 5, (1, 8, 8)
@@ -42,6 +46,7 @@ def kernel_numbers() -> dict[str, np.ndarray]:
         found |= {f"{key}.student": student_NC, f"{key}.teacher": teacher_NC, f"{key}.label": label_N}
         found |= {f"{key}.loss": np.float64(got.loss), f"{key}.gradient": got.gradient_NC}
         found |= {f"{key}.int8": packed.values_NC, f"{key}.scale": packed.scale_N, f"{key}.sgd": weights}
+        found |= {f"{key}.{name}": value for name, value in other_numbers(student_NC, teacher_NC).items()}
     return found
 
 

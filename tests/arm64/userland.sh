@@ -53,7 +53,7 @@ step "pip" inside bash -c 'python3 /usr/share/python-wheels/pip-*.whl/pip --vers
 step "the wheel from pip" inside python -m pip install -q "/tmp/$(basename "$wheel")[litert,enroll]"
 step "its size" inside du -sm --apparent-size /venv /venv/lib/python$version/site-packages/{ai_edge_litert,numpy,fedagg_edge}
 step "test tools from pip" inside python -m pip install -q pytest hypothesis
-step "what was chosen" inside fedagg doctor
+step "what was chosen" inside bash -c 'python -c "import ai_edge_litert.interpreter" && fedagg doctor' # without it tests would be skipped
 for isa in neon scalar; do # C++ errors arrive as Python exceptions: test_refusals
   step "kernels on $isa" inside env FEDAGG_FORCE_ISA=$isa python -m pytest -q -p no:cacheprovider \
     /mnt/host/tests/kernels/test_{isa,refusals,codec,sgd,distill_loss,aggregate}.py /mnt/host/tests/arm64/test_{numbers,rows}.py

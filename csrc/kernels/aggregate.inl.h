@@ -8,6 +8,10 @@
 
 namespace {
 
+// Below it a mean probability is computed again in double: every teacher's share below 2^-126 was taken as 0, and of a sum
+// of 2^-100 all of them together are a rounding.
+constexpr float least_of_a_sum = 0x1p-100F;
+
 inline float weight_of(const AggregateBlock& block, std::size_t k, std::size_t row, std::size_t begin, std::size_t end) {
     return block.same_weight_in_every_row ? block.weight[k] : block.weight[k * (end - begin) + row - begin];
 }
@@ -173,7 +177,7 @@ void probabilities_row(const AggregateBlock& block, std::size_t n, std::size_t b
         deepest = V::max(-p, deepest);
         V::store_first(out + c, log_normal<V>(p), count);
     }
-    if (V::largest(deepest) > -smallest_normal) exact_log_mean_row(block, n, begin, end, scratch);
+    if (V::largest(deepest) > -least_of_a_sum) exact_log_mean_row(block, n, begin, end, scratch);
 }
 
 // body(0) to body(classes - 1), two a turn
@@ -222,7 +226,7 @@ void probabilities_block(const AggregateBlock& block, const LaneRows<V>& rows, s
     store_block<V>(whole ? out : stage, rows.offset, classes, [&](std::size_t c) { return log_normal<V>(V::load(sum + c * w)); });
     if (!whole) __builtin_memcpy(out, stage, rows.count * classes * sizeof(float));
     for (std::size_t i = 0; i < rows.count; ++i) {
-        if (deepest_of[i] > -smallest_normal) exact_log_mean_row(block, rows.index(i), begin, end, scratch);
+        if (deepest_of[i] > -least_of_a_sum) exact_log_mean_row(block, rows.index(i), begin, end, scratch);
     }
 }
 

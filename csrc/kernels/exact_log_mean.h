@@ -1,5 +1,5 @@
-// log(sum_k w_k softmax(z_k)) of one row in double, for the rare row where a probability underflows float: a class that
-// every teacher finds less likely than 2^-126 keeps a finite logarithm, so that a later KL does not become infinite.
+// log(sum_k w_k softmax(z_k)) of one row in double, for the rare row where float loses a probability: a class that every
+// teacher finds less likely than 2^-126 keeps a finite logarithm, so that a later KL does not become infinite.
 #pragma once
 
 #include "../fedagg/kernels.h"

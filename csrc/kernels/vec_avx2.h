@@ -60,10 +60,8 @@ struct Avx2 {
     static F max(F a, F b) { return _mm256_max_ps(a, b); }
     static F min(F a, F b) { return _mm256_min_ps(a, b); }
     static F nan_or_zero(F x) { return _mm256_and_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q), x); }
-    static F add_product_unless_zero(F w, F d, F sum) {
-        return _mm256_fmadd_ps(w, zero_where_zero(w, d), sum);
-    }
-    static F zero_where_improbable(F p, F x) { return zero_where_zero(p, x); }  // exponentials are 0 or normal
+    static F add_product_unless_zero(F p, F d, F sum) { return _mm256_fmadd_ps(p, zero_where_improbable(p, d), sum); }
+    static F zero_where_improbable(F p, F x) { return zero_below(p, _mm256_set1_ps(0x1p-126F), x); }
     static F zero_where_zero(F w, F x) {
         return _mm256_and_ps(_mm256_cmp_ps(w, _mm256_setzero_ps(), _CMP_NEQ_UQ), x);
     }

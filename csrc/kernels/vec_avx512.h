@@ -64,7 +64,7 @@ struct Avx512 {
     static F max(F a, F b) { return _mm512_max_ps(a, b); }
     static F min(F a, F b) { return _mm512_min_ps(a, b); }
     static F nan_or_zero(F x) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x); }
-    // exponentials end in scalef, which has subnormals: they count as 0 here, as everywhere
+    // a probability below the normal numbers counts as 0, on every instruction set; exponentials here have subnormals
     static __mmask16 probable(F p) { return _mm512_cmp_ps_mask(p, _mm512_set1_ps(0x1p-126F), _CMP_NLT_UQ); }
     static F add_product_unless_zero(F p, F d, F sum) { return _mm512_mask3_fmadd_ps(p, d, sum, probable(p)); }
     static F zero_where_improbable(F p, F x) { return _mm512_maskz_mov_ps(probable(p), x); }

@@ -68,8 +68,8 @@ struct Neon {
     static F max(F a, F b) { return vmaxq_f32(a, b); }
     static F min(F a, F b) { return vminq_f32(a, b); }
     static F nan_or_zero(F x) { return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vceqq_f32(x, x))); }
-    static F add_product_unless_zero(F w, F d, F sum) { return vfmaq_f32(sum, w, zero_where_zero(w, d)); }
-    static F zero_where_improbable(F p, F x) { return zero_where_zero(p, x); }  // exponentials are 0 or normal
+    static F add_product_unless_zero(F p, F d, F sum) { return vfmaq_f32(sum, p, zero_where_improbable(p, d)); }
+    static F zero_where_improbable(F p, F x) { return zero_below(p, vdupq_n_f32(0x1p-126F), x); }
     static F zero_where_zero(F w, F x) {
         return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vceqzq_f32(w)));
     }

@@ -45,8 +45,10 @@ struct Scalar {
     static F max(F a, F b) { return a > b ? a : b; }
     static F min(F a, F b) { return a < b ? a : b; }
     static F nan_or_zero(F x) { return x != x ? x : 0; }
-    static F add_product_unless_zero(F w, F d, F sum) { return w == 0 ? sum : sum + w * d; }
-    static F zero_where_improbable(F p, F x) { return zero_where_zero(p, x); }  // exponentials are 0 or normal
+    // of floats as on every instruction set; a double's exponentials go down to its own end
+    static bool improbable(F p) { return sizeof(F) == sizeof(float) ? p < F(0x1p-126) : p == 0; }
+    static F add_product_unless_zero(F p, F d, F sum) { return improbable(p) ? sum : sum + p * d; }
+    static F zero_where_improbable(F p, F x) { return improbable(p) ? 0 : x; }
     static F zero_where_zero(F w, F x) { return w == 0 ? 0 : x; }
     static F zero_below(F y, F least, F x) { return y < least ? 0 : x; }
     static Real sum(F x) { return x; }

@@ -136,6 +136,17 @@ def test_child_by_child_a_nan_stays(isa: str, rng: np.random.Generator, method: 
     np.testing.assert_allclose(running.result(), every, rtol=1e-5, atol=5e-6)
 
 
+@pytest.mark.parametrize("c", [2, 200])
+def test_many_small_shares_of_a_probability(isa: str, c: int) -> None:
+    """Seven teachers' shares are below 2^-126 each, together a fifth of what the eighth brings."""
+    z = [np.full((16, c), -1000, np.float32) for _ in range(8)]
+    for teacher in z:
+        teacher[:, 0], teacher[:, 1] = 0, -126.6 * np.log(2)
+    z[0][:, 1] = -126 * np.log(2) + np.log(8) + 1e-3
+    got = kernels.aggregate_logits(z, method="mean_probabilities")
+    np.testing.assert_allclose(got[:, 1], reference.aggregate_logits(z, "mean_probabilities")[:, 1], rtol=1e-6)
+
+
 @pytest.mark.parametrize("method", ["mean_logits", "mean_probabilities", "entropy_weighted"])
 @pytest.mark.parametrize("size", [1e-300, 1e-46, 1e39, 1e300])
 def test_child_by_child_with_weights_of_any_size(rng: np.random.Generator, method: Any, size: float) -> None:

@@ -51,6 +51,13 @@ check_kotlin() { # folder
   "$kotlinc" -Werror -jvm-target 1.8 -cp "$1/classes" -d "$1/kotlin" android_bridge/kotlin/*.kt
 }
 
+check_gradle() { # Debian's groovy has the parser
+  local groovy=${GROOVY_JAR:-/usr/share/java/groovy-all.jar} files
+  [ -e "$groovy" ] || { lacking "${REQUIRE_GROOVY:-}" "no Groovy (GROOVY_JAR, or Debian's groovy): Gradle's files are not parsed"; return; }
+  mapfile -t files < <(find android_bridge -name '*.gradle')
+  "$JAVA_HOME/bin/java" -cp "$groovy" android_bridge/android/checks/gradle/ParseGradle.java "${files[@]}"
+}
+
 made() { # folder: the class path of what build_java made, but for the tests
   echo "$1/classes:$1/tflite:$1/tflite-shape:$1/executorch:$1/executorch-shape:$1/android:$1/android-shape"
 }

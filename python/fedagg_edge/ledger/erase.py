@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fedagg_edge.ledger import log, payloads
+from fedagg_edge.ledger import log, outbox, payloads
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import Fold, only, parts_of, without
@@ -59,6 +59,7 @@ def erase_waiting(db: Database, gone: SampleSet) -> int:
     for key, stored in db.all("SELECT key, payload FROM outbox WHERE kind = ?", (int(Kind.APPEND),)):
         new = _reduced(db, stored, gone)
         if new is not None:
+            outbox.keep_version(db, key, new[1])
             left = len(load_embeddings(payloads.read(db, new[0]), OWN))  # the parent counts the rows that come
             db.execute("UPDATE outbox SET payload = ?, rows = ? WHERE key = ?", (new[0], left, key))
             freed += payloads.drop_unused(db, stored)

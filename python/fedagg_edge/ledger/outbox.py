@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from fedagg_edge.errors import OutboxFull, RemoteProtocolError
 from fedagg_edge.ledger import log, payloads
 from fedagg_edge.ledger.database import Database
@@ -29,6 +31,7 @@ __all__ = [
     "forget_late",
     "forgotten",
     "held",
+    "keep_version",
     "pending",
     "put_forget",
     "put_rows",
@@ -38,6 +41,7 @@ __all__ = [
 
 
 _FEW = 16  # origins
+_VERSIONS = "outbox.versions/"  # facts, by key: what a batch named before rows of it were erased
 _GONE = "outbox.gone"  # a fact: samples that were to be forgotten when this node changed parents
 
 
@@ -166,8 +170,28 @@ def split(db: Database, rows: int, size: int) -> None:
         payload = payloads.read(db, stored)
         for part, samples in _cut(Kind(kind), payload, rows, size):
             _put(db, Kind(kind), part, samples, at)
-        db.execute("DELETE FROM outbox WHERE key = ?", (key,))
-        payloads.drop_unused(db, stored)
+        _drop(db, key, stored)
+
+
+def _drop(db: Database, key: int, stored: int) -> None:
+    db.execute("DELETE FROM outbox WHERE key = ?", (key,))
+    db.execute("DELETE FROM facts WHERE key = ?", (f"{_VERSIONS}{key}",))
+    payloads.drop_unused(db, stored)
+
+
+def keep_version(db: Database, key: int, ids: bytes) -> None:
+    """Remember what batch `key` named until now, as rows of it are about to be erased: it may be on its way so."""
+    fact = f"{_VERSIONS}{key}"
+    row = db.one("SELECT value FROM facts WHERE key = ?", (fact,))
+    known = [] if row is None else msgspec.msgpack.decode(row[0], type=list[bytes])
+    db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (fact, msgspec.msgpack.encode([*known, ids])))
+
+
+def _versions(db: Database, key: int, ids: bytes) -> list[bytes]:
+    """What batch `key` named when it was put, and each time before rows of it were erased."""
+    row = db.one("SELECT value FROM facts WHERE key = ?", (f"{_VERSIONS}{key}",))
+    later = [] if row is None else msgspec.msgpack.decode(row[0], type=list[bytes])
+    return [ids, *(other for other in later if other != ids)]
 
 
 def _cut(kind: Kind, payload: bytes, rows: int, size: int) -> list[tuple[bytes, SampleSet]]:
@@ -201,8 +225,7 @@ def accept(db: Database, node: NodeId, key: int, entry: int, digest: str) -> Pos
             raise log.refuse_gap(node, entry, now.entry + 1)
         else:
             _commit(db, node, key, row, digest)
-        db.execute("DELETE FROM outbox WHERE key = ?", (key,))
-        payloads.drop_unused(db, row[3])
+        _drop(db, key, row[3])
         reach("outbox.accept.after-delete")
         return log.head(db, node)
 
@@ -214,14 +237,16 @@ def _commit(db: Database, node: NodeId, key: int, row: tuple[int, int, bytes, in
     log.open_link(db, node)
     log.insert(
         db, node, Kind(kind), payload, key=key, by="child", told=digest, rows=rows, content=content,
-        ids=ids if reduced and _leaves(db, node, ids, digest) else None,
+        ids=_committed(db, node, _versions(db, key, ids), digest) if reduced else None,
     )  # fmt: skip
     _check_set(db, node, digest)
 
 
-def _leaves(db: Database, node: NodeId, ids: bytes, digest: str) -> bool:
-    """Whether the parent committed the batch before rows of it were forgotten here: the digest tells."""
-    return union(log.fold(db, node).samples(), load_samples(ids, OWN)).digest == digest
+def _committed(db: Database, node: NodeId, versions: Iterable[bytes], digest: str) -> bytes | None:
+    """Which version of a batch the parent committed, if that was before the last rows of it were forgotten here; the
+    digest tells."""
+    known = log.fold(db, node).samples()
+    return next((ids for ids in versions if union(known, load_samples(ids, OWN)).digest == digest), None)
 
 
 def follow(db: Database, node: NodeId, news: Iterable[LogEntry]) -> Position:
@@ -365,6 +390,7 @@ def _clear(db: Database, node: NodeId) -> None:
     stored = db.all("SELECT payload FROM entries WHERE child = ? UNION SELECT payload FROM outbox", (node,))
     db.execute("DELETE FROM entries WHERE child = ?", (node,))
     db.execute("DELETE FROM outbox")
+    db.execute("DELETE FROM facts WHERE key LIKE ?", (f"{_VERSIONS}%",))
     db.execute("UPDATE links SET head = 0, digest = ?, epoch = epoch + 1 WHERE child = ?", (EMPTY.digest, node))
     for (number,) in stored:
         payloads.drop_unused(db, number)

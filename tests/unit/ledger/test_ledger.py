@@ -157,6 +157,24 @@ def test_retention_goes_up_and_a_batch_on_its_way_may_come_reduced(device, edge,
     assert len(cloud.embeddings("edge-a")) == 3
 
 
+@pytest.mark.parametrize("sent", [0, 1, 2, 3])
+def test_rows_may_be_forgotten_before_a_batch_is_sent_and_again_before_its_answer(device, edge, cloud, sent):
+    """Whichever version the parent has committed, its digest tells: an answer that fits none would come for ever."""
+    key = device.send(embeddings("d1", 5))
+    for i in range(4):
+        if i == sent:
+            edge.append("d1", 1, device.batch_bytes(key), key=key, by="child")  # the answer comes late
+        if i < 3:
+            device.retire(ids("d1", i))
+    done = edge.append("d1", 1, device.batch_bytes(key), key=key, by="child")
+    device.set_acknowledged(key, done.entry, done.digest)
+    meet(device, edge)
+    meet(edge, cloud)
+    assert device.embeddings("d1").samples.digest == ids("d1", 3, 4).digest
+    assert content(device.embeddings("d1")) == content(cloud.embeddings("edge-a"))
+    assert not device.db.all("SELECT key FROM facts WHERE key LIKE 'outbox.%'")
+
+
 def test_the_outbox_refuses_at_its_bound_and_keeps_what_it_has(make):
     device = make("d1", Tier.DEVICE, outbox=Bounds(size=200))
     device.send(embeddings("d1", 5))

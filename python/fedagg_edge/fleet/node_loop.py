@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from fedagg_edge.bridge import Bridge
-from fedagg_edge.errors import ArtefactError, DataError, FedaggError
+from fedagg_edge.errors import ArtefactError, DataError, FedaggError, PermissionDenied
 from fedagg_edge.fleet import journal, moving, parts, weights
 from fedagg_edge.fleet.config import FleetConfig
-from fedagg_edge.fleet.keys import ASIDE, PARCELS, PROGRESS, PUBLISHED
+from fedagg_edge.fleet.keys import ASIDE, CERTIFICATE, PARCELS, PROGRESS, PUBLISHED
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.publish import Publisher, model_content
@@ -31,6 +32,7 @@ from fedagg_edge.fleet.rounds import Conductor, RoundReport
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.turns import Situation, next_turn, offline_pass_due
 from fedagg_edge.identity import folder, revocation
+from fedagg_edge.identity.facts import Facts
 from fedagg_edge.identity.revocation import Revocations
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.ledger import Ledger
@@ -307,8 +309,16 @@ class NodeLoop:
         return present and len(self.ledger.samples(child)) > 0
 
     def _is_revoked(self, facts: NodeFacts) -> bool:
-        """Whether the gateway refuses the child's newest certificate (see `revocation.check`)."""
+        """Whether the gateway refuses the certificate that the child showed last; of one that has shown none since
+        these are kept, the newest that was seen or made here."""
         known = self._revocations()
+        said = self.ledger.get(CERTIFICATE + facts.node)
+        if said is not None:
+            try:
+                revocation.check(known, msgspec.convert(said, Facts))
+            except PermissionDenied:
+                return True
+            return False
         if facts.serial in known.serials:
             return True
         at = known.nodes.get(facts.node)

@@ -15,6 +15,7 @@ from fedagg_edge.autoencoder import artefact as autoencoders
 from fedagg_edge.errors import StorageError
 from fedagg_edge.fleet import parts, weights
 from fedagg_edge.fleet.config import RoundsConfig, parse_fleet_config
+from fedagg_edge.fleet.keys import CERTIFICATE
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.metrics import Registry
 from fedagg_edge.fleet.node_loop import NodeLoop, ParentChanged, Stopped
@@ -22,6 +23,7 @@ from fedagg_edge.fleet.round_metrics import metrics_file
 from fedagg_edge.fleet.rounds import RoundReport
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.identity import revocation
+from fedagg_edge.identity.renewal import SKEW
 from fedagg_edge.learners.base import Entry, LearnerState
 from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import Link, NodeId, Tier
@@ -96,6 +98,18 @@ def test_a_child_that_is_revoked_does_not_count_until_it_is_enrolled_again(cloud
     assert cloud._children() == (EDGE,)
     revocation.update(place, lambda known: revocation.revoke(known, time.time(), serial="2"))
     assert not cloud._is_here(EDGE)
+
+
+def test_a_certificate_made_before_the_list_came_is_refused_as_the_gateway_does(cloud):
+    """It renewed between its revocation and the list's arrival: what counts is when the certificate was made."""
+    place = cloud.config.state / "identity"
+    place.mkdir(parents=True)
+    cloud.ledger.put(PRESENT + EDGE, True)
+    said = {"node": EDGE, "role": "edge", "federation": "toy", "serial": "1", "not_before": 10.0, "not_after": 1e9}
+    cloud.ledger.put(CERTIFICATE + EDGE, {**said, "issuer": {"kind": "root", "node": "toy", "serial": "f"}})
+    assert cloud._children() == (EDGE,)
+    revocation.update(place, lambda known: revocation.revoke(known, 10.0 + SKEW, node=EDGE))
+    assert cloud._children() == ()  # although it was first seen here later
 
 
 def test_a_revocation_list_that_is_damaged_from_the_start_refuses_nobody(cloud):

@@ -277,7 +277,7 @@ class _Service:
             return operation(self.view)
 
 
-def test_chunks_that_no_message_named_for_an_hour_are_dropped(config, tmp_path, monkeypatch):
+def test_chunks_are_dropped_once_their_node_has_sent_none_for_a_day(config, tmp_path, monkeypatch):
     now = 1_000_000.0
     options = Options(tier=Tier.CLOUD, clock=lambda: now)
     ledger = Ledger.open(tmp_path / "sweep.sqlite", node=NodeId("cloud"), federation="toy", options=options)
@@ -286,15 +286,20 @@ def test_chunks_that_no_message_named_for_an_hour_are_dropped(config, tmp_path, 
     asyncio.run(gateway._sweep())  # the service is not there yet: nothing to sweep, and no error
     gateway._service = _Service(ParentView(ledger))
     node = NodeId("edge-0")
-    ledger.stage(node, hashlib.sha256(b"old").digest(), b"old")
-    now += 3000.0
+    other = NodeId("edge-1")
+    for name in (node, other):
+        ledger.stage(name, hashlib.sha256(b"old").digest(), b"old")
+    now += 80_000.0
     ledger.stage(node, hashlib.sha256(b"late").digest(), b"late")
     asyncio.run(gateway._sweep())
-    assert ledger.staged(node) == 7
-    now += 601.0
+    assert (ledger.staged(node), ledger.staged(other)) == (7, 3)
+    now += 80_000.0
     asyncio.run(gateway._sweep())
-    assert ledger.staged(node) == 4
-    assert "chunks_dropped count=1" in gateway.log._stream.getvalue()
+    assert (ledger.staged(node), ledger.staged(other)) == (7, 0)  # the first of a slow link's chunks stay with the last
+    now += 6401.0
+    asyncio.run(gateway._sweep())
+    assert ledger.staged(node) == 0
+    assert "chunks_dropped count=2" in gateway.log._stream.getvalue()
     ledger.close()
 
 

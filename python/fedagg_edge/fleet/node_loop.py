@@ -6,7 +6,6 @@ weights it began with, and publishes nothing twice.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
 import time
@@ -19,7 +18,7 @@ import msgspec
 import numpy as np
 
 from fedagg_edge.bridge import Bridge
-from fedagg_edge.errors import ArtefactError, DataError, FedaggError, PermissionDenied
+from fedagg_edge.errors import ArtefactError, DataError, FedaggError, PermissionDenied, StorageError
 from fedagg_edge.fleet import journal, moving, parts, weights
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.keys import ASIDE, CERTIFICATE, PARCELS, PROGRESS, PUBLISHED
@@ -91,6 +90,7 @@ class NodeLoop:
     _row: Mapping[str, Any] = field(default_factory=dict)  # of metrics.jsonl, the last one
     _told: str = ""  # what the gateway's /metrics was told last
     _tell_at: float = -math.inf
+    _untold: bool = False  # the last try failed, and the log has it
 
     def __post_init__(self) -> None:
         place = self.config.state / "identity"
@@ -422,18 +422,29 @@ class NodeLoop:
         self._tell_metrics()
 
     def _tell_metrics(self) -> None:
-        """Save for the gateway's /metrics what is new since the last look. A disk without room ends the loop where
-        something would be lost, not here."""
+        """Save for the gateway's /metrics what is new since the last look. Figures for people end no loop: a disk
+        without room does where something would be lost, and any other error would come again with each start."""
         if self.tier is Tier.DEVICE or time.monotonic() < self._tell_at + _TELL_EVERY:
             return
         self._tell_at = time.monotonic()
+        try:
+            self._save_metrics()
+        except StorageError:  # the ledger's, which is more than figures
+            raise
+        except Exception as error:
+            if not self._untold:
+                self.log.failure("metrics_failed", error)
+            self._untold = True
+        else:
+            self._untold = False
+
+    def _save_metrics(self) -> None:
         offline = None if self.link is None else self.link.offline
         waiting = len(self.ledger.pending(_MOST_WAITING, inline=0))
         made = round_metrics(self._row, present=len(self._children()), waiting=waiting, offline=offline)
         if (text := made.render()) != self._told:
-            with contextlib.suppress(OSError):
-                made.save(metrics_file(self.config.state))
-                self._told = text
+            made.save(metrics_file(self.config.state))
+            self._told = text
 
     def _publish_if_due(self, node: Node, version: int, *, finished: bool) -> None:
         """Put the model on the shelf every so many rounds, and at the end. What goes wrong is told, and the training

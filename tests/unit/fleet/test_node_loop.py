@@ -281,6 +281,23 @@ def test_the_gateways_metrics_have_the_rounds(cloud, monkeypatch):
     assert shown(cloud)["fedagg_round"] == "0"
 
 
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_is_shown_as_it_is(cloud, loss):
+    """It follows the checkpoint: an error here would come again with each start."""
+    cloud._follow_up(None, {"version": 0, "loss": loss, "finished": False})
+    assert shown(cloud)["fedagg_round_loss"] in ("NaN", "+Inf")
+
+
+def test_what_goes_wrong_with_metrics_is_logged_once_and_ends_nothing(cloud, monkeypatch):
+    monkeypatch.setattr(Registry, "save", lambda *args: (_ for _ in ()).throw(ValueError("odd")))
+    for version in range(3):
+        cloud._follow_up(None, {"version": version, "loss": 0.5, "finished": False})
+    assert cloud.log._stream.getvalue().count("metrics_failed") == 1
+    monkeypatch.undo()
+    cloud._follow_up(None, {"version": 3, "loss": 0.5, "finished": False})
+    assert shown(cloud)["fedagg_round"] == "3"
+
+
 def test_a_link_that_broke_ends_the_node_instead_of_training_on_alone(cloud):
     class Broken:
         error = StorageError("damaged")

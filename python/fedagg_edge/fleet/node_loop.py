@@ -19,7 +19,7 @@ import numpy as np
 
 from fedagg_edge.bridge import Bridge
 from fedagg_edge.errors import ArtefactError, DataError, FedaggError, PermissionDenied, StorageError
-from fedagg_edge.fleet import journal, moving, parts, weights
+from fedagg_edge.fleet import journal, moving, parts, receipts, weights
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.keys import ASIDE, CERTIFICATE, PARCELS, PROGRESS, PUBLISHED
 from fedagg_edge.fleet.logs import Log
@@ -132,7 +132,8 @@ class NodeLoop:
         """Have the link send what waits for the parent: own samples, or what the gateway took from children."""
         if self.link is None:
             return
-        if self.ledger.pending(1, inline=0):
+        receipts_due = bool(self.ledger.get(FINISHED)) and self.ledger.relays and bool(receipts.pending(self.ledger))
+        if self.ledger.pending(1, inline=0) or receipts_due:  # before the end an exchange is never far
             self.link.uplink.poke()
         urgent = (moving.wanted(self.ledger), self.ledger.adoptions())
         if any(urgent) and urgent != self._urgent:

@@ -228,6 +228,18 @@ def test_a_turn_for_a_parent_that_changed_ends_and_its_weights_are_dropped(edge)
         edge.wait(30.0)
 
 
+def test_after_the_end_receipts_from_below_do_not_wait_for_the_next_question(edge):
+    pokes = []
+    uplink = SimpleNamespace(poke=lambda: pokes.append(1), interrupt=lambda: None)
+    edge.link = SimpleNamespace(error=None, offline=False, uplink=uplink)
+    edge.ledger.put("receipts/d1", [b"one"])
+    edge.wait(0.0)
+    assert not pokes  # before the end there is an exchange soon
+    edge.ledger.put("finished", True)
+    edge.wait(0.0)
+    assert pokes
+
+
 def test_before_the_first_checkpoint_the_weights_are_those_of_the_start(edge):
     bridge, classes = edge._parts_of_federation()
     node = SimpleNamespace(

@@ -90,11 +90,13 @@ class NodeLoop:
     _row: Mapping[str, Any] = field(default_factory=dict)  # of metrics.jsonl, the last one
     _told: str = ""  # what the gateway's /metrics was told last
     _tell_at: float = -math.inf
+    _seen: tuple[int, Revocations] = field(init=False)  # the mark of when the last wait ended
     _untold: bool = False  # the last try failed, and the log has it
 
     def __post_init__(self) -> None:
         place = self.config.state / "identity"
         self._revoked = Reloaded([place / folder.REVOKED], lambda: revocation.load(place), self.log)
+        self._seen = self._mark()
 
     @property
     def checkpoints(self) -> Path:
@@ -108,14 +110,14 @@ class NodeLoop:
     def wait(self, seconds: float) -> None:
         """Return when something may have arrived, or after `seconds`; raise Stopped when the node is to stop."""
         deadline = time.monotonic() + seconds
-        mark = self._mark()
         while True:
             self._check()
             if self._parent is not None and self._place(()).parent != self._parent:
                 raise ParentChanged
             left = deadline - time.monotonic()
-            if left <= 0 or self._awake.wait(min(left, _LOOK)) or self._mark() != mark:
+            if left <= 0 or self._awake.wait(min(left, _LOOK)) or self._mark() != self._seen:
                 self._awake.clear()
+                self._seen = self._mark()  # before the looks: what comes after them ends the next wait at once
                 self._hurry()
                 self._tell_metrics()
                 return
@@ -141,9 +143,9 @@ class NodeLoop:
             self.link.uplink.interrupt()
         self._urgent = urgent
 
-    def _mark(self) -> tuple[int, int]:
-        """Numbers that change when another connection commits, or a node is revoked."""
-        revoked = 0 if self.tier is Tier.DEVICE else id(self._revocations())
+    def _mark(self) -> tuple[int, Revocations]:
+        """What changes when another connection commits, or a node is revoked."""
+        revoked = _NOBODY if self.tier is Tier.DEVICE else self._revocations()
         return int(self.ledger.db.one("PRAGMA data_version")[0]), revoked
 
     def _revocations(self) -> Revocations:

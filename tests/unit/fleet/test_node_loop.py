@@ -189,6 +189,31 @@ def test_waiting_ends_when_somebody_commits(cloud):
         cloud.wait(30.0)
 
 
+def test_what_was_committed_between_the_looks_and_the_wait_ends_the_wait(cloud):
+    """The conductor has looked before it; a wait without end, or until the deadline, would follow."""
+    place = cloud.config.state / "identity"
+    place.mkdir(parents=True)
+    cloud.wait(0.0)
+    for change in (commit_elsewhere, revoke_elsewhere):
+        change(cloud.config, place)
+        began = time.monotonic()
+        cloud.wait(30.0)
+        assert time.monotonic() - began < 10.0
+    began = time.monotonic()
+    cloud.wait(0.2)
+    assert time.monotonic() - began >= 0.2  # nothing new since
+
+
+def commit_elsewhere(config, place):
+    other = parts.open_ledger(config, Tier.CLOUD)
+    other.put("news", 2)
+    other.close()
+
+
+def revoke_elsewhere(config, place):
+    revocation.update(place, lambda known: revocation.revoke(known, 5.0, node=EDGE))
+
+
 def test_the_target_ends_the_training_and_its_children_will_hear(cloud):
     assert [cloud._is_over(version, passes=0.0) for version in range(3)] == [False, True, True]
     cloud._follow_up(None, {"version": 0, "finished": False})

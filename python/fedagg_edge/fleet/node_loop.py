@@ -49,6 +49,7 @@ __all__ = ["NodeLoop", "ParentChanged", "Stopped"]
 _LOOK = 0.05  # seconds between looks at the ledger for what another process has committed
 _NOBODY = Revocations()
 _TELL_EVERY = 15.0  # seconds between looks at what /metrics has of this loop
+_LIST_EVERY = 15.0  # seconds between tries to read a revocation list that is damaged from the start
 _MOST_WAITING = 1000  # batches that are counted
 
 
@@ -91,6 +92,7 @@ class NodeLoop:
     _told: str = ""  # what the gateway's /metrics was told last
     _tell_at: float = -math.inf
     _seen: tuple[int, Revocations] = field(init=False)  # the mark of when the last wait ended
+    _list_due: float = -math.inf
     _untold: bool = False  # the last try failed, and the log has it
 
     def __post_init__(self) -> None:
@@ -149,10 +151,14 @@ class NodeLoop:
         return int(self.ledger.db.one("PRAGMA data_version")[0]), revoked
 
     def _revocations(self) -> Revocations:
-        """This node's revocation list. One that is damaged from the start refuses nobody here: the gateway tells."""
+        """This node's revocation list. One that is damaged from the start refuses nobody here: the gateway tells. It is
+        read again now and then only: a long list takes its time, and a wait looks at it twenty times a second."""
+        if time.monotonic() < self._list_due:
+            return _NOBODY
         try:
             return self._revoked.get()
         except (FedaggError, OSError):
+            self._list_due = time.monotonic() + _LIST_EVERY
             return _NOBODY
 
     def run(self) -> None:

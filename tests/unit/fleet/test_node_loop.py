@@ -116,9 +116,26 @@ def test_a_revocation_list_that_is_damaged_from_the_start_refuses_nobody(cloud):
     place = cloud.config.state / "identity"
     place.mkdir(parents=True)
     (place / "revoked.json").write_bytes(b"{")
+    cloud._revoked._value = None  # as at a start with the damaged file
     cloud.ledger.put(PRESENT + EDGE, True)
     assert cloud._children() == (EDGE,)
     assert cloud._mark() == cloud._mark()
+
+
+def test_a_revocation_list_that_is_damaged_from_the_start_is_not_read_at_each_look(cloud, monkeypatch):
+    place = cloud.config.state / "identity"
+    place.mkdir(parents=True)
+    (place / "revoked.json").write_bytes(b"{")
+    now, reads, load = [time.monotonic()], [], revocation.load
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(revocation, "load", lambda place: reads.append(place) or load(place))
+    cloud._revoked._value = None  # as at a start with the damaged file
+    for _ in range(50):
+        cloud._revocations()
+    assert len(reads) == 1
+    revocation.save(place, revocation.revoke(revocation.Revocations(), 5.0, node=EDGE))
+    now[0] += 16.0
+    assert set(cloud._revocations().nodes) == {EDGE}  # mended
 
 
 def test_a_round_goes_on_without_a_child_that_goes_meanwhile(cloud, monkeypatch):

@@ -51,9 +51,12 @@ class StateLock:
             raise ValueError("state lock: it is not held")
         return self._file
 
-    def release(self) -> None:
-        """Let go; children that inherited the lock still hold it."""
+    def release(self, *, everywhere: bool = False) -> None:
+        """Let go; children that inherited the lock still hold it, but `everywhere`: what an application forks has the
+        open file too, and does nothing with the folder."""
         if self._file is not None:
+            if everywhere:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
             os.close(self._file)
             self._file = None
 

@@ -47,6 +47,14 @@ def test_a_unit_is_not_started_again_after_what_a_start_cannot_mend(path):
     assert codes == {int(code) for code in PERMANENT}
 
 
+@pytest.mark.parametrize("path", UNITS, ids=lambda p: p.stem)
+def test_a_unit_that_is_watched_leaves_no_core_file(path):
+    """It would hold keys and private samples."""
+    service = read(path)["Service"]
+    assert service["WatchdogSec"]
+    assert (service["WatchdogSignal"], service["LimitCORE"]) == ("SIGKILL", "0")
+
+
 def test_the_guide_lists_every_exit_code():
     text = (ROOT / "docs" / "fleet.md").read_text()
     table = text.split("## Exit codes", 1)[1].split("\n## ", 1)[0]

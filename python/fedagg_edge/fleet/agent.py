@@ -158,7 +158,7 @@ class Agent:
         try:
             self._thread.start()
         except BaseException:
-            self._lock.release()
+            self._lock.release(everywhere=True)
             raise
 
     def stop(self, seconds: float = 30.0) -> None:
@@ -175,11 +175,12 @@ class Agent:
 
     def _run(self) -> None:
         try:
-            run_member(self.config, Tier.DEVICE, parts.make_log(self.config, Tier.DEVICE), self._stop)
+            log = parts.make_log(self.config, Tier.DEVICE)
+            run_member(self.config, Tier.DEVICE, log, self._stop, patience=None)
         except BaseException as error:
             self.error = error
-        finally:  # not in `stop`, whose patience may end before the thread does
-            self._lock.release()
+        finally:  # not in `stop`, whose patience may end before this thread and the link's do: both write
+            self._lock.release(everywhere=True)
 
 
 def open_predictor(config: FleetConfig) -> Predictor:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["ASIDE", "LEFT_TO", "PARCELS", "PROGRESS", "PUBLISHED", "RECEIPTS", "SEEN", "SENT", "TERMS"]
+__all__ = [
+    "ASIDE",
+    "CERTIFICATE",
+    "LEFT_TO",
+    "PARCELS",
+    "PROGRESS",
+    "PUBLISHED",
+    "RECEIPTS",
+    "SEEN",
+    "SENT",
+    "TERMS",
+]
 
 TERMS = "terms"
 """What the federation agreed on: parent, classes, mode, target, autoencoder."""
@@ -16,6 +27,8 @@ SEEN = "autoencoder.version"
 """The highest version of the autoencoder, as the cloud signed it, that was kept here: a lower one is refused."""
 SENT = "receipts.sent"
 """Digests of receipts that the parent has."""
+CERTIFICATE = "certificate/"
+"""Prefix, with a child's id behind it: what the certificate says that it showed last (`identity.facts.Facts`)."""
 LEFT_TO = "leaving.to"
 """Where the children of an edge that is drained were told to go: addresses, none if each has its own."""
 ASIDE = "outbox.aside"

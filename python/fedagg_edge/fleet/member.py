@@ -33,8 +33,13 @@ _ALIVE = ("WATCHDOG=1", extension(2 * _TRY))
 __all__ = ["enrol_if_needed", "own_renewer", "publish_autoencoder", "run_member"]
 
 
-def run_member(config: FleetConfig, tier: Tier, log: Log, stop: threading.Event) -> None:
-    """Train until `stop` is set. Raises FedaggError for what a person has to mend."""
+def run_member(
+    config: FleetConfig, tier: Tier, log: Log, stop: threading.Event, *, patience: float | None = 5.0
+) -> None:
+    """Train until `stop` is set. Raises FedaggError for what a person has to mend.
+
+    `patience`: seconds that the link's thread may take to end, None: any; a process that ends needs no more.
+    """
     _limit_threads(config)
     ledger = parts.open_ledger(config, tier)
     link: ParentLink | None = None
@@ -61,7 +66,7 @@ def run_member(config: FleetConfig, tier: Tier, log: Log, stop: threading.Event)
         log.info("stopped")
     finally:
         if link is not None:
-            link.stop()
+            link.stop(patience)
         if renewer is not None:
             renewer.stop()
         ledger.close()

@@ -6,7 +6,6 @@ weights it began with, and publishes nothing twice.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
 import time
@@ -15,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from fedagg_edge.bridge import Bridge
-from fedagg_edge.errors import ArtefactError, DataError, FedaggError
-from fedagg_edge.fleet import journal, moving, parts, weights
+from fedagg_edge.errors import ArtefactError, DataError, FedaggError, PermissionDenied, StorageError
+from fedagg_edge.fleet import journal, moving, parts, receipts, weights
 from fedagg_edge.fleet.config import FleetConfig
-from fedagg_edge.fleet.keys import ASIDE, PARCELS, PROGRESS, PUBLISHED
+from fedagg_edge.fleet.keys import ASIDE, CERTIFICATE, PARCELS, PROGRESS, PUBLISHED
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.publish import Publisher, model_content
@@ -31,6 +31,7 @@ from fedagg_edge.fleet.rounds import Conductor, RoundReport
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.turns import Situation, next_turn, offline_pass_due
 from fedagg_edge.identity import folder, revocation
+from fedagg_edge.identity.facts import Facts
 from fedagg_edge.identity.revocation import Revocations
 from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.ledger import Ledger
@@ -48,6 +49,7 @@ __all__ = ["NodeLoop", "ParentChanged", "Stopped"]
 _LOOK = 0.05  # seconds between looks at the ledger for what another process has committed
 _NOBODY = Revocations()
 _TELL_EVERY = 15.0  # seconds between looks at what /metrics has of this loop
+_LIST_EVERY = 15.0  # seconds between tries to read a revocation list that is damaged from the start
 _MOST_WAITING = 1000  # batches that are counted
 
 
@@ -89,10 +91,14 @@ class NodeLoop:
     _row: Mapping[str, Any] = field(default_factory=dict)  # of metrics.jsonl, the last one
     _told: str = ""  # what the gateway's /metrics was told last
     _tell_at: float = -math.inf
+    _seen: tuple[int, Revocations] = field(init=False)  # the mark of when the last wait ended
+    _list_due: float = -math.inf
+    _untold: bool = False  # the last try failed, and the log has it
 
     def __post_init__(self) -> None:
         place = self.config.state / "identity"
         self._revoked = Reloaded([place / folder.REVOKED], lambda: revocation.load(place), self.log)
+        self._seen = self._mark()
 
     @property
     def checkpoints(self) -> Path:
@@ -106,14 +112,14 @@ class NodeLoop:
     def wait(self, seconds: float) -> None:
         """Return when something may have arrived, or after `seconds`; raise Stopped when the node is to stop."""
         deadline = time.monotonic() + seconds
-        mark = self._mark()
         while True:
             self._check()
             if self._parent is not None and self._place(()).parent != self._parent:
                 raise ParentChanged
             left = deadline - time.monotonic()
-            if left <= 0 or self._awake.wait(min(left, _LOOK)) or self._mark() != mark:
+            if left <= 0 or self._awake.wait(min(left, _LOOK)) or self._mark() != self._seen:
                 self._awake.clear()
+                self._seen = self._mark()  # before the looks: what comes after them ends the next wait at once
                 self._hurry()
                 self._tell_metrics()
                 return
@@ -130,7 +136,8 @@ class NodeLoop:
         """Have the link send what waits for the parent: own samples, or what the gateway took from children."""
         if self.link is None:
             return
-        if self.ledger.pending(1, inline=0):
+        receipts_due = bool(self.ledger.get(FINISHED)) and self.ledger.relays and bool(receipts.pending(self.ledger))
+        if self.ledger.pending(1, inline=0) or receipts_due:  # before the end an exchange is never far
             self.link.uplink.poke()
         urgent = (moving.wanted(self.ledger), self.ledger.adoptions())
         if any(urgent) and urgent != self._urgent:
@@ -138,16 +145,20 @@ class NodeLoop:
             self.link.uplink.interrupt()
         self._urgent = urgent
 
-    def _mark(self) -> tuple[int, int]:
-        """Numbers that change when another connection commits, or a node is revoked."""
-        revoked = 0 if self.tier is Tier.DEVICE else id(self._revocations())
+    def _mark(self) -> tuple[int, Revocations]:
+        """What changes when another connection commits, or a node is revoked."""
+        revoked = _NOBODY if self.tier is Tier.DEVICE else self._revocations()
         return int(self.ledger.db.one("PRAGMA data_version")[0]), revoked
 
     def _revocations(self) -> Revocations:
-        """This node's revocation list. One that is damaged from the start refuses nobody here: the gateway tells."""
+        """This node's revocation list. One that is damaged from the start refuses nobody here: the gateway tells. It is
+        read again now and then only: a long list takes its time, and a wait looks at it twenty times a second."""
+        if time.monotonic() < self._list_due:
+            return _NOBODY
         try:
             return self._revoked.get()
         except (FedaggError, OSError):
+            self._list_due = time.monotonic() + _LIST_EVERY
             return _NOBODY
 
     def run(self) -> None:
@@ -307,8 +318,16 @@ class NodeLoop:
         return present and len(self.ledger.samples(child)) > 0
 
     def _is_revoked(self, facts: NodeFacts) -> bool:
-        """Whether the gateway refuses the child's newest certificate (see `revocation.check`)."""
+        """Whether the gateway refuses the certificate that the child showed last; of one that has shown none since
+        these are kept, the newest that was seen or made here."""
         known = self._revocations()
+        said = self.ledger.get(CERTIFICATE + facts.node)
+        if said is not None:
+            try:
+                revocation.check(known, msgspec.convert(said, Facts))
+            except PermissionDenied:
+                return True
+            return False
         if facts.serial in known.serials:
             return True
         at = known.nodes.get(facts.node)
@@ -412,18 +431,29 @@ class NodeLoop:
         self._tell_metrics()
 
     def _tell_metrics(self) -> None:
-        """Save for the gateway's /metrics what is new since the last look. A disk without room ends the loop where
-        something would be lost, not here."""
+        """Save for the gateway's /metrics what is new since the last look. Figures for people end no loop: a disk
+        without room does where something would be lost, and any other error would come again with each start."""
         if self.tier is Tier.DEVICE or time.monotonic() < self._tell_at + _TELL_EVERY:
             return
         self._tell_at = time.monotonic()
+        try:
+            self._save_metrics()
+        except StorageError:  # the ledger's, which is more than figures
+            raise
+        except Exception as error:
+            if not self._untold:
+                self.log.failure("metrics_failed", error)
+            self._untold = True
+        else:
+            self._untold = False
+
+    def _save_metrics(self) -> None:
         offline = None if self.link is None else self.link.offline
         waiting = len(self.ledger.pending(_MOST_WAITING, inline=0))
         made = round_metrics(self._row, present=len(self._children()), waiting=waiting, offline=offline)
         if (text := made.render()) != self._told:
-            with contextlib.suppress(OSError):
-                made.save(metrics_file(self.config.state))
-                self._told = text
+            made.save(metrics_file(self.config.state))
+            self._told = text
 
     def _publish_if_due(self, node: Node, version: int, *, finished: bool) -> None:
         """Put the model on the shelf every so many rounds, and at the end. What goes wrong is told, and the training

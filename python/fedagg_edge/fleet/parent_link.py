@@ -116,9 +116,9 @@ class ParentLink:
         self.uplink.start()
         self._renewer.start()
 
-    def stop(self) -> None:
-        """End the threads, also in the middle of a long poll."""
-        self.uplink.stop()
+    def stop(self, seconds: float | None = 5.0) -> None:
+        """End the threads, also in the middle of a long poll; that which writes the ledger has `seconds`, None: any."""
+        self.uplink.stop(seconds)
         self._renewer.stop()
 
     def open(self) -> None:

@@ -70,9 +70,11 @@ class Publisher:
             return self.shelf.put(name, content, self._signature(name, content, version, MEDIA), MEDIA)
 
     def next_version(self, name: str) -> int:
-        """One more than that of what is on the shelf under this name; 0 for the first."""
-        known = self.shelf.find(name)
-        return 0 if known is None else verify(self._identity, known, None).version + 1
+        """The Unix time, or one more than that of what is on the shelf under this name if that is higher: nodes refuse
+        a version lower than one seen, and a cloud whose state folder was lost, or is an older one, must not count anew.
+        """
+        known, now = self.shelf.find(name), max(0, int(self._clock()))
+        return now if known is None else max(now, verify(self._identity, known, None).version + 1)
 
     def put_model(self, ledger: Ledger, content: bytes, version: int) -> Artefact:
         """The same for the model, and the fact that says so."""

@@ -45,6 +45,20 @@ def _encoded(stamped: Stamped) -> bytes:
     blob = msgspec.msgpack.encode(stamped)
     if len(blob) <= MOST_BYTES:
         return blob
+    return _shortened(stamped)
+
+
+def _fitting(blob: bytes) -> bytes | None:
+    """A kept receipt as it travels: what older software kept may be too long; None if it cannot be shortened."""
+    if len(blob) <= MOST_BYTES:
+        return blob
+    stamped = _read(blob)
+    short = None if stamped is None else _shortened(stamped)
+    return short if short is not None and len(short) <= MOST_BYTES else None
+
+
+def _shortened(stamped: Stamped) -> bytes:
+    """With one digest in place of those of the children's links."""
     receipt = stamped.receipt
     lines = "".join(f"{child} {digest}\n" for child, digest in sorted(receipt.digests.items()) if child != receipt.node)
     digests = {child: digest for child, digest in receipt.digests.items() if child == receipt.node}
@@ -75,7 +89,7 @@ def pending(ledger: Ledger) -> tuple[bytes, ...]:
     sent = set(ledger.get(SENT) or ())
     found: list[bytes] = []
     for blobs in ledger.find(RECEIPTS).values():
-        for blob in blobs:
+        for blob in filter(None, map(_fitting, blobs)):
             if digest_of(blob) in sent:
                 continue
             if len(found) == _MOST or (found and sum(map(len, found)) + len(blob) > _BYTES):
@@ -87,7 +101,8 @@ def pending(ledger: Ledger) -> tuple[bytes, ...]:
 def mark_sent(ledger: Ledger, blobs: Iterable[bytes]) -> None:
     """The parent has these; what is no longer kept here is no longer remembered either."""
     with ledger.transaction():
-        here = {digest_of(blob) for each in ledger.find(RECEIPTS).values() for blob in each}
+        kept = (blob for each in ledger.find(RECEIPTS).values() for blob in each)
+        here = {digest_of(blob) for blob in map(_fitting, kept) if blob is not None}
         sent = {*(ledger.get(SENT) or ()), *map(digest_of, blobs)}
         ledger.put(SENT, sorted(sent & here))
 

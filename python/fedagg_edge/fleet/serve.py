@@ -20,7 +20,7 @@ from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.gateway import Gateway, GatewayLimits, Hook
 from fedagg_edge.fleet.gateway_metrics import GatewayMetrics
 from fedagg_edge.fleet.listener import Listener, ListenerLimits, bind, small_tls_buffers, tell_why
-from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.logs import Log, where
 from fedagg_edge.fleet.metrics import MEDIA_TYPE, Registry
 from fedagg_edge.fleet.notify import notify, watchdog_seconds
 from fedagg_edge.fleet.peers import Connections
@@ -166,7 +166,7 @@ class Service(Generic[L]):
         """This process's metrics and those that others have saved."""
         texts = [self.registry.render()]
         for path in self._settings.metrics_files:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, UnicodeDecodeError):  # damaged: the rest is still true
                 texts.append(path.read_text(encoding="utf-8"))
         return "".join(texts)
 
@@ -189,14 +189,21 @@ class Service(Generic[L]):
         self.gateway.waiters.wake(self._doorbell.topics())
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]], *, now: bool = False) -> None:
+        """Work again and again. An error that comes each time is told once, until it is over: some work is done every
+        second, and only a person may be able to mend what is wrong."""
+        told: str | None = None
         while True:
             if not now:
                 await asyncio.sleep(seconds)
             now = False
             try:
                 await work()
+                told = None
             except Exception as error:
-                self._log.failure("housekeeping_failed", error)
+                said = f"{type(error).__name__} {where(error)}"
+                if said != told:
+                    self._log.failure("housekeeping_failed", error)
+                told = said
 
     async def _look(self) -> None:
         topics = self.gateway.waiters.topics

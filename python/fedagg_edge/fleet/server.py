@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from fedagg_edge import __version__
 from fedagg_edge.errors import (
     DataError,
@@ -26,7 +28,7 @@ from fedagg_edge.fleet.config import FleetConfig, ListenConfig
 from fedagg_edge.fleet.ends import Peer as AnyPeer
 from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.gateway import GatewayLimits
-from fedagg_edge.fleet.keys import LEFT_TO
+from fedagg_edge.fleet.keys import CERTIFICATE, LEFT_TO
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.rates import TokenBucket
 from fedagg_edge.fleet.reload import Reloaded
@@ -53,9 +55,10 @@ __all__ = ["run_gateway"]
 _FOLD_BYTES = 16 << 20  # rows are the node loop's to keep in memory; here a child's are wanted when it appends
 _TIDY_EVERY = 3600.0  # seconds between looks at tokens and revocations that have had their time
 _SWEEP_EVERY = 600.0  # seconds between looks at chunks that no message has named
-_STAGED_FOR = 3600.0  # seconds that such chunks are kept: a slow link may send a long payload for so long
+_STAGED_FOR = 86400.0  # seconds without another chunk that a node's are kept: its link may be away for so long
 _READY_EVERY = 1.0
 _DRAINED = 60.0  # seconds after which to ask a drained edge again: it may be started again and serve
+_FROM_CHILDREN = ("/v1/hello", "/v1/exchange")  # a child that renewed may go on without another hello
 _STRANGERS = 6.0  # renewals a minute of certificates that this server has not seen before
 
 
@@ -67,7 +70,14 @@ def run_gateway(config: FleetConfig, tier: Tier, log: Log) -> Exit:
 class _Handler:
     """The parent's end; its terms are read from the ledger, where the node loop keeps them."""
 
-    def __init__(self, config: FleetConfig, tier: Tier, connected: Callable[[], frozenset[str]] = frozenset) -> None:
+    def __init__(
+        self,
+        config: FleetConfig,
+        tier: Tier,
+        connected: Callable[[], frozenset[str]] = frozenset,
+        facts: Callable[[str], Facts | None] = lambda serial: None,
+    ) -> None:
+        self._facts = facts
         self._config = config
         self._shelf = DiskShelf(config.state / "artefacts")
         self._limits = config.limits.wire()
@@ -85,7 +95,20 @@ class _Handler:
         known = _peer(peer)
         if known.role is Tier.EDGE and not request.path.endswith("/adopt") and _is_new(ledger, known.node):
             ledger.ledger.enrol(known.node, known.role, known.serial)  # the operator made its identity
-        return end.handle(ledger, known, request, now)
+        answered = end.handle(ledger, known, request, now)
+        if request.path in _FROM_CHILDREN and (isinstance(answered, Later) or answered.status == 200):
+            self._keep_certificate(ledger, known)
+        return answered
+
+    def _keep_certificate(self, ledger: ParentView, peer: Peer) -> None:
+        """What the node loop looks up in the revocation list, as the gateway does: only here is the certificate seen
+        that a child shows, which an operator or another parent may have made."""
+        facts = self._facts(peer.serial)
+        if facts is None:
+            return
+        said = msgspec.to_builtins(facts)
+        if ledger.get(CERTIFICATE + peer.node) != said:
+            ledger.put(CERTIFICATE + peer.node, said)
 
     @property
     def ready(self) -> bool:
@@ -173,7 +196,7 @@ class _Gateway:
             bytes_per_minute=limits.bytes_per_minute,
         )
         self._contexts.get()  # an identity that is not there or does not fit is told now, not to each who connects
-        handler = self._handler = _Handler(self.config, self.tier, self._connected)
+        handler = self._handler = _Handler(self.config, self.tier, self._connected, self._facts_of)
         service: Service[ParentView] = Service(
             ServiceSettings(
                 listen.host,
@@ -200,6 +223,9 @@ class _Gateway:
 
     def _connected(self) -> frozenset[str]:
         return frozenset() if self._service is None else self._service.connections.nodes()
+
+    def _facts_of(self, serial: str) -> Facts | None:
+        return self._facts.get(serial)
 
     def _identify(self, connection: Any) -> Peer | None:
         try:

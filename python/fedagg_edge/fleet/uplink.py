@@ -118,7 +118,7 @@ class Uplink:
             self._poked = True
             self._changed.notify()
 
-    def stop(self, seconds: float = 5.0) -> bool:
+    def stop(self, seconds: float | None = 5.0) -> bool:
         """End the thread, also in the middle of a long poll; return whether it ended in time. A request that was cut
         off counts as failed: it is sent again under its own key."""
         with self._changed:

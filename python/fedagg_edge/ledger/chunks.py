@@ -58,5 +58,7 @@ def drop(db: Database, node: NodeId, digests: Iterable[bytes] | None = None) -> 
 
 
 def sweep(db: Database, older_than: float) -> int:
-    """Remove what was staged before the time `older_than` (seconds since 1970); how many."""
-    return db.execute("DELETE FROM chunks WHERE at < ?", (older_than,)).rowcount
+    """Remove what is staged from nodes that have staged nothing since `older_than` (seconds since 1970); how many.
+    While more chunks come none is removed, however old: a long payload over a slow link takes its time."""
+    sql = "DELETE FROM chunks WHERE node IN (SELECT node FROM chunks GROUP BY node HAVING max(at) < ?)"
+    return db.execute(sql, (older_than,)).rowcount

@@ -143,6 +143,8 @@ class ChildEnd:
     _known_finished: bool = False
     _greet: bool = False
     _again: float = math.inf  # when to say hello again, as something is set aside
+    _rest: float = 0.0  # when to ask for news again, as the parent said; what this node has to say goes at once
+    _told: tuple[bytes, ...] = ()  # receipts of the last exchange that was answered
     _look: float = 0.0  # when to ask for news although this node owes an answer
     _adopted: bool = False  # whether the parent has taken this node in since its move
     _noted: tuple[NodeId, int, NodeId] | None = None  # (node, fence, the last of its origins that the parent has noted)
@@ -163,6 +165,7 @@ class ChildEnd:
         """The state says that this node changes its parent, or again another one: begin with that at `wake`."""
         self._sent = self._download = self._needed = self._noted = None
         self._wake, self._failures, self._unfit, self._adopted = wake, 0, -1, False
+        self._rest = 0.0
         self._wanted.clear()
         self.step = Step.HELLO
 
@@ -340,6 +343,9 @@ class ChildEnd:
         owes = given is None and self._owes(have)
         if owes and not behind and now < self._look:
             return Idle(self._look)
+        receipts = tuple(self.state.receipts())
+        if given is None and now < self._rest and not set(receipts) - set(self._told):
+            return Idle(min(self._rest, self._again))
         self._look = now + _OWED_WAIT
         asked = Exchange(
             have=have,
@@ -348,7 +354,7 @@ class ChildEnd:
             wait=0.0 if owes or behind else min(self.wait, self.limits.wait),
             fence=self.fence,
             knowledge=given,
-            receipts=tuple(self.state.receipts()),
+            receipts=receipts,
         )
         return self._post("exchange", asked)
 
@@ -449,7 +455,7 @@ class ChildEnd:
             ArtefactDownload(artefact, limits.chunk, _LARGEST_ARTEFACT)
         self.limits, self.parent = limits, parent
         self._refused_sizes.clear()
-        self._given = welcome.version
+        self._given, self._rest = welcome.version, 0.0
         if self.state.moving() is not None:
             self._log, self._welcome = [], welcome
             self._go(Step.REBASE)
@@ -470,7 +476,7 @@ class ChildEnd:
         if asked.node == self.node:
             self._adopted = True
             return ()
-        self._behind = done.head
+        self._behind, self._rest = done.head, 0.0
         found = [a for a in self.state.adoptions() if (a.node, a.fence) == (asked.node, asked.fence)]
         if self.state.acknowledged().entry < done.head or not found:
             return ()  # asked again once the rows are here
@@ -517,6 +523,7 @@ class ChildEnd:
             self._needed = None
             events.append(KnowledgeAccepted(news.version))
         self._given = max(self._given, news.version)
+        self._told = asked.receipts
         if asked.receipts:
             events.append(ReceiptsTaken(asked.receipts))
         events += self._entries(news.entries)
@@ -527,7 +534,11 @@ class ChildEnd:
             events.append(Finished())
         self._known_finished = news.finished
         if news.retry_after > 0 or news.finished:
-            self._wake = now + news.retry_after + max(2.0, _SPREAD * news.retry_after) * self.rng.random()
+            until = now + news.retry_after + max(2.0, _SPREAD * news.retry_after) * self.rng.random()
+            if news.finished:
+                self._rest = until
+            else:  # a parent that is about to stop takes nothing either
+                self._wake = until
         return tuple(events)
 
     def _entries(self, entries: Sequence[Entry]) -> list[Event]:

@@ -288,7 +288,7 @@ class Adopted(Message, frozen=True):
 
 
 class Leave(Message, frozen=True):
-    """The child goes; the parent no longer waits for it."""
+    """The child goes; the parent no longer waits for it, until it says hello or exchanges again."""
 
     fence: Counter
 

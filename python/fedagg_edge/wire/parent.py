@@ -172,6 +172,9 @@ class ParentEnd:
         exchange.check_have(ledger, peer, asked)
         if ledger.get(PRESENT + peer.node) is not True:
             ledger.put(PRESENT + peer.node, True)
+        said = ledger.get(CHILD + peer.node)
+        if isinstance(said, dict) and said.get("left") is not None:  # it stayed, or is back within its session
+            ledger.put(CHILD + peer.node, {**said, "left": None})
         exchange.take_receipts(ledger, peer, asked.receipts)
         if asked.knowledge is not None:
             exchange.take_knowledge(self.terms, ledger, peer, asked.knowledge, now)

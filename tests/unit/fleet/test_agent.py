@@ -177,7 +177,8 @@ def test_an_agent_owns_its_state_folder_while_its_thread_runs(tmp_path, monkeypa
     config = parse_fleet_config(DEVICE, Tier.DEVICE, base_dir=tmp_path)
     begun, end = threading.Event(), threading.Event()
 
-    def member(config, tier, log, stop):
+    def member(config, tier, log, stop, *, patience):
+        assert patience is None  # nor does the link's thread write any more once it is free
         begun.set()
         stop.wait(60)
         assert end.wait(60)  # the batch under way

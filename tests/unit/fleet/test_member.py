@@ -1,11 +1,14 @@
 import fcntl
+import io
 import subprocess
+import threading
 
 import pytest
 
 from fedagg_edge.errors import ConfigError, IdentityError
 from fedagg_edge.fleet import member
 from fedagg_edge.fleet.config import parse_fleet_config
+from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parts import open_ledger
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.records import Tier
@@ -135,3 +138,25 @@ def test_who_waits_for_the_other_process_to_enrol_says_that_it_lives(config, tmp
         fcntl.flock(other, fcntl.LOCK_EX)
         member.enrol_if_needed(config, Tier.DEVICE)
     assert [lines[0] for lines in told] == ["WATCHDOG=1"]
+
+
+@pytest.mark.parametrize("patience", [5.0, None])
+def test_the_links_thread_has_the_time_that_was_said_to_end(config, monkeypatch, patience):
+    """It writes the ledger: an agent's state folder is free only after it."""
+    stops = []
+
+    class Link:
+        def __init__(self, *words):
+            self.start = lambda: None
+
+        def stop(self, seconds):
+            stops.append(seconds)
+
+    def stopped(loop):
+        raise member.Stopped
+
+    monkeypatch.setattr(member, "ParentLink", Link)
+    monkeypatch.setattr(member, "enrol_if_needed", lambda config, tier: None)
+    monkeypatch.setattr(member.NodeLoop, "run", stopped)
+    member.run_member(config, Tier.DEVICE, Log(io.StringIO()), threading.Event(), patience=patience)
+    assert stops == [patience]

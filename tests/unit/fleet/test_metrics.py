@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,13 @@ c_count 3
     assert registry.render() == expected
     registry.save(tmp_path / "metrics")
     assert (tmp_path / "metrics").read_text() == expected
+
+
+def test_numbers_that_are_none_are_spelt_as_prometheus_does() -> None:
+    for value, text in ((math.nan, "NaN"), (math.inf, "+Inf"), (-math.inf, "-Inf"), (3.0, "3")):
+        registry = Registry()
+        registry.gauge("a", "A.").set(value)
+        assert registry.render().splitlines()[-1] == f"a {text}"
 
 
 def test_a_metric_is_bounded_and_made_once() -> None:

@@ -15,6 +15,7 @@ from fedagg_edge.autoencoder import artefact as autoencoders
 from fedagg_edge.errors import StorageError
 from fedagg_edge.fleet import parts, weights
 from fedagg_edge.fleet.config import RoundsConfig, parse_fleet_config
+from fedagg_edge.fleet.keys import CERTIFICATE
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.metrics import Registry
 from fedagg_edge.fleet.node_loop import NodeLoop, ParentChanged, Stopped
@@ -22,6 +23,7 @@ from fedagg_edge.fleet.round_metrics import metrics_file
 from fedagg_edge.fleet.rounds import RoundReport
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.identity import revocation
+from fedagg_edge.identity.renewal import SKEW
 from fedagg_edge.learners.base import Entry, LearnerState
 from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import Link, NodeId, Tier
@@ -98,13 +100,42 @@ def test_a_child_that_is_revoked_does_not_count_until_it_is_enrolled_again(cloud
     assert not cloud._is_here(EDGE)
 
 
+def test_a_certificate_made_before_the_list_came_is_refused_as_the_gateway_does(cloud):
+    """It renewed between its revocation and the list's arrival: what counts is when the certificate was made."""
+    place = cloud.config.state / "identity"
+    place.mkdir(parents=True)
+    cloud.ledger.put(PRESENT + EDGE, True)
+    said = {"node": EDGE, "role": "edge", "federation": "toy", "serial": "1", "not_before": 10.0, "not_after": 1e9}
+    cloud.ledger.put(CERTIFICATE + EDGE, {**said, "issuer": {"kind": "root", "node": "toy", "serial": "f"}})
+    assert cloud._children() == (EDGE,)
+    revocation.update(place, lambda known: revocation.revoke(known, 10.0 + SKEW, node=EDGE))
+    assert cloud._children() == ()  # although it was first seen here later
+
+
 def test_a_revocation_list_that_is_damaged_from_the_start_refuses_nobody(cloud):
     place = cloud.config.state / "identity"
     place.mkdir(parents=True)
     (place / "revoked.json").write_bytes(b"{")
+    cloud._revoked._value = None  # as at a start with the damaged file
     cloud.ledger.put(PRESENT + EDGE, True)
     assert cloud._children() == (EDGE,)
     assert cloud._mark() == cloud._mark()
+
+
+def test_a_revocation_list_that_is_damaged_from_the_start_is_not_read_at_each_look(cloud, monkeypatch):
+    place = cloud.config.state / "identity"
+    place.mkdir(parents=True)
+    (place / "revoked.json").write_bytes(b"{")
+    now, reads, load = [time.monotonic()], [], revocation.load
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(revocation, "load", lambda place: reads.append(place) or load(place))
+    cloud._revoked._value = None  # as at a start with the damaged file
+    for _ in range(50):
+        cloud._revocations()
+    assert len(reads) == 1
+    revocation.save(place, revocation.revoke(revocation.Revocations(), 5.0, node=EDGE))
+    now[0] += 16.0
+    assert set(cloud._revocations().nodes) == {EDGE}  # mended
 
 
 def test_a_round_goes_on_without_a_child_that_goes_meanwhile(cloud, monkeypatch):
@@ -175,6 +206,31 @@ def test_waiting_ends_when_somebody_commits(cloud):
         cloud.wait(30.0)
 
 
+def test_what_was_committed_between_the_looks_and_the_wait_ends_the_wait(cloud):
+    """The conductor has looked before it; a wait without end, or until the deadline, would follow."""
+    place = cloud.config.state / "identity"
+    place.mkdir(parents=True)
+    cloud.wait(0.0)
+    for change in (commit_elsewhere, revoke_elsewhere):
+        change(cloud.config, place)
+        began = time.monotonic()
+        cloud.wait(30.0)
+        assert time.monotonic() - began < 10.0
+    began = time.monotonic()
+    cloud.wait(0.2)
+    assert time.monotonic() - began >= 0.2  # nothing new since
+
+
+def commit_elsewhere(config, place):
+    other = parts.open_ledger(config, Tier.CLOUD)
+    other.put("news", 2)
+    other.close()
+
+
+def revoke_elsewhere(config, place):
+    revocation.update(place, lambda known: revocation.revoke(known, 5.0, node=EDGE))
+
+
 def test_the_target_ends_the_training_and_its_children_will_hear(cloud):
     assert [cloud._is_over(version, passes=0.0) for version in range(3)] == [False, True, True]
     cloud._follow_up(None, {"version": 0, "finished": False})
@@ -212,6 +268,18 @@ def test_a_turn_for_a_parent_that_changed_ends_and_its_weights_are_dropped(edge)
     edge.ledger.put("terms", {**TERMS, "parent": "b"})
     with pytest.raises(ParentChanged):
         edge.wait(30.0)
+
+
+def test_after_the_end_receipts_from_below_do_not_wait_for_the_next_question(edge):
+    pokes = []
+    uplink = SimpleNamespace(poke=lambda: pokes.append(1), interrupt=lambda: None)
+    edge.link = SimpleNamespace(error=None, offline=False, uplink=uplink)
+    edge.ledger.put("receipts/d1", [b"one"])
+    edge.wait(0.0)
+    assert not pokes  # before the end there is an exchange soon
+    edge.ledger.put("finished", True)
+    edge.wait(0.0)
+    assert pokes
 
 
 def test_before_the_first_checkpoint_the_weights_are_those_of_the_start(edge):
@@ -265,6 +333,23 @@ def test_the_gateways_metrics_have_the_rounds(cloud, monkeypatch):
     monkeypatch.setattr(Registry, "save", lambda *args: (_ for _ in ()).throw(OSError(28, "no room")))
     cloud._follow_up(None, {"version": 1, "loss": 0.25, "finished": False})  # no reason to end
     assert shown(cloud)["fedagg_round"] == "0"
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_is_shown_as_it_is(cloud, loss):
+    """It follows the checkpoint: an error here would come again with each start."""
+    cloud._follow_up(None, {"version": 0, "loss": loss, "finished": False})
+    assert shown(cloud)["fedagg_round_loss"] in ("NaN", "+Inf")
+
+
+def test_what_goes_wrong_with_metrics_is_logged_once_and_ends_nothing(cloud, monkeypatch):
+    monkeypatch.setattr(Registry, "save", lambda *args: (_ for _ in ()).throw(ValueError("odd")))
+    for version in range(3):
+        cloud._follow_up(None, {"version": version, "loss": 0.5, "finished": False})
+    assert cloud.log._stream.getvalue().count("metrics_failed") == 1
+    monkeypatch.undo()
+    cloud._follow_up(None, {"version": 3, "loss": 0.5, "finished": False})
+    assert shown(cloud)["fedagg_round"] == "3"
 
 
 def test_a_link_that_broke_ends_the_node_instead_of_training_on_alone(cloud):

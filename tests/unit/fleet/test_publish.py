@@ -99,7 +99,12 @@ def test_an_edge_cannot_publish(tmp_path):
 
 def test_an_artefact_in_place_of_another_has_a_higher_version(place):
     publisher = Publisher(place, clock=lambda: NOW)
-    assert publisher.next_version("autoencoder") == 0
-    for version in range(2):
+    publisher.put("autoencoder", b"as older software counted", version=7)
+    for version in (int(NOW), int(NOW) + 1):  # the second within the same second, or by a clock that was set back
         made = publisher.put("autoencoder", b"content %d" % version, version=publisher.next_version("autoencoder"))
         assert check(place, made, NOW).version == version
+
+
+def test_a_cloud_that_lost_its_state_does_not_count_anew(place):
+    """No node would take its autoencoder any more: each has seen a higher version."""
+    assert Publisher(place, clock=lambda: NOW + 5).next_version("autoencoder") == int(NOW) + 5

@@ -67,3 +67,19 @@ def test_a_receipt_of_many_links_fits_into_a_message(ledger):
     assert (found.receipt.rows, found.below, found.receipt.digests["cloud"]) == (3, 200, "00")
     assert set(found.receipt.digests) == {"cloud", "200 links"}
     assert len(ledger.get("receipts/cloud")[0]) <= receipts.MOST_BYTES
+
+
+def test_what_older_software_kept_and_is_too_long_travels_shortened_and_once(ledger):
+    """The parent would refuse each exchange that brings it, and the link would stand still for ever."""
+    digests = {"cloud": "00"} | {f"edge-{n}": "ab" * 32 for n in range(200)}
+    long = msgspec.structs.replace(stamped("o1").receipt, digests=digests)
+    blob = msgspec.msgpack.encode(Stamped(order="o1", receipt=long, below=200))
+    junk = b"\xc1" * 5000
+    ledger.put("receipts/cloud", [blob, junk, msgspec.msgpack.encode(stamped("o2"))])
+    first, second = receipts.pending(ledger)
+    assert len(first) <= receipts.MOST_BYTES < len(blob)
+    assert set(msgspec.msgpack.decode(first, type=Stamped).receipt.digests) == {"cloud", "200 links"}
+    receipts.mark_sent(ledger, [first])
+    assert receipts.pending(ledger) == (second,)
+    receipts.mark_sent(ledger, [second])
+    assert receipts.pending(ledger) == ()

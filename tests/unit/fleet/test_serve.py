@@ -14,7 +14,7 @@ from pki import Authority, identify
 from running import post, running
 from toy_ends import ToyHandler, ToyLedger
 
-from fedagg_edge.errors import StorageFull
+from fedagg_edge.errors import ArtefactError, StorageFull
 from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.serve import Service, ServiceSettings, serve
@@ -34,6 +34,38 @@ def test_metrics_are_on_the_plain_address_only_and_hold_what_others_saved(tmp_pa
         assert b'fedagg_requests_total{endpoint="other",status="404"} 1\n' in body
         assert json.loads(post(plain, "/readyz", method="GET")[2])["ready"]
         plain.close()
+
+
+def test_metrics_of_another_process_that_are_damaged_do_not_hide_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "node.prom").write_bytes(b"\xff\xfe")
+    settings = ServiceSettings("127.0.0.1", 0, admin_port=0, metrics_files=(tmp_path / "node.prom",))
+    with running(tmp_path, settings=settings) as gateway:
+        plain = http.client.HTTPConnection("127.0.0.1", gateway.service.admin_port, timeout=10)
+        status, _, body = post(plain, "/metrics", method="GET")
+        assert (status, b"fedagg_requests_total" in body) == (200, True)
+        plain.close()
+
+
+def test_housekeeping_that_goes_on_failing_is_told_once_until_it_is_over(tmp_path: Path) -> None:
+    log, context = io.StringIO(), Authority(tmp_path).server()
+    settings = ServiceSettings("127.0.0.1", 0)
+    ends = [ArtefactError("damaged"), ArtefactError("damaged"), None, ArtefactError("damaged"), OSError(5, "I/O")]
+
+    async def work() -> None:
+        if not ends:
+            raise asyncio.CancelledError
+        if (error := ends.pop(0)) is not None:
+            raise error
+
+    async def run() -> None:
+        service = Service(
+            settings, ToyHandler(), lambda: ToyLedger(tmp_path / "l"), lambda: context, identify, log=Log(log)
+        )
+        await service._every(0.0, work)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(run())
+    assert log.getvalue().count("housekeeping_failed") == 3
 
 
 def test_a_lost_wake_up_costs_a_second(tmp_path: Path) -> None:

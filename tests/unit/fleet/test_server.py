@@ -13,6 +13,7 @@ from fedagg_edge.errors import IdentityBusy, IdentityError, PermissionDenied, St
 from fedagg_edge.fleet import operating, parts, server
 from fedagg_edge.fleet.config import FleetConfig, LimitsConfig, ListenConfig, parse_fleet_config
 from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.node_loop import NodeLoop
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.views import ParentView
 from fedagg_edge.identity import revocation, tokens
@@ -21,7 +22,8 @@ from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
-from fedagg_edge.wire.messages import Adopt, Hello, MoveTo, Problem, Welcome, decode, encode
+from fedagg_edge.wire.messages import Adopt, Exchange, Hello, MoveTo, Problem, Welcome, decode, encode
+from fedagg_edge.wire.parent import Later
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import EMPTY_DIGEST, Peer
 from fedagg_edge.wire.tensors import dump_embeddings
@@ -75,6 +77,48 @@ def test_an_edge_that_the_operator_made_is_let_in_and_a_strange_device_is_not(co
     assert [a.name for a in welcome.artefacts] == ["autoencoder"]
     device = Peer(NodeId("edge-0x"), Tier.DEVICE, "2")
     assert decode(Problem, ask(config, view, device, hello("device")).body, Limits()).code == "unknown"
+
+
+def facts(serial, made, issuer="f"):
+    root = Issuer(IssuerKind.CLOUD, NodeId("cloud"), issuer)
+    return Facts(NodeId("edge-0"), Tier.EDGE, "toy", serial, made, made + 1e9, root)
+
+
+def test_the_node_loop_waits_for_those_whose_certificate_the_gateway_takes_and_no_others(config, view):
+    """The certificate that a child shows counts: an operator or another parent may have made it, of which nobody told
+    this one."""
+    view.put("terms", {"classes": 10, "mode": "sync", "target": 4})
+    DiskShelf(config.state / "artefacts").put("autoencoder", b"x", b"", "m")
+    place = config.state / "identity"
+    place.mkdir(parents=True)
+    shown = {"1": facts("1", 1000.0), "2": facts("2", 9000.0, "e")}
+    handler = server._Handler(config, Tier.CLOUD, facts=shown.get)
+    loop = NodeLoop(config, Tier.CLOUD, view.ledger, Log(io.StringIO()))
+
+    def ask(serial, request):
+        with view.transaction():
+            return handler.handle(view, Peer(NodeId("edge-0"), Tier.EDGE, serial), request, 5.0)
+
+    def revoked():
+        return loop._is_revoked(view.node(NodeId("edge-0")))
+
+    assert ask("1", hello()).status == 200
+    assert not revoked()
+    revocation.update(place, lambda known: revocation.revoke(known, 5000.0, node="edge-0"))
+    assert revoked()
+    assert ask("2", hello()).status == 200  # made anew by the operator, under its name
+    assert not revoked()
+    revocation.update(place, lambda known: revocation.revoke(known, 1.0, serial="e"))
+    assert revoked()  # by its issuer's serial
+    shown["3"] = facts("3", 9000.0)
+    poll = Request("POST", "/v1/exchange", encode(Exchange(-1, 0, 0, 1.0, 0)))
+    assert isinstance(ask("3", poll), Later)  # renewed at another parent, and no new hello
+    assert not revoked()
+    revocation.update(place, lambda known: revocation.revoke(known, 1.0, serial="3"))
+    assert revoked()
+    before = view.ledger.db.one("SELECT total_changes()")
+    ask("3", poll)
+    assert view.ledger.db.one("SELECT total_changes()") == before
 
 
 def test_an_edge_that_renewed_its_certificate_before_its_first_hello_is_let_in(config, view):
@@ -233,7 +277,7 @@ class _Service:
             return operation(self.view)
 
 
-def test_chunks_that_no_message_named_for_an_hour_are_dropped(config, tmp_path, monkeypatch):
+def test_chunks_are_dropped_once_their_node_has_sent_none_for_a_day(config, tmp_path, monkeypatch):
     now = 1_000_000.0
     options = Options(tier=Tier.CLOUD, clock=lambda: now)
     ledger = Ledger.open(tmp_path / "sweep.sqlite", node=NodeId("cloud"), federation="toy", options=options)
@@ -242,15 +286,20 @@ def test_chunks_that_no_message_named_for_an_hour_are_dropped(config, tmp_path, 
     asyncio.run(gateway._sweep())  # the service is not there yet: nothing to sweep, and no error
     gateway._service = _Service(ParentView(ledger))
     node = NodeId("edge-0")
-    ledger.stage(node, hashlib.sha256(b"old").digest(), b"old")
-    now += 3000.0
+    other = NodeId("edge-1")
+    for name in (node, other):
+        ledger.stage(name, hashlib.sha256(b"old").digest(), b"old")
+    now += 80_000.0
     ledger.stage(node, hashlib.sha256(b"late").digest(), b"late")
     asyncio.run(gateway._sweep())
-    assert ledger.staged(node) == 7
-    now += 601.0
+    assert (ledger.staged(node), ledger.staged(other)) == (7, 3)
+    now += 80_000.0
     asyncio.run(gateway._sweep())
-    assert ledger.staged(node) == 4
-    assert "chunks_dropped count=1" in gateway.log._stream.getvalue()
+    assert (ledger.staged(node), ledger.staged(other)) == (7, 0)  # the first of a slow link's chunks stay with the last
+    now += 6401.0
+    asyncio.run(gateway._sweep())
+    assert ledger.staged(node) == 0
+    assert "chunks_dropped count=2" in gateway.log._stream.getvalue()
     ledger.close()
 
 

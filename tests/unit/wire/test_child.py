@@ -314,6 +314,32 @@ def test_notices_and_the_end(ends):
     assert sum(isinstance(e, NoticeArrived) for e in ends.events) == 1
 
 
+def test_after_the_end_what_a_child_has_to_say_goes_at_once(tmp_path):
+    """Only its questions for news wait for a minute: a receipt or a batch would take as long a level."""
+    ends, waiting = Ends(tmp_path, role=Tier.EDGE), []
+    ends.below.state.receipts = lambda: tuple(waiting)
+    ends.send(1)
+    ends.settle()
+    ends.parent.put("finished", True)
+    while not isinstance(idle := ends.below.next(ends.now), Idle):
+        ends.events += ends.below.receive(idle, ends.ask(idle), ends.now)
+    assert 60.0 <= idle.until - ends.now <= 90.0
+    ends.send(2, start=1)
+    assert ends.trip().status == 200
+    assert ends.child.acknowledged().entry == 2
+    assert ends.below.next(ends.now) == idle  # the batch's answer does not end the pause
+    ends.publish(ends.child, CHILD, 1)
+    ends.trip()
+    assert any(isinstance(e, KnowledgeAccepted) for e in ends.events)
+    waiting.append(b"one")
+    ends.trip()
+    assert ends.parent.get(f"receipts/{CHILD}") == [b"one"]
+    assert isinstance(ends.below.next(ends.now), Idle)  # also while the parent's answer is not kept here
+    waiting.append(b"two")
+    assert not isinstance(ends.below.next(ends.now), Idle)
+    ends.close()
+
+
 def test_a_draining_parent_is_asked_later(ends):
     ends.trip()
     ends.parent.put("draining", 7.0)

@@ -106,6 +106,16 @@ def test_leave(ends):
     assert ends.parent.get(f"child/{CHILD}")["left"] == ends.now
 
 
+def test_who_exchanges_after_it_said_that_it_leaves_is_back(ends):
+    """Without another hello its session goes on: nobody would wait for it any more."""
+    ends.send(2)
+    ends.settle()
+    post(ends, "leave", m.Leave(0))
+    before = ends.parent.get(f"child/{CHILD}")
+    assert post(ends, "exchange", m.Exchange(-1, 1, 0, 0.0, 0)).status == 200
+    assert ends.parent.get(f"child/{CHILD}") == {**before, "left": None}
+
+
 def test_a_refused_request_leaves_nothing_behind(ends):
     before = ends.parent.get("present/d1")
     payload = m.Payload(1, digest_of(b"x"), b"x")

@@ -69,6 +69,7 @@ public final class ChildEnd {
   private Request sent;
   private Message about; // what the request that is out is about; null: a chunk
   private double wake; // nothing is sent before
+  private double rest; // no question for news before; what this node has to say goes at once
   private double idle; // nothing need be sent before, unless the state changes
   private int failures;
   private long given = -1; // version of the own knowledge that the parent has
@@ -144,6 +145,7 @@ public final class ChildEnd {
     download = null;
     needed = null;
     this.wake = wake;
+    rest = 0;
     failures = 0;
     unfit = -1;
     adopted = false;
@@ -290,6 +292,10 @@ public final class ChildEnd {
       idle = look;
       return null;
     }
+    if (offered == null && now < rest) {
+      idle = Math.min(rest, again);
+      return null;
+    }
     look = now + OWED_WAIT;
     return post(
         "exchange",
@@ -419,6 +425,7 @@ public final class ChildEnd {
     limits = Limits.initial().narrowed(found.limits);
     parent = found.node;
     given = found.version;
+    rest = 0;
     refusedSizes.clear();
     if (state.moving() > 0) {
       log = new ArrayList<>();
@@ -509,7 +516,13 @@ public final class ChildEnd {
     }
     finished(news.finished, events);
     if (news.retryAfter > 0 || news.finished) {
-      wake = now + news.retryAfter + Math.max(2, SPREAD * news.retryAfter) * random.nextDouble(); // not all at once
+      double until = now + news.retryAfter + Math.max(2, SPREAD * news.retryAfter) * random.nextDouble(); // not all at once
+      if (news.finished) {
+        rest = until;
+        idle = until;
+      } else { // a parent that is about to stop takes nothing either
+        wake = until;
+      }
     }
   }
 

@@ -314,6 +314,20 @@ class ChildEndTest {
   }
 
   @Test
+  void afterTheEndWhatADeviceHasToSayGoesAtOnce() throws Exception {
+    take(1, 2);
+    paths(2);
+    parent.finished = true;
+    step();
+    double until = end.wake();
+    assertTrue(until > now && end.next(now) == null);
+    take(2, 2);
+    assertEquals("[POST /v1/append]", paths(3).toString()); // and no question for news yet
+    assertEquals(2, state.head());
+    assertEquals(until, end.wake());
+  }
+
+  @Test
   void theEndIsToldOnce() throws Exception {
     paths(1);
     parent.finished = true;

@@ -55,8 +55,8 @@ final class Operations {
 
   static void batch(MsgpackWriter out, long key, Memory.Batch batch) {
     out.integer(BATCH).integer(key).integer(batch.kind).bytes(pack(batch.counters)).bytes(batch.bytes);
-    if (batch.erased.length > 0) {
-      out.integer(ERASED).integer(key).bytes(pack(batch.erased));
+    for (long[] gone : batch.erased) {
+      out.integer(ERASED).integer(key).bytes(pack(gone));
     }
   }
 
@@ -180,7 +180,7 @@ final class Operations {
         if (batch == null) {
           throw new ProtocolException("erased: got batch " + of + ", expected one that waits");
         }
-        memory.outbox.put(of, new Memory.Batch(batch.kind, batch.counters, batch.bytes, unpack(bytes(in))));
+        memory.outbox.put(of, batch.erasing(unpack(bytes(in)), batch.counters, batch.bytes));
     }
   }
 

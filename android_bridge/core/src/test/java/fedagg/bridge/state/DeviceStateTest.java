@@ -29,6 +29,8 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class DeviceStateTest {
   private static final long ROOM = 1 << 20;
@@ -196,6 +198,24 @@ class DeviceStateTest {
     assertArrayEquals(new long[0], state.counters());
     acknowledge(2);
     assertArrayEquals(new long[0], state.shared());
+  }
+
+  /** One before it is sent, one before its answer comes: the answer names the set between. */
+  @ParameterizedTest
+  @ValueSource(strings = {"0 1 2", "1 2", "2", ""})
+  void aBatchMayHaveBeenSentBetweenAnyTwoErasures(String set) throws Exception {
+    take(1, 2, 3);
+    for (long counter = 0; counter < 3; counter++) {
+      state.forget(new long[] {counter});
+    }
+    again(); // each erasure has rewritten the journal
+    take(4);
+    again();
+    long[] sent = Arrays.stream(set.split(" ")).filter(s -> !s.isEmpty()).mapToLong(Long::parseLong).toArray();
+    acknowledge(1, sent);
+    again();
+    assertArrayEquals(sent, state.shared());
+    assertArrayEquals(Digests.ofSamples("d1", sent), state.headDigest());
   }
 
   @Test

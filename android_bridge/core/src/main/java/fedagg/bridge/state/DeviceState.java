@@ -367,7 +367,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
             change();
             Operations.drop(out, gone);
             memory.erase(gone);
-            put(out, new Memory.Batch(Messages.FORGET, gone, Rows.samples(gone).dump(node)));
+            orderToForget(gone);
           });
     } finally {
       lock.unlock();
@@ -553,8 +553,19 @@ public final class DeviceState implements ChildState, AutoCloseable {
 
   @Override
   public void follow(TakenEntry entry) throws ProtocolException {
+    take(entry);
+    orderToForget(memory.late());
+  }
+
+  private void take(TakenEntry entry) throws ProtocolException {
     Operations.follow(change(), entry);
     memory.follow(entry, Integer.MAX_VALUE);
+  }
+
+  private void orderToForget(long[] counters) {
+    if (counters.length > 0) {
+      put(change(), new Memory.Batch(Messages.FORGET, counters, Rows.samples(counters).dump(node)));
+    }
   }
 
   @Override
@@ -610,7 +621,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
           }
         }
       }
-      follow(entry);
+      take(entry);
     }
     TreeSet<Long> lacking = new TreeSet<>(mine);
     lacking.removeAll(memory.shared);
@@ -627,7 +638,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
       long[] counters = Memory.longs(gone);
       Operations.drop(pending, counters);
       memory.erase(counters);
-      put(pending, new Memory.Batch(Messages.FORGET, counters, Rows.samples(counters).dump(node)));
+      orderToForget(counters);
     }
   }
 

@@ -93,6 +93,9 @@ final class Memory {
   final List<LogEntry> log = new ArrayList<>();
   final TreeSet<Long> shared = new TreeSet<>(); // the set behind the log's last entry
   final TreeMap<Long, Batch> outbox = new TreeMap<>();
+  /** What was to be forgotten by a parent that was left before it had answered: its rows may still come by the next one. */
+  final TreeSet<Long> gone = new TreeSet<>();
+
   long outboxBytes;
   boolean erases; // an operation has erased something, which the journal that led here still holds
   Said heard;
@@ -190,22 +193,37 @@ final class Memory {
     return batch.erasing(longs(erased), left.counters, left.dump(node));
   }
 
-  private boolean waitsToBeForgotten(long counter) {
+  /** What batches that wait order the parent to forget. */
+  Set<Long> waitToBeForgotten() {
+    Set<Long> all = new HashSet<>();
     for (Batch batch : outbox.values()) {
-      if (batch.kind == Messages.FORGET && Arrays.binarySearch(batch.counters, counter) >= 0) {
-        return true;
+      if (batch.kind == Messages.FORGET) {
+        all.addAll(asList(batch.counters));
       }
     }
-    return false;
+    return all;
+  }
+
+  /** Those of {@code gone} that the parent has, and that no batch that waits orders it to forget. */
+  long[] late() {
+    TreeSet<Long> late = new TreeSet<>(gone);
+    late.retainAll(shared);
+    if (!late.isEmpty()) {
+      late.removeAll(waitToBeForgotten());
+    }
+    return longs(late);
   }
 
   void follow(TakenEntry entry, long mostRows) throws ProtocolException {
     checkNext(entry.number);
     if (entry.kind == Messages.APPEND) {
       Rows rows = Rows.loadEmbeddings(entry.payload, node, mostRows);
+      Set<Long> unwanted = waitToBeForgotten();
+      unwanted.addAll(gone);
       for (int i = 0; i < rows.counters.length; i++) {
-        Sample known = samples.get(rows.counters[i]);
-        if (known == null && !waitsToBeForgotten(rows.counters[i])) {
+        if (unwanted.contains(rows.counters[i])) {
+          erases = true; // the journal has the row now
+        } else if (!samples.containsKey(rows.counters[i])) {
           byte[] code = Arrays.copyOfRange(rows.codes, i * rows.codeBytes, (i + 1) * rows.codeBytes);
           putSample(rows.counters[i], new Sample(rows.labels[i], code, null));
         }
@@ -260,6 +278,7 @@ final class Memory {
   void clearLink(long fence) {
     log.clear();
     shared.clear();
+    gone.addAll(waitToBeForgotten());
     outbox.clear();
     outboxBytes = 0;
     heard = null;

@@ -25,6 +25,7 @@ final class Operations {
   private static final int CLEAR = 10;
   private static final int ERASED = 11;
   private static final int WITHDRAW = 12;
+  private static final int GONE = 13;
 
   private static final int MOST = 1 << 30;
 
@@ -104,6 +105,9 @@ final class Operations {
     for (Memory.LogEntry entry : memory.log) {
       logEntry(out, entry);
     }
+    if (!memory.gone.isEmpty()) {
+      out.integer(GONE).bytes(pack(Memory.longs(memory.gone)));
+    }
     for (Map.Entry<Long, Memory.Batch> each : memory.outbox.entrySet()) {
       batch(out, each.getKey(), each.getValue());
     }
@@ -132,7 +136,7 @@ final class Operations {
   }
 
   private static void one(MsgpackReader in, Memory memory) throws ProtocolException {
-    int kind = (int) in.integer("operation", NUMBER, WITHDRAW);
+    int kind = (int) in.integer("operation", NUMBER, GONE);
     switch (kind) {
       case NUMBER:
         memory.numbers.put(in.text("key", 1, 64), integer(in));
@@ -173,6 +177,9 @@ final class Operations {
         break;
       case WITHDRAW:
         memory.withdraw(integer(in));
+        break;
+      case GONE:
+        memory.gone.addAll(Memory.asList(unpack(bytes(in))));
         break;
       default: // ERASED
         long of = integer(in);

@@ -304,6 +304,46 @@ class DeviceStateTest {
     assertEquals(2, state.beginMove("https://third.example:1"));
   }
 
+  /** The old parent had the row and not the order; it hands the row on when the device is gone. */
+  @Test
+  void anOrderToForgetThatWaitedOutlivesAMove() throws Exception {
+    takeSecret();
+    byte[] payload = state.batchBytes(0);
+    acknowledge(1, 0, 1);
+    state.forget(new long[] {0});
+    state.beginMove("https://other.example:1");
+    state.begin();
+    state.rebase(Collections.<TakenEntry>emptyList(), 1); // the new parent has nothing yet
+    state.commit();
+    acknowledge(1, 1);
+    assertEquals(-1, state.pendingKey());
+    again();
+    state.begin();
+    state.follow(entry(2, Messages.APPEND, payload, 2, 0, 1));
+    state.commit();
+    assertFalse(journalHas("SECRETCODE"));
+    for (int i = 0; i < 2; i++) {
+      assertArrayEquals(new long[] {1}, state.counters());
+      assertEquals(Messages.FORGET, state.batchKind(state.pendingKey()));
+      assertArrayEquals(new long[] {0}, Rows.loadSamples(state.batchBytes(state.pendingKey()), "d1", 9).counters);
+      state.begin();
+      state.follow(entry(i + 3, Messages.APPEND, payload, 2, 0, 1)); // no second order beside the one that waits
+      state.commit();
+      assertEquals(1, state.pendingKeys().length);
+      again();
+    }
+    acknowledge(5, 1);
+    assertArrayEquals(new long[] {1}, state.shared());
+    state.forget(new long[] {1}); // rewrites the journal, which must keep it
+    again();
+    acknowledge(6);
+    state.begin();
+    state.follow(entry(7, Messages.APPEND, payload, 2, 0, 1));
+    state.commit();
+    assertArrayEquals(new long[] {0}, Rows.loadSamples(state.batchBytes(state.pendingKey()), "d1", 9).counters);
+    assertNull(state.code(0));
+  }
+
   @Test
   void ownPayloadsAreFoundByTheirDigest() throws Exception {
     take(3, 4);

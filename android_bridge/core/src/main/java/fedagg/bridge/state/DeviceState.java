@@ -81,6 +81,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
       try {
         state.load();
         state.claim();
+        state.eraseWhatWaits();
         state.tidy(); // what was forgotten before a kill may still be in the journal
       } catch (IOException | StorageException error) {
         state.close();
@@ -130,6 +131,30 @@ public final class DeviceState implements ChildState, AutoCloseable {
     memory = fresh;
     broken = false;
     rewritten = Math.max(SMALL, journal.size());
+  }
+
+  /** An older version of this library left rows in batches that wait although their samples were forgotten. */
+  private void eraseWhatWaits() {
+    TreeSet<Long> left = new TreeSet<>();
+    for (Memory.Batch batch : memory.outbox.values()) {
+      if (batch.kind == Messages.APPEND) {
+        left.addAll(Memory.asList(batch.counters));
+      }
+    }
+    left.retainAll(memory.waitToBeForgotten());
+    if (left.isEmpty()) {
+      return;
+    }
+    long[] gone = Memory.longs(left);
+    try {
+      transact(
+          out -> {
+            Operations.drop(change(), gone);
+            memory.erase(gone);
+          });
+    } catch (StorageException error) {
+      // no room: the device can do much without, and the next one that opens it tries again
+    }
   }
 
   private void claim() throws StorageException {
@@ -364,10 +389,10 @@ public final class DeviceState implements ChildState, AutoCloseable {
       long[] gone = Memory.longs(known);
       transact(
           out -> {
-            change();
-            Operations.drop(out, gone);
+            Operations.drop(change(), gone);
             memory.erase(gone);
             orderToForget(gone);
+            pause = 0; // the disk may have room by now, and what is forgotten stays in the journal no longer than it must
           });
     } finally {
       lock.unlock();

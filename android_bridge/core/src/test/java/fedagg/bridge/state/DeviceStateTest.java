@@ -14,6 +14,7 @@ import fedagg.bridge.wire.ChildState.TakenEntry;
 import fedagg.bridge.wire.Digests;
 import fedagg.bridge.wire.Knowledge;
 import fedagg.bridge.wire.Messages;
+import fedagg.bridge.wire.MsgpackWriter;
 import fedagg.bridge.wire.ProtocolException;
 import fedagg.bridge.wire.Rows;
 import java.nio.charset.StandardCharsets;
@@ -465,6 +466,49 @@ class DeviceStateTest {
     }
     assertEquals(Arrays.asList(0, 2, 6, 14), tried);
     assertEquals(19, state.number("n", 0));
+  }
+
+  @Test
+  void whoForgetsHasTheRewriteTriedAtOnce() throws Exception {
+    assumeTrue(Files.exists(Paths.get("/dev/full")));
+    takeSecret();
+    take(3);
+    Path beside = folder.resolve("journal.new");
+    for (int change = 0; change < 3; change++) { // after the second failure it waits three changes
+      if (!Files.exists(beside, LinkOption.NOFOLLOW_LINKS)) {
+        Files.createSymbolicLink(beside, Paths.get("/dev/full"));
+      }
+      if (change == 0) {
+        state.forget(new long[] {1});
+      } else {
+        state.putNumber("n", change);
+      }
+    }
+    Files.deleteIfExists(beside);
+    assertTrue(journalHas("SECRETCODE"));
+    state.forget(new long[] {0});
+    assertFalse(journalHas("SECRETCODE"));
+  }
+
+  /** As a version wrote it that erased samples alone. */
+  @Test
+  void whatWaitsToBeForgottenLeavesTheBatchesOfAnOlderVersion() throws Exception {
+    takeSecret();
+    byte[] rows = state.batchBytes(0);
+    state.close();
+    Files.delete(folder.resolve("journal"));
+    Journal journal = Journal.open(folder.resolve("journal"), new ArrayList<>());
+    MsgpackWriter out = new MsgpackWriter();
+    Operations.batch(out, 0, new Memory.Batch(Messages.APPEND, new long[] {0, 1}, rows));
+    byte[] order = Rows.samples(new long[] {0}).dump("d1");
+    Operations.batch(out, 1, new Memory.Batch(Messages.FORGET, new long[] {0}, order));
+    journal.append(out.toBytes());
+    journal.close();
+    state = DeviceState.open(folder, "d1");
+    assertArrayEquals(new long[] {1}, Rows.loadEmbeddings(state.batchBytes(0), "d1", 9).counters);
+    assertFalse(journalHas("SECRETCODE"));
+    acknowledge(1, 0, 1); // it was committed before
+    assertArrayEquals(new long[] {0, 1}, state.shared());
   }
 
   @Test

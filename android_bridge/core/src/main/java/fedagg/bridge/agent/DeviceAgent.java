@@ -44,7 +44,6 @@ public final class DeviceAgent implements AutoCloseable {
   private final Object awake = new Object();
   private boolean poked;
   private volatile boolean stopping;
-  private boolean closed;
   private double deadline = Double.POSITIVE_INFINITY; // of the run under way, on its clock
   private volatile boolean usable; // the parent pins this bridge and this number of classes
   private int aside; // rows that the listener was told of
@@ -180,13 +179,14 @@ public final class DeviceAgent implements AutoCloseable {
     client.interruptPoll(); // it would keep what is new from going out
   }
 
-  /** Frees the state; {@link #run} must have ended. */
+  /**
+   * Frees the state; {@link #run} must have ended. Whoever is in {@link #predict} or {@link #add} is waited for, and who comes
+   * later gets an IllegalStateException or a StorageException: bridge and trainer may be closed then.
+   */
   @Override
   public void close() throws StorageException {
-    if (!closed) {
-      closed = true;
-      state.close();
-    }
+    learner.close();
+    state.close();
   }
 
   // the work

@@ -117,6 +117,9 @@ public final class WireClient {
     try {
       polling = request.path.equals("/v1/exchange");
       response = transport.send(url(), request, (int) Math.max(MOST, end.longestAnswer()));
+    } catch (HttpsTransport.EndedException error) {
+      end.ended(request); // by this device, which has something else to send: no word about the parent
+      return Collections.emptyList();
     } catch (IOException error) {
       end.failed(request, now);
       refusedAsExpired |= String.valueOf(error.getMessage()).contains("certificate_expired");

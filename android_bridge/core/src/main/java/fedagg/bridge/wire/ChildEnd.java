@@ -328,6 +328,14 @@ public final class ChildEnd {
     }
   }
 
+  /** This node has ended the request itself, to send something else: the same parent is there, with the same limits. */
+  public void ended(Request request) {
+    if (request == sent) {
+      sent = null;
+      look = 0;
+    }
+  }
+
   private void backOff(double now, double least) {
     // all children of a parent may have been told the same: they must not come back in one second
     double window = Math.max(Math.min(LONGEST_WAIT, FIRST_WAIT * Math.pow(2, failures)), SPREAD * least);

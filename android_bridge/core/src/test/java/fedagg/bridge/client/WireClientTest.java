@@ -1,6 +1,7 @@
 package fedagg.bridge.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import fedagg.bridge.identity.Identity;
 import fedagg.bridge.identity.TestIdentity;
@@ -57,6 +58,15 @@ class WireClientTest {
     assertEquals(2, state.moving()); // each try has a number of its own
     runFor(LOST_AFTER + 130);
     assertEquals(HOME, client.url()); // and so on, around
+  }
+
+  @Test
+  void aRequestThatThisDeviceEndsIsNoFailure() throws Exception {
+    client.interrupt();
+    client.turn(0);
+    assertEquals(0, client.end().wake()); // what is due goes at once
+    client.turn(0);
+    assertTrue(client.end().wake() > 0); // that one nobody answered
   }
 
   @Test

@@ -524,6 +524,27 @@ class ChildEndTest {
     assertArrayEquals(new long[] {0}, state.shared());
   }
 
+  /** Each sample that is added ends a poll: what was refused must not go out with each of them. */
+  @Test
+  void aPollThatThisNodeEndsHasNothingRefusedAskedForAgain() throws Exception {
+    parent.limits = SmallParent.limits(1000, 60_000, 2);
+    take(2, 2);
+    runFor(1);
+    take(1, 2);
+    assertEquals("[POST /v1/append, POST /v1/exchange]", paths(2).toString());
+    assertEquals(1, parent.refusals.size());
+    for (int i = 0; i < 3; i++) {
+      Request poll = end.next(now);
+      assertEquals("/v1/exchange", poll.path);
+      end.ended(poll);
+      assertTrue(end.receive(poll, parent.any(poll), now).isEmpty()); // too late
+      state.forget(new long[] {i == 0 ? 0 : 99});
+      assertEquals(i == 0 ? "[POST /v1/append, POST /v1/exchange]" : "[POST /v1/exchange]", paths(i == 0 ? 2 : 1).toString());
+    }
+    assertEquals(1, parent.refusals.size(), parent.refusals.toString());
+    assertEquals(1, end.aside().size());
+  }
+
   @Test
   void aRefusalThatPassesIsWaitedFor() throws Exception {
     take(1, 2);

@@ -183,6 +183,12 @@ final class Learner {
     return round.means();
   }
 
+  /** No round will be gone on with. */
+  void discard() {
+    unwritten = null;
+    Paused.delete(folder);
+  }
+
   private byte[] begin(Round round) throws TrainerException {
     enter();
     try {

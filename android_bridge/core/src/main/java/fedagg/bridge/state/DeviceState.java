@@ -71,21 +71,21 @@ public final class DeviceState implements ChildState, AutoCloseable {
       if (!OPEN.add(place)) {
         throw inUse(folder);
       }
-      DeviceState state;
+      DeviceState state = null;
+      boolean done = false;
       try {
         state = locked(folder, place, node);
-      } catch (IOException | StorageException | RuntimeException error) {
-        OPEN.remove(place);
-        throw error;
-      }
-      try {
         state.load();
         state.claim();
         state.eraseWhatWaits();
         state.tidy(); // what was forgotten before a kill may still be in the journal
-      } catch (IOException | StorageException error) {
-        state.close();
-        throw error;
+        done = true;
+      } finally { // after an Error, too: memory may do for the next one who opens it in this process
+        if (!done && state != null) {
+          state.close();
+        } else if (!done) {
+          OPEN.remove(place);
+        }
       }
       return state;
     } catch (IOException error) {

@@ -123,6 +123,11 @@ public final class ChildEnd {
     return Math.max(wake, idle);
   }
 
+  /** Whether the parent says that the training is over. */
+  public boolean isFinished() {
+    return knownFinished;
+  }
+
   /** Own batches that the parent does not take: one row of each is too long, or it has refused them. Keys, ascending. */
   public List<Long> aside() {
     return aside;

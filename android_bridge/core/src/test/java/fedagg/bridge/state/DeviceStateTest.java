@@ -388,6 +388,13 @@ class DeviceStateTest {
     state = DeviceState.open(folder, "d1");
   }
 
+  @Test
+  void aFolderThatCouldNotBeOpenedIsFree() throws Exception {
+    Path other = folder.resolve("other");
+    assertThrows(NullPointerException.class, () -> DeviceState.open(other, null)); // for whatever reason
+    DeviceState.open(other, "d1").close();
+  }
+
   /** Another process, which says whether it could open the state. */
   public static final class Other {
     private Other() {}

@@ -557,11 +557,20 @@ public final class DeviceState implements ChildState, AutoCloseable {
   }
 
   @Override
+  public WaitingBatch batch(long key) {
+    return read(
+        m -> {
+          Memory.Batch found = m.outbox.get(key);
+          return found == null ? null : new WaitingBatch(found.kind, found.counters.length, found.bytes);
+        });
+  }
+
+  /** 0 if there is no such batch. */
   public int batchRows(long key) {
     return read(m -> m.outbox.containsKey(key) ? m.outbox.get(key).counters.length : 0);
   }
 
-  @Override
+  /** Null if there is no such batch. */
   public byte[] batchBytes(long key) {
     return read(m -> m.outbox.containsKey(key) ? m.outbox.get(key).bytes : null);
   }

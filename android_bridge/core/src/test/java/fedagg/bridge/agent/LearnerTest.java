@@ -115,6 +115,25 @@ class LearnerTest {
     assertArrayEquals(wanted, trainer.save());
   }
 
+  /** As an application that was updated meanwhile may ask for. */
+  @Test
+  void aRoundOfOtherHyperparametersIsAnotherOne() throws Exception {
+    Hyperparameters.Builder[] others = {
+      Hyperparameters.builder().learningRate(0.25).momentum(0.9), Hyperparameters.builder().learningRate(0.5).momentum(0.5),
+      Hyperparameters.builder().learningRate(0.5).weightDecay(0.1), Hyperparameters.builder().learningRate(0.5).temperature(2),
+      Hyperparameters.builder().learningRate(0.5).beta(2), Hyperparameters.builder().learningRate(0.5).gamma(2),
+      Hyperparameters.builder().learningRate(0.5).reverse(true),
+      Hyperparameters.builder().learningRate(0.5).temperatureOnTeacher(true)
+    };
+    byte[] fingerprint = round(7).fingerprint();
+    Lesson lesson = Lesson.of(LessonTest.knowledge(set, 0), state, bridge, core, LessonTest.CLASSES);
+    for (Hyperparameters.Builder other : others) {
+      byte[] found = new Round(lesson, other.batchSize(1).epochs(3).build(), 7).fingerprint();
+      assertFalse(Arrays.equals(fingerprint, found));
+    }
+    assertArrayEquals(fingerprint, new Round(lesson, H, 7).fingerprint());
+  }
+
   @Test
   void aRoundThatHadSeenWhatWasForgottenBeginsAnew() throws Exception {
     assertNull(learner("parts").learn(round(7), DONE, after(8)));

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import fedagg.bridge.state.DeviceState;
 import fedagg.bridge.wire.Messages.Notice;
 import fedagg.bridge.wire.Messages.Problem;
+import java.lang.reflect.Proxy;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -543,6 +544,29 @@ class ChildEndTest {
     }
     assertEquals(1, parent.refusals.size(), parent.refusals.toString());
     assertEquals(1, end.aside().size());
+  }
+
+  /** Rows are erased by another thread whenever it can be: what is sent is of one moment. */
+  @Test
+  void anAppendIsOfOneMoment() throws Exception {
+    take(2, 2);
+    long[] next = {0};
+    ChildState restless =
+        (ChildState)
+            Proxy.newProxyInstance(
+                ChildState.class.getClassLoader(), new Class<?>[] {ChildState.class},
+                (proxy, method, arguments) -> {
+                  Object found = method.invoke(state, arguments);
+                  if (method.getName().startsWith("batch")) {
+                    state.forget(new long[] {next[0]++});
+                  }
+                  return found;
+                });
+    end = new ChildEnd(restless, "d1", "f", "test", "all", 25, new Random(1));
+    step();
+    Messages.Append append = Messages.Append.decode(end.next(now).body);
+    assertEquals(Rows.loadEmbeddings(append.payload.inline, "d1", 9).counters.length, append.rows);
+    assertTrue(next[0] > 1 && append.rows < 2, "it was not restless");
   }
 
   @Test

@@ -8,6 +8,10 @@ import org.codehaus.groovy.control.Phases;
  */
 public final class ParseGradle {
   public static void main(String[] files) {
+    if (files.length == 0) { // a search that found nothing has checked nothing
+      System.err.println("gradle: got no files, expected some");
+      System.exit(1);
+    }
     for (String file : files) {
       CompilationUnit unit = new CompilationUnit(); // one each: each becomes a class of its file's name
       unit.addSource(new File(file));

@@ -1,6 +1,7 @@
 package fedagg.bridge.android;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -174,6 +175,7 @@ class TrainingWorkerTest {
       work.start();
       assertTrue(worker.open.await(60, TimeUnit.SECONDS), () -> String.valueOf(worker.told));
       while (work.getState() != Thread.State.TIMED_WAITING) { // it rests between two tries to reach the parent
+        assertNotEquals(Thread.State.TERMINATED, work.getState(), () -> "it has ended: " + worker.told);
         Thread.sleep(1);
       }
       worker.onStopped();

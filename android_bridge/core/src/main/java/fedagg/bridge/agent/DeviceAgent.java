@@ -15,9 +15,11 @@ import fedagg.bridge.wire.Messages;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
+import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
+import java.util.Deque;
 import java.util.List;
 import java.util.Random;
 import java.util.SplittableRandom;
@@ -41,10 +43,10 @@ public final class DeviceAgent implements AutoCloseable {
   private final AgentListener listener;
   private final WireClient client;
   private final Learner learner; // bridge and trainer take one thread at a time: through it
+  private final Deque<Event> unheeded = new ArrayDeque<>(); // what follows from them could not be written yet
   private final Object awake = new Object();
   private boolean poked;
   private volatile boolean stopping;
-  private boolean closed;
   private double deadline = Double.POSITIVE_INFINITY; // of the run under way, on its clock
   private volatile boolean usable; // the parent pins this bridge and this number of classes
   private int aside; // rows that the listener was told of
@@ -61,6 +63,12 @@ public final class DeviceAgent implements AutoCloseable {
   public DeviceAgent(
       Path folder, AgentConfig config, Identity identity, Bridge bridge, OnDeviceTrainer trainer, DistillationCore core,
       AgentListener listener) throws StorageException, IdentityException, TrainerException {
+    this(folder, config, identity, bridge, trainer, core, listener, DeviceAgent::client);
+  }
+
+  DeviceAgent(
+      Path folder, AgentConfig config, Identity identity, Bridge bridge, OnDeviceTrainer trainer, DistillationCore core,
+      AgentListener listener, Clients clients) throws StorageException, IdentityException, TrainerException {
     if (bridge.sampleFloats() != trainer.sampleFloats()) {
       throw new TrainerException(
           "model: got one for samples of " + trainer.sampleFloats() + " numbers, expected the bridge's "
@@ -72,19 +80,29 @@ public final class DeviceAgent implements AutoCloseable {
     this.core = core;
     this.listener = listener;
     state = DeviceState.open(folder, identity.facts().node);
+    boolean done = false;
     try {
       learner = new Learner(folder, bridge, trainer);
-      client =
-          new WireClient(
-              state, identity, config.url, config.fallbacks, config.lostAfter, "fedagg-bridge 0.1", config.labels,
-              config.pollSeconds, new Random());
+      client = clients.of(state, identity, config);
+      done = true;
     } catch (IOException error) {
-      state.close();
       throw new StorageException(folder + ": the weights cannot be read: " + error.getMessage(), error);
-    } catch (IdentityException | TrainerException | RuntimeException error) {
-      state.close();
-      throw error;
+    } finally {
+      if (!done) { // an Error, too: the folder would stay in use as long as the process lives
+        state.close();
+      }
     }
+  }
+
+  /** How an agent's client is made. */
+  interface Clients {
+    WireClient of(DeviceState state, Identity identity, AgentConfig config) throws IdentityException;
+  }
+
+  private static WireClient client(DeviceState state, Identity identity, AgentConfig config) throws IdentityException {
+    return new WireClient(
+        state, identity, config.url, config.fallbacks, config.lostAfter, "fedagg-bridge 0.1", config.labels,
+        config.pollSeconds, new Random());
   }
 
   // for the application
@@ -180,13 +198,14 @@ public final class DeviceAgent implements AutoCloseable {
     client.interruptPoll(); // it would keep what is new from going out
   }
 
-  /** Frees the state; {@link #run} must have ended. */
+  /**
+   * Frees the state; {@link #run} must have ended. Whoever is in {@link #predict} or {@link #add} is waited for, and who comes
+   * later gets an IllegalStateException or a StorageException: bridge and trainer may be closed then.
+   */
   @Override
   public void close() throws StorageException {
-    if (!closed) {
-      closed = true;
-      state.close();
-    }
+    learner.close();
+    state.close();
   }
 
   // the work
@@ -209,9 +228,11 @@ public final class DeviceAgent implements AutoCloseable {
           return true;
         }
         client.end().setReady(state.head() > 0);
-        for (Event event : client.turn(clock())) {
-          heed(event);
+        if (unheeded.isEmpty()) {
+          unheeded.addAll(client.turn(clock()));
         }
+        heedAll();
+        finishIfOver();
         tellAside();
         boolean worked = usable && takeTurn();
         if (!worked && !stopping) {
@@ -258,14 +279,30 @@ public final class DeviceAgent implements AutoCloseable {
     }
   }
 
+  private void heedAll() throws StorageException {
+    while (!unheeded.isEmpty()) {
+      Event event = unheeded.poll();
+      try {
+        heed(event);
+      } catch (StorageException error) {
+        unheeded.addFirst(event); // the parent does not tell it again
+        throw error;
+      }
+    }
+  }
+
+  private void finishIfOver() throws StorageException {
+    if (client.end().isFinished() && !isFinished()) {
+      state.putNumber("finished", 1);
+      learner.discard();
+      listener.finished();
+    }
+  }
+
   private void heed(Event event) throws StorageException {
     switch (event.kind) {
       case WELCOMED:
         welcomed(event.welcome);
-        break;
-      case FINISHED:
-        state.putNumber("finished", 1);
-        listener.finished();
         break;
       case REFUSED:
         listener.refused(event.problem.message + " (" + event.problem.code + ", status " + event.number + ")");

@@ -21,7 +21,9 @@ final class Learner {
   private final OnDeviceTrainer trainer;
   private final ReentrantLock compute = new ReentrantLock(true); // fair: a round would take it again before who waits
   private byte[] good; // what answers while a round is under way; null: the trainer itself
-  private boolean disturbed; // a prediction could not put back the weights of the middle of a round
+  private boolean disturbed; // a prediction could not put back the weights of the middle of a round, which are lost
+  private Paused unwritten; // a round that is over, for whose weights the disk had no room; of the thread that learns
+  private boolean closed;
   private volatile Weights last = new Weights(-1, -1, "", null);
 
   /** Goes on from the weights in {@code folder}. Throws TrainerException if they are another model's. */
@@ -45,6 +47,24 @@ final class Learner {
     return last;
   }
 
+  /** Waits for whoever is in model or bridge, and lets nobody in any more: their owner may close them then. */
+  void close() {
+    compute.lock();
+    try {
+      closed = true;
+    } finally {
+      compute.unlock();
+    }
+  }
+
+  private void enter() {
+    compute.lock();
+    if (closed) { // it may be a runtime's memory that was freed
+      compute.unlock();
+      throw new IllegalStateException("this agent was closed; open another one");
+    }
+  }
+
   byte[] encode(List<float[]> samples) {
     int floats = bridge.sampleFloats();
     byte[] all = new byte[samples.size() * bridge.embeddingBytes()];
@@ -52,7 +72,7 @@ final class Learner {
       List<float[]> block = samples.subList(at, Math.min(samples.size(), at + BLOCK));
       ByteBuffer x = packed(block, floats);
       ByteBuffer codes = Buffers.bytes(block.size() * bridge.embeddingBytes());
-      compute.lock();
+      enter();
       try {
         bridge.encode(x, block.size(), codes);
       } finally {
@@ -77,9 +97,14 @@ final class Learner {
   /** The logits of one sample, by the weights of the last round that is whole. */
   ByteBuffer predict(float[] sample) throws TrainerException {
     ByteBuffer out = Buffers.floats(trainer.classes());
-    compute.lock();
+    enter();
     try {
       if (good == null) {
+        trainer.logits(Buffers.of(sample), 1, out);
+        return out;
+      }
+      if (disturbed) { // there is nothing to put back
+        trainer.load(good);
         trainer.logits(Buffers.of(sample), 1, out);
         return out;
       }
@@ -114,8 +139,9 @@ final class Learner {
       block.clear();
       ByteBuffer samples = Buffers.floats(rows * bridge.sampleFloats());
       ByteBuffer out = Buffers.floats(rows * classes);
-      compute.lock();
+      enter();
       try {
+        settle();
         bridge.decode(block, rows, samples);
         trainer.logits(samples, rows, out);
       } finally {
@@ -147,7 +173,7 @@ final class Learner {
         }
         step(round);
       }
-      keep(done);
+      keep(round, done);
       whole = true;
     } finally {
       if (!whole) {
@@ -157,34 +183,68 @@ final class Learner {
     return round.means();
   }
 
-  private byte[] begin(Round round) throws TrainerException, StorageException {
-    compute.lock();
+  /** No round will be gone on with. */
+  void discard() {
+    unwritten = null;
+    Paused.delete(folder);
+  }
+
+  private byte[] begin(Round round) throws TrainerException {
+    enter();
     try {
+      settle();
       byte[] before = trainer.save();
-      Paused paused = Paused.load(folder);
+      good = before;
+      Paused paused = paused();
       if (paused != null && paused.isOf(round)) {
         try {
           trainer.load(paused.state);
           paused.lead(round);
-        } catch (TrainerException error) {
+        } catch (TrainerException | RuntimeException error) { // the latter of the runtime that trains
           trainer.load(before); // it was another model's: the round begins anew
+          unwritten = null;
+          Paused.delete(folder); // or no round would ever begin
         }
+      } else {
+        unwritten = null;
       }
-      good = before;
       return before;
-    } catch (IOException error) {
-      throw new StorageException(folder + ": the round under way cannot be read: " + error.getMessage(), error);
     } finally {
       compute.unlock();
     }
   }
 
-  private void step(Round round) throws TrainerException {
-    compute.lock();
+  /** What was left of a round, or null. */
+  private Paused paused() {
+    if (unwritten != null) {
+      return unwritten;
+    }
     try {
-      if (disturbed) {
-        throw new TrainerException("round: a prediction could not put its weights back; it begins anew with the next version");
-      }
+      return Paused.load(folder);
+    } catch (IOException error) {
+      return null; // it cannot be read: a round is repeated at worst
+    }
+  }
+
+  /** Loads the good weights if the last round could not. */
+  private void settle() throws TrainerException {
+    if (good != null) {
+      trainer.load(good);
+      good = null;
+      disturbed = false;
+    }
+  }
+
+  private void checkUndisturbed() throws TrainerException {
+    if (disturbed) {
+      throw new TrainerException("round: a prediction could not put its weights back; it begins anew with the next version");
+    }
+  }
+
+  private void step(Round round) throws TrainerException {
+    enter();
+    try {
+      checkUndisturbed();
       round.step(trainer);
     } finally {
       compute.unlock();
@@ -193,8 +253,11 @@ final class Learner {
 
   private void pause(Round round) throws TrainerException {
     byte[] state;
-    compute.lock();
+    enter();
     try {
+      if (disturbed) {
+        return; // the next time it begins anew, or where it was left before
+      }
       state = trainer.save();
     } finally {
       compute.unlock();
@@ -206,10 +269,11 @@ final class Learner {
     }
   }
 
-  private void keep(Weights done) throws TrainerException, StorageException {
+  private void keep(Round round, Weights done) throws TrainerException, StorageException {
     byte[] state;
-    compute.lock();
+    enter();
     try {
+      checkUndisturbed();
       state = trainer.save();
     } finally {
       compute.unlock();
@@ -217,10 +281,16 @@ final class Learner {
     try { // `good` answers meanwhile: what is not on the disk may be lost
       new Weights(done.done, done.trained, done.parent, state).save(folder);
     } catch (IOException error) {
+      unwritten = Paused.of(round, state); // the next time it is written, not trained again
       throw new StorageException(folder + ": the weights cannot be written: " + error.getMessage(), error);
     }
-    compute.lock();
+    unwritten = null;
+    enter();
     try {
+      if (disturbed) { // by a prediction during the write
+        trainer.load(state);
+        disturbed = false;
+      }
       good = null;
       last = progress(done);
     } finally {
@@ -232,7 +302,10 @@ final class Learner {
   private void goBack(byte[] before) throws TrainerException {
     compute.lock();
     try {
-      trainer.load(before);
+      if (closed) {
+        return;
+      }
+      trainer.load(before); // should it throw, `good` goes on answering, and the next round tries again
       good = null;
       disturbed = false;
     } finally {

@@ -33,10 +33,13 @@ final class Round {
     fingerprint = fingerprint(seed);
   }
 
-  /** Of all that the order of the rows and their cut into batches follow from, and of what the teacher says. */
+  /** Of all that the order of the rows, their cut into batches and each step follow from, and of what the teacher says. */
   private byte[] fingerprint(long seed) {
     MsgpackWriter out = new MsgpackWriter();
     out.integer(seed).integer(hyperparameters.epochs).integer(hyperparameters.batchSize).bytes(lesson.digest());
+    Hyperparameters h = hyperparameters;
+    out.number(h.learningRate).number(h.momentum).number(h.weightDecay).number(h.temperature).number(h.beta)
+        .number(h.gamma).bool(h.reverse).bool(h.temperatureOnTeacher);
     for (long[] row : rows) {
       out.integer(row[0]);
     }

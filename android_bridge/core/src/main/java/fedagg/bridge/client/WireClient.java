@@ -39,6 +39,7 @@ public final class WireClient {
   private final double lostAfter;
   private final double wait;
   private final Random random;
+  private final Link link; // null: the transport
   private Identity identity;
   private volatile HttpsTransport transport;
   private double lastContact = Double.NaN; // on the caller's clock
@@ -46,6 +47,8 @@ public final class WireClient {
   private int renewalFailures;
   private boolean refusedAsExpired;
   private volatile boolean polling;
+  private final List<Event> events = new ArrayList<>(); // that turn() has not told yet
+  private int heeded; // of them
 
   /**
    * @param url the parent's address, https://host:port; {@code fallbacks}: other nodes of its tier, tried in order when
@@ -56,6 +59,19 @@ public final class WireClient {
   public WireClient(
       DeviceState state, Identity identity, String url, List<String> fallbacks, double lostAfter, String software,
       String labels, double wait, Random random) throws IdentityException {
+    this(state, identity, url, fallbacks, lostAfter, software, labels, wait, random, null);
+  }
+
+  /** In place of a network. */
+  interface Link {
+    Response send(Request request) throws IOException;
+  }
+
+  /** For tests: what is sent goes to {@code link}. */
+  WireClient(
+      DeviceState state, Identity identity, String url, List<String> fallbacks, double lostAfter, String software,
+      String labels, double wait, Random random, Link link) throws IdentityException {
+    this.link = link;
     this.state = state;
     this.identity = identity;
     this.configured = url;
@@ -102,9 +118,22 @@ public final class WireClient {
    * Sends one request, if one is due, and gives what came of it.
    *
    * @param now seconds that never jump
-   * @throws StorageException if an answer could not be kept; it is asked for again
+   * @throws StorageException if an answer, or what follows from one, could not be kept; it is asked for, or tried, again
    */
   public List<Event> turn(double now) throws StorageException {
+    if (events.isEmpty()) {
+      events.addAll(talk(now));
+    }
+    for (; heeded < events.size(); heeded++) { // a full disk ends it: the parent tells none of them twice
+      heed(events.get(heeded), now);
+    }
+    List<Event> told = new ArrayList<>(events);
+    events.clear();
+    heeded = 0;
+    return told;
+  }
+
+  private List<Event> talk(double now) throws StorageException {
     if (Double.isNaN(lastContact)) {
       lastContact = now;
     }
@@ -116,7 +145,11 @@ public final class WireClient {
     Response response;
     try {
       polling = request.path.equals("/v1/exchange");
-      response = transport.send(url(), request, (int) Math.max(MOST, end.longestAnswer()));
+      response =
+          link != null ? link.send(request) : transport.send(url(), request, (int) Math.max(MOST, end.longestAnswer()));
+    } catch (HttpsTransport.EndedException error) {
+      end.ended(request); // by this device, which has something else to send: no word about the parent
+      return Collections.emptyList();
     } catch (IOException error) {
       end.failed(request, now);
       refusedAsExpired |= String.valueOf(error.getMessage()).contains("certificate_expired");
@@ -129,11 +162,7 @@ public final class WireClient {
       polling = false;
     }
     lastContact = now;
-    List<Event> events = end.receive(request, response, now);
-    for (Event event : events) {
-      heed(event, now);
-    }
-    return events;
+    return end.receive(request, response, now);
   }
 
   private void heed(Event event, double now) throws StorageException {
@@ -145,10 +174,7 @@ public final class WireClient {
         break;
       case NOTICE:
         if (event.notice.number > state.noticed()) {
-          state.putNumber("noticed", event.notice.number);
-          if (event.notice.kind.equals("move")) {
-            told(event.notice.body);
-          }
+          note(event.notice);
         }
         break;
       case REFUSED:
@@ -159,6 +185,19 @@ public final class WireClient {
         }
         break;
       default:
+    }
+  }
+
+  /** In one step: a move that was noted and not begun would not be told again. */
+  private void note(Messages.Notice notice) throws StorageException {
+    state.begin();
+    try {
+      state.putNumber("noticed", notice.number);
+      if (notice.kind.equals("move")) {
+        told(notice.body);
+      }
+    } finally {
+      state.commit();
     }
   }
 

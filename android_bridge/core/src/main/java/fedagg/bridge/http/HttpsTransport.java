@@ -21,6 +21,15 @@ import javax.net.ssl.SSLSocketFactory;
  * do after a failure is the protocol's decision. One request at a time; another thread may {@link #interrupt} it.
  */
 public final class HttpsTransport {
+  /** The request was ended by {@link #interrupt}: that says nothing about the parent. */
+  public static final class EndedException extends IOException {
+    private static final long serialVersionUID = 1L;
+
+    EndedException(Throwable cause) {
+      super("the request was ended here", cause);
+    }
+  }
+
   private static final String MEDIA = "application/x-fedagg";
   private static final List<String> MEDIA_OF_ANSWERS =
       Arrays.asList("", MEDIA, "application/octet-stream", "application/json");
@@ -85,12 +94,15 @@ public final class HttpsTransport {
       Response answer = read(connection, most);
       whole = true;
       return answer;
-    } catch (RuntimeException error) { // some platforms let these out of a connection that was disconnected
-      throw new IOException("the connection broke: " + error, error);
+    } catch (IOException | RuntimeException error) { // the latter some platforms let out of one that was disconnected
+      if (isInterrupted()) {
+        throw new EndedException(error);
+      }
+      throw error instanceof IOException ? (IOException) error : new IOException("the connection broke: " + error, error);
     } finally {
       end();
       if (!whole) {
-        connection.disconnect(); // what is left in it belongs to no other request
+        quietly(connection); // what is left in it belongs to no other request
       }
     }
   }
@@ -103,10 +115,23 @@ public final class HttpsTransport {
   }
 
   private void endIfInterrupted() throws IOException {
+    if (isInterrupted()) {
+      throw new InterruptedIOException("the request was ended before it was sent");
+    }
+  }
+
+  private boolean isInterrupted() {
     synchronized (lock) {
-      if (interrupted) {
-        throw new InterruptedIOException("the request was ended before it was sent");
-      }
+      return interrupted;
+    }
+  }
+
+  /** Nothing comes out of it: in a thread of its own it would end an Android application. */
+  static void quietly(HttpURLConnection connection) {
+    try {
+      connection.disconnect();
+    } catch (RuntimeException error) {
+      // some platforms' connections stumble over one that another thread is in; it is broken all the same
     }
   }
 
@@ -171,7 +196,7 @@ public final class HttpsTransport {
       current = open;
     }
     if (current != null) { // Android refuses TLS's last words in an application's main thread
-      Thread cutter = new Thread(current::disconnect, "fedagg-interrupt");
+      Thread cutter = new Thread(() -> quietly(current), "fedagg-interrupt");
       cutter.setDaemon(true);
       cutter.start();
     }

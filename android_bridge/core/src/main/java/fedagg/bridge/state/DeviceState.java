@@ -71,20 +71,21 @@ public final class DeviceState implements ChildState, AutoCloseable {
       if (!OPEN.add(place)) {
         throw inUse(folder);
       }
-      DeviceState state;
+      DeviceState state = null;
+      boolean done = false;
       try {
         state = locked(folder, place, node);
-      } catch (IOException | StorageException | RuntimeException error) {
-        OPEN.remove(place);
-        throw error;
-      }
-      try {
         state.load();
         state.claim();
+        state.eraseWhatWaits();
         state.tidy(); // what was forgotten before a kill may still be in the journal
-      } catch (IOException | StorageException error) {
-        state.close();
-        throw error;
+        done = true;
+      } finally { // after an Error, too: memory may do for the next one who opens it in this process
+        if (!done && state != null) {
+          state.close();
+        } else if (!done) {
+          OPEN.remove(place);
+        }
       }
       return state;
     } catch (IOException error) {
@@ -130,6 +131,30 @@ public final class DeviceState implements ChildState, AutoCloseable {
     memory = fresh;
     broken = false;
     rewritten = Math.max(SMALL, journal.size());
+  }
+
+  /** An older version of this library left rows in batches that wait although their samples were forgotten. */
+  private void eraseWhatWaits() {
+    TreeSet<Long> left = new TreeSet<>();
+    for (Memory.Batch batch : memory.outbox.values()) {
+      if (batch.kind == Messages.APPEND) {
+        left.addAll(Memory.asList(batch.counters));
+      }
+    }
+    left.retainAll(memory.waitToBeForgotten());
+    if (left.isEmpty()) {
+      return;
+    }
+    long[] gone = Memory.longs(left);
+    try {
+      transact(
+          out -> {
+            Operations.drop(change(), gone);
+            memory.erase(gone);
+          });
+    } catch (StorageException error) {
+      // no room: the device can do much without, and the next one that opens it tries again
+    }
   }
 
   private void claim() throws StorageException {
@@ -364,10 +389,10 @@ public final class DeviceState implements ChildState, AutoCloseable {
       long[] gone = Memory.longs(known);
       transact(
           out -> {
-            change();
-            Operations.drop(out, gone);
+            Operations.drop(change(), gone);
             memory.erase(gone);
-            put(out, new Memory.Batch(Messages.FORGET, gone, Rows.samples(gone).dump(node)));
+            orderToForget(gone);
+            pause = 0; // the disk may have room by now, and what is forgotten stays in the journal no longer than it must
           });
     } finally {
       lock.unlock();
@@ -532,11 +557,20 @@ public final class DeviceState implements ChildState, AutoCloseable {
   }
 
   @Override
+  public WaitingBatch batch(long key) {
+    return read(
+        m -> {
+          Memory.Batch found = m.outbox.get(key);
+          return found == null ? null : new WaitingBatch(found.kind, found.counters.length, found.bytes);
+        });
+  }
+
+  /** 0 if there is no such batch. */
   public int batchRows(long key) {
     return read(m -> m.outbox.containsKey(key) ? m.outbox.get(key).counters.length : 0);
   }
 
-  @Override
+  /** Null if there is no such batch. */
   public byte[] batchBytes(long key) {
     return read(m -> m.outbox.containsKey(key) ? m.outbox.get(key).bytes : null);
   }
@@ -553,8 +587,19 @@ public final class DeviceState implements ChildState, AutoCloseable {
 
   @Override
   public void follow(TakenEntry entry) throws ProtocolException {
+    take(entry);
+    orderToForget(memory.late());
+  }
+
+  private void take(TakenEntry entry) throws ProtocolException {
     Operations.follow(change(), entry);
     memory.follow(entry, Integer.MAX_VALUE);
+  }
+
+  private void orderToForget(long[] counters) {
+    if (counters.length > 0) {
+      put(change(), new Memory.Batch(Messages.FORGET, counters, Rows.samples(counters).dump(node)));
+    }
   }
 
   @Override
@@ -610,7 +655,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
           }
         }
       }
-      follow(entry);
+      take(entry);
     }
     TreeSet<Long> lacking = new TreeSet<>(mine);
     lacking.removeAll(memory.shared);
@@ -627,7 +672,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
       long[] counters = Memory.longs(gone);
       Operations.drop(pending, counters);
       memory.erase(counters);
-      put(pending, new Memory.Batch(Messages.FORGET, counters, Rows.samples(counters).dump(node)));
+      orderToForget(counters);
     }
   }
 

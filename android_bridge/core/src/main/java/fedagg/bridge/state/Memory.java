@@ -54,17 +54,24 @@ final class Memory {
     final int kind;
     final long[] counters; // of the rows in `bytes`
     final byte[] bytes;
-    final long[] erased; // rows that it had: it may have been committed with them, its answer being lost
+    final List<long[]> erased; // rows that it had, those of an erasure each, oldest first: it may have been sent between any two
 
     Batch(int kind, long[] counters, byte[] bytes) {
-      this(kind, counters, bytes, new long[0]);
+      this(kind, counters, bytes, Collections.<long[]>emptyList());
     }
 
-    Batch(int kind, long[] counters, byte[] bytes, long[] erased) {
+    private Batch(int kind, long[] counters, byte[] bytes, List<long[]> erased) {
       this.kind = kind;
       this.counters = counters;
       this.bytes = bytes;
       this.erased = erased;
+    }
+
+    /** The same from before its rows {@code gone} were erased, which left {@code left} of it. */
+    Batch erasing(long[] gone, long[] left, byte[] bytesLeft) {
+      List<long[]> all = new ArrayList<>(erased);
+      all.add(gone);
+      return new Batch(kind, left, bytesLeft, all);
     }
   }
 
@@ -86,6 +93,9 @@ final class Memory {
   final List<LogEntry> log = new ArrayList<>();
   final TreeSet<Long> shared = new TreeSet<>(); // the set behind the log's last entry
   final TreeMap<Long, Batch> outbox = new TreeMap<>();
+  /** What was to be forgotten by a parent that was left before it had answered: its rows may still come by the next one. */
+  final TreeSet<Long> gone = new TreeSet<>();
+
   long outboxBytes;
   boolean erases; // an operation has erased something, which the journal that led here still holds
   Said heard;
@@ -135,16 +145,24 @@ final class Memory {
     withdraw(key);
   }
 
-  /** The rows that the parent has committed: those of before some were erased, if that is the set that it tells. */
+  /**
+   * The rows that the parent has committed, by the set that it tells: those that are left, or those from before the last
+   * erasure, or from before the last two, and so on, for it was sent as it was then.
+   */
   private long[] committed(Batch batch, byte[] told) {
-    if (batch.erased.length == 0) {
-      return batch.counters;
-    }
-    TreeSet<Long> before = new TreeSet<>(asList(batch.counters));
-    before.addAll(asList(batch.erased));
+    TreeSet<Long> rows = new TreeSet<>(asList(batch.counters));
     TreeSet<Long> set = new TreeSet<>(shared);
-    set.addAll(before);
-    return Arrays.equals(told, Digests.ofSamples(node, longs(set))) ? longs(before) : batch.counters;
+    set.addAll(rows);
+    for (int left = batch.erased.size(); left > 0; left--) {
+      if (Arrays.equals(told, Digests.ofSamples(node, longs(set)))) {
+        return longs(rows);
+      }
+      List<Long> gone = asList(batch.erased.get(left - 1));
+      rows.addAll(gone);
+      set.addAll(gone);
+    }
+    // no set of theirs: the log refuses it, or has lost track of sets and takes what is left
+    return Arrays.equals(told, Digests.ofSamples(node, longs(set))) ? longs(rows) : batch.counters;
   }
 
   /** Erases samples, and their rows in what waits for the parent. That they be forgotten there is the caller's to put. */
@@ -170,28 +188,42 @@ final class Memory {
       throw new IllegalStateException("outbox: a batch cannot be read: " + error.getMessage(), error);
     }
     Rows left = rows.without(gone);
-    TreeSet<Long> erased = new TreeSet<>(asList(batch.erased));
-    erased.addAll(asList(batch.counters));
+    TreeSet<Long> erased = new TreeSet<>(asList(batch.counters));
     erased.removeAll(asList(left.counters));
-    return new Batch(batch.kind, left.counters, left.dump(node), longs(erased));
+    return batch.erasing(longs(erased), left.counters, left.dump(node));
   }
 
-  private boolean waitsToBeForgotten(long counter) {
+  /** What batches that wait order the parent to forget. */
+  Set<Long> waitToBeForgotten() {
+    Set<Long> all = new HashSet<>();
     for (Batch batch : outbox.values()) {
-      if (batch.kind == Messages.FORGET && Arrays.binarySearch(batch.counters, counter) >= 0) {
-        return true;
+      if (batch.kind == Messages.FORGET) {
+        all.addAll(asList(batch.counters));
       }
     }
-    return false;
+    return all;
+  }
+
+  /** Those of {@code gone} that the parent has, and that no batch that waits orders it to forget. */
+  long[] late() {
+    TreeSet<Long> late = new TreeSet<>(gone);
+    late.retainAll(shared);
+    if (!late.isEmpty()) {
+      late.removeAll(waitToBeForgotten());
+    }
+    return longs(late);
   }
 
   void follow(TakenEntry entry, long mostRows) throws ProtocolException {
     checkNext(entry.number);
     if (entry.kind == Messages.APPEND) {
       Rows rows = Rows.loadEmbeddings(entry.payload, node, mostRows);
+      Set<Long> unwanted = waitToBeForgotten();
+      unwanted.addAll(gone);
       for (int i = 0; i < rows.counters.length; i++) {
-        Sample known = samples.get(rows.counters[i]);
-        if (known == null && !waitsToBeForgotten(rows.counters[i])) {
+        if (unwanted.contains(rows.counters[i])) {
+          erases = true; // the journal has the row now
+        } else if (!samples.containsKey(rows.counters[i])) {
           byte[] code = Arrays.copyOfRange(rows.codes, i * rows.codeBytes, (i + 1) * rows.codeBytes);
           putSample(rows.counters[i], new Sample(rows.labels[i], code, null));
         }
@@ -246,6 +278,7 @@ final class Memory {
   void clearLink(long fence) {
     log.clear();
     shared.clear();
+    gone.addAll(waitToBeForgotten());
     outbox.clear();
     outboxBytes = 0;
     heard = null;

@@ -25,6 +25,7 @@ final class Operations {
   private static final int CLEAR = 10;
   private static final int ERASED = 11;
   private static final int WITHDRAW = 12;
+  private static final int GONE = 13;
 
   private static final int MOST = 1 << 30;
 
@@ -55,8 +56,8 @@ final class Operations {
 
   static void batch(MsgpackWriter out, long key, Memory.Batch batch) {
     out.integer(BATCH).integer(key).integer(batch.kind).bytes(pack(batch.counters)).bytes(batch.bytes);
-    if (batch.erased.length > 0) {
-      out.integer(ERASED).integer(key).bytes(pack(batch.erased));
+    for (long[] gone : batch.erased) {
+      out.integer(ERASED).integer(key).bytes(pack(gone));
     }
   }
 
@@ -104,6 +105,9 @@ final class Operations {
     for (Memory.LogEntry entry : memory.log) {
       logEntry(out, entry);
     }
+    if (!memory.gone.isEmpty()) {
+      out.integer(GONE).bytes(pack(Memory.longs(memory.gone)));
+    }
     for (Map.Entry<Long, Memory.Batch> each : memory.outbox.entrySet()) {
       batch(out, each.getKey(), each.getValue());
     }
@@ -132,7 +136,7 @@ final class Operations {
   }
 
   private static void one(MsgpackReader in, Memory memory) throws ProtocolException {
-    int kind = (int) in.integer("operation", NUMBER, WITHDRAW);
+    int kind = (int) in.integer("operation", NUMBER, GONE);
     switch (kind) {
       case NUMBER:
         memory.numbers.put(in.text("key", 1, 64), integer(in));
@@ -174,13 +178,16 @@ final class Operations {
       case WITHDRAW:
         memory.withdraw(integer(in));
         break;
+      case GONE:
+        memory.gone.addAll(Memory.asList(unpack(bytes(in))));
+        break;
       default: // ERASED
         long of = integer(in);
         Memory.Batch batch = memory.outbox.get(of);
         if (batch == null) {
           throw new ProtocolException("erased: got batch " + of + ", expected one that waits");
         }
-        memory.outbox.put(of, new Memory.Batch(batch.kind, batch.counters, batch.bytes, unpack(bytes(in))));
+        memory.outbox.put(of, batch.erasing(unpack(bytes(in)), batch.counters, batch.bytes));
     }
   }
 

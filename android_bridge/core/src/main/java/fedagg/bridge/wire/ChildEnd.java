@@ -124,6 +124,11 @@ public final class ChildEnd {
     return Math.max(wake, idle);
   }
 
+  /** Whether the parent says that the training is over. */
+  public boolean isFinished() {
+    return knownFinished;
+  }
+
   /** Own batches that the parent does not take: one row of each is too long, or it has refused them. Keys, ascending. */
   public List<Long> aside() {
     return aside;
@@ -183,12 +188,13 @@ public final class ChildEnd {
       return send("GET", download.path(), new byte[0]);
     }
     long key = nextBatch();
+    ChildState.WaitingBatch batch = key < 0 ? null : state.batch(key);
     if (!aside.isEmpty() && again == NEVER) { // its limits and its room may have changed: Welcome tells
       again = now + (refusedSizes.isEmpty() ? LONGEST_WAIT : ASK_AGAIN) * (0.5 + random.nextDouble());
     }
-    if (key >= 0) {
+    if (batch != null) {
       step = Step.SYNC;
-      return offer(key);
+      return offer(key, batch);
     }
     step = Step.EXCHANGE;
     return exchange(now);
@@ -217,12 +223,12 @@ public final class ChildEnd {
     state.split(limits.entryRows, mostBytes);
     List<Long> passed = new ArrayList<>();
     for (long key : state.pendingKeys()) {
-      byte[] data = state.batchBytes(key);
-      if (data == null) {
+      ChildState.WaitingBatch batch = state.batch(key);
+      if (batch == null) {
         continue; // it was cut by now
       }
       Integer refused = refusedSizes.get(key);
-      if (data.length <= mostBytes && (refused == null || refused != data.length)) {
+      if (batch.bytes.length <= mostBytes && (refused == null || refused != batch.bytes.length)) {
         return key;
       }
       passed.add(key);
@@ -231,17 +237,16 @@ public final class ChildEnd {
     return -1;
   }
 
-  private Request offer(long key) {
-    byte[] data = state.batchBytes(key);
-    Payload payload = Payloads.of(data, limits);
-    Request chunk = chunkFirst(payload, data);
+  private Request offer(long key, ChildState.WaitingBatch batch) {
+    Payload payload = Payloads.of(batch.bytes, limits);
+    Request chunk = chunkFirst(payload, batch.bytes);
     if (chunk != null) {
       return chunk;
     }
     return post(
         "append",
         new Append(
-            key, state.head(), state.batchKind(key), state.batchRows(key), Messages.notComputed(), payload, fence));
+            key, state.head(), batch.kind, batch.rows, Messages.notComputed(), payload, fence));
   }
 
   /** What must go before a message with this payload: which chunks are missing, then each of them. */
@@ -331,6 +336,14 @@ public final class ChildEnd {
     adopted = false;
     if (step != Step.REFUSED) {
       step = Step.HELLO; // whoever answers next may be another process, with other limits
+    }
+  }
+
+  /** This node has ended the request itself, to send something else: the same parent is there, with the same limits. */
+  public void ended(Request request) {
+    if (request == sent) {
+      sent = null;
+      look = 0;
     }
   }
 

@@ -45,10 +45,8 @@ public interface ChildState {
   /** APPEND or FORGET; 0 if there is no such batch. */
   int batchKind(long key);
 
-  int batchRows(long key);
-
-  /** Null if there is no such batch. */
-  byte[] batchBytes(long key);
+  /** A batch as it is at one moment, for rows may be erased from it at any; null if there is none. */
+  WaitingBatch batch(long key);
 
   /** The parent has committed the pending batch {@code key} as {@code entry}, the next one; again changes nothing. */
   void acknowledge(long key, long entry, byte[] digest) throws ProtocolException;
@@ -80,6 +78,19 @@ public interface ChildState {
 
   /** Number of the newest notice that was heeded. */
   long noticed();
+
+  /** An own batch that the parent has not committed. */
+  final class WaitingBatch {
+    public final int kind;
+    public final int rows;
+    public final byte[] bytes;
+
+    public WaitingBatch(int kind, int rows, byte[] bytes) {
+      this.kind = kind;
+      this.rows = rows;
+      this.bytes = bytes;
+    }
+  }
 
   /** An entry of the parent's log, whole. */
   final class TakenEntry {

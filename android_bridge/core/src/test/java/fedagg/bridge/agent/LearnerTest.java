@@ -15,8 +15,10 @@ import fedagg.bridge.wire.ChildState.StorageException;
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
+import java.util.List;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.function.BooleanSupplier;
@@ -113,6 +115,25 @@ class LearnerTest {
     assertArrayEquals(wanted, trainer.save());
   }
 
+  /** As an application that was updated meanwhile may ask for. */
+  @Test
+  void aRoundOfOtherHyperparametersIsAnotherOne() throws Exception {
+    Hyperparameters.Builder[] others = {
+      Hyperparameters.builder().learningRate(0.25).momentum(0.9), Hyperparameters.builder().learningRate(0.5).momentum(0.5),
+      Hyperparameters.builder().learningRate(0.5).weightDecay(0.1), Hyperparameters.builder().learningRate(0.5).temperature(2),
+      Hyperparameters.builder().learningRate(0.5).beta(2), Hyperparameters.builder().learningRate(0.5).gamma(2),
+      Hyperparameters.builder().learningRate(0.5).reverse(true),
+      Hyperparameters.builder().learningRate(0.5).temperatureOnTeacher(true)
+    };
+    byte[] fingerprint = round(7).fingerprint();
+    Lesson lesson = Lesson.of(LessonTest.knowledge(set, 0), state, bridge, core, LessonTest.CLASSES);
+    for (Hyperparameters.Builder other : others) {
+      byte[] found = new Round(lesson, other.batchSize(1).epochs(3).build(), 7).fingerprint();
+      assertFalse(Arrays.equals(fingerprint, found));
+    }
+    assertArrayEquals(fingerprint, new Round(lesson, H, 7).fingerprint());
+  }
+
   @Test
   void aRoundThatHadSeenWhatWasForgottenBeginsAnew() throws Exception {
     assertNull(learner("parts").learn(round(7), DONE, after(8)));
@@ -196,6 +217,277 @@ class LearnerTest {
     assertEquals(-1, learner.last().done);
     Files.delete(home.resolve("a/weights.new"));
     assertNotNull(learner.learn(round(7), DONE, () -> false));
+  }
+
+  /** A trainer that cannot load now and then, and tells when it is called. */
+  private static final class Flaky implements OnDeviceTrainer {
+    final OnDeviceTrainer inner;
+    final List<Integer> failing = new ArrayList<>(); // loads from now on that fail: 0 is the next one
+    RuntimeException broken; // what they fail by, if not a TrainerException
+    Runnable inStep = () -> {};
+    Runnable inSave = () -> {};
+    int steps;
+
+    Flaky(OnDeviceTrainer inner) {
+      this.inner = inner;
+    }
+
+    void failLoads(Integer... from) {
+      failing.clear();
+      failing.addAll(Arrays.asList(from));
+    }
+
+    @Override
+    public int sampleFloats() {
+      return inner.sampleFloats();
+    }
+
+    @Override
+    public int classes() {
+      return inner.classes();
+    }
+
+    @Override
+    public void logits(ByteBuffer samples, int rows, ByteBuffer out) throws TrainerException {
+      inner.logits(samples, rows, out);
+    }
+
+    @Override
+    public StepReport step(Batch batch, Hyperparameters hyperparameters) throws TrainerException {
+      StepReport report = inner.step(batch, hyperparameters);
+      steps++;
+      inStep.run();
+      return report;
+    }
+
+    @Override
+    public byte[] save() throws TrainerException {
+      inSave.run();
+      return inner.save();
+    }
+
+    @Override
+    public void load(byte[] state) throws TrainerException {
+      boolean fails = failing.remove((Integer) 0);
+      failing.replaceAll(i -> i - 1);
+      if (fails && broken != null) {
+        throw broken;
+      }
+      if (fails) {
+        throw new TrainerException("no memory");
+      }
+      inner.load(state);
+    }
+
+    @Override
+    public void close() {}
+  }
+
+  private Flaky flaky;
+
+  private Learner flakyLearner(String folder) throws Exception {
+    Path path = home.resolve(folder);
+    Files.createDirectories(path);
+    trainer = new KernelTrainer(new SoftmaxEngine(1, LessonTest.CLASSES), core);
+    flaky = new Flaky(trainer);
+    return new Learner(path, bridge, flaky);
+  }
+
+  private byte[] wanted() throws Exception {
+    learner("whole").learn(round(7), DONE, () -> false);
+    return trainer.save();
+  }
+
+  /** Asks as the model is used by another thread, which is next when the lock is free. */
+  private Thread asksNext(Learner learner) {
+    flaky.failLoads(1); // what it should put back
+    Thread other =
+        new Thread(
+            () -> {
+              try {
+                learner.predict(SAMPLE);
+              } catch (TrainerException error) {
+                // the weights are lost
+              }
+            });
+    other.setDaemon(true);
+    other.start();
+    while (other.getState() != Thread.State.WAITING) {
+      Thread.yield();
+    }
+    return other;
+  }
+
+  @Test
+  void aRoundWhoseWeightsArePutBackWronglyIsNotTrainedOn() throws Exception {
+    Learner learner = flakyLearner("a");
+    byte[] first = trainer.save();
+    float before = learner.predict(SAMPLE).getFloat(0);
+    AtomicInteger asked = new AtomicInteger();
+    BooleanSupplier asks =
+        () -> {
+          if (asked.incrementAndGet() == 4) {
+            flaky.failLoads(1);
+            assertThrows(TrainerException.class, () -> learner.predict(SAMPLE));
+            for (int i = 0; i < 2; i++) {
+              try {
+                assertEquals(before, learner.predict(SAMPLE).getFloat(0));
+              } catch (TrainerException error) {
+                throw new AssertionError(error);
+              }
+            }
+          }
+          return false;
+        };
+    assertThrows(TrainerException.class, () -> learner.learn(round(7), DONE, asks));
+    assertEquals(3, flaky.steps);
+    assertArrayEquals(first, trainer.save());
+    assertNotNull(learner.learn(round(7), DONE, () -> false));
+    byte[] found = trainer.save();
+    assertArrayEquals(wanted(), found);
+  }
+
+  @Test
+  void aDisturbedRoundIsNotWrittenWhenItIsEnded() throws Exception {
+    Learner learner = flakyLearner("a");
+    AtomicInteger asked = new AtomicInteger();
+    BooleanSupplier asks =
+        () -> {
+          if (asked.incrementAndGet() < 5) {
+            return false;
+          }
+          flaky.failLoads(1);
+          assertThrows(TrainerException.class, () -> learner.predict(SAMPLE));
+          return true;
+        };
+    assertNull(learner.learn(round(7), DONE, asks));
+    assertFalse(Files.exists(home.resolve("a/round")));
+  }
+
+  @Test
+  void aRoundThatIsDisturbedBehindItsLastBatchIsNotKept() throws Exception {
+    Learner learner = flakyLearner("a");
+    byte[] first = trainer.save();
+    flaky.inStep =
+        () -> {
+          if (flaky.steps == BATCHES) {
+            asksNext(learner);
+          }
+        };
+    assertThrows(TrainerException.class, () -> learner.learn(round(7), DONE, () -> false));
+    assertArrayEquals(first, trainer.save());
+    assertFalse(Files.exists(home.resolve("a/weights")));
+    assertEquals(-1, learner.last().done);
+  }
+
+  @Test
+  void aRoundThatIsDisturbedWhileItIsWrittenIsWhatWasWritten() throws Exception {
+    byte[] wanted = wanted();
+    Learner learner = flakyLearner("a");
+    flaky.inSave =
+        () -> {
+          if (flaky.steps == BATCHES) {
+            flaky.inSave = () -> {};
+            asksNext(learner);
+          }
+        };
+    assertNotNull(learner.learn(round(7), DONE, () -> false));
+    assertArrayEquals(wanted, trainer.save());
+    learner("a");
+    assertArrayEquals(wanted, trainer.save());
+  }
+
+  @Test
+  void aRoundThatCouldNotGoBackDoesSoBeforeTheNextOne() throws Exception {
+    byte[] wanted = wanted();
+    for (String next : new String[] {"round", "answer"}) {
+      Learner learner = flakyLearner(next);
+      float before = learner.predict(SAMPLE).getFloat(0);
+      flaky.inStep =
+          () -> {
+            if (flaky.steps == 3) {
+              flaky.failLoads(0);
+              throw new IllegalStateException("the runtime is out of memory");
+            }
+          };
+      assertThrows(TrainerException.class, () -> learner.learn(round(7), DONE, () -> false));
+      assertEquals(before, learner.predict(SAMPLE).getFloat(0));
+      if (next.equals("answer")) {
+        List<byte[]> codes = Collections.singletonList(new byte[] {70});
+        assertEquals(before, learner.logits(codes, () -> false).getFloat(0));
+      }
+      flaky.inStep = () -> {};
+      assertNotNull(learner.learn(round(7), DONE, () -> false));
+      assertArrayEquals(wanted, trainer.save());
+    }
+  }
+
+  @Test
+  void aRoundThatCannotBeReadOrLoadedIsNone() throws Exception {
+    byte[] wanted = wanted();
+    for (String bad : new String[] {"unreadable", "unloadable"}) {
+      Learner learner = flakyLearner(bad);
+      assertNull(learner.learn(round(7), DONE, after(5)));
+      flaky.broken = new IllegalStateException("the runtime cannot");
+      flaky.failLoads(0);
+      if (bad.equals("unreadable")) {
+        flaky.failLoads();
+        Files.delete(home.resolve("unreadable/round"));
+        Files.createDirectory(home.resolve("unreadable/round"));
+      }
+      flaky.steps = 0;
+      assertNotNull(learner.learn(round(7), DONE, () -> false), bad);
+      assertEquals(BATCHES, flaky.steps, bad);
+      assertArrayEquals(wanted, trainer.save(), bad);
+    }
+  }
+
+  @Test
+  void aRoundThatCannotBeWrittenIsNotTrainedAgain() throws Exception {
+    byte[] wanted = wanted();
+    Learner learner = flakyLearner("a");
+    Files.createDirectory(home.resolve("a/weights.new"));
+    for (int i = 0; i < 2; i++) {
+      assertThrows(StorageException.class, () -> learner.learn(round(7), DONE, () -> false));
+    }
+    assertEquals(BATCHES, flaky.steps);
+    Files.delete(home.resolve("a/weights.new"));
+    StepReport report = learner.learn(round(7), DONE, () -> false);
+    assertEquals(BATCHES, flaky.steps);
+    assertTrue(report.loss > 0);
+    assertArrayEquals(wanted, trainer.save());
+    learner.learn(round(7), DONE, () -> false);
+    assertEquals(2 * BATCHES, flaky.steps); // once it is written it is over
+  }
+
+  @Test
+  void whoComesAfterTheEndDoesNotReachTheModel() throws Exception {
+    Learner learner = learner("a");
+    learner.close();
+    assertThrows(IllegalStateException.class, () -> learner.predict(SAMPLE));
+    assertThrows(IllegalStateException.class, () -> learner.encode(Collections.singletonList(SAMPLE)));
+    assertThrows(
+        IllegalStateException.class, () -> learner.logits(Collections.singletonList(new byte[1]), () -> false));
+    assertThrows(IllegalStateException.class, () -> learner.learn(round(7), DONE, () -> false));
+  }
+
+  @Test
+  void theEndWaitsForWhoIsInTheModel() throws Exception {
+    Learner learner = flakyLearner("a");
+    AtomicReference<Thread> closing = new AtomicReference<>();
+    flaky.inStep =
+        () -> {
+          if (flaky.steps == 3) {
+            closing.set(new Thread(learner::close));
+            closing.get().start();
+            while (closing.get().getState() != Thread.State.WAITING) { // for this step
+              Thread.yield();
+            }
+          }
+        };
+    assertThrows(IllegalStateException.class, () -> learner.learn(round(7), DONE, () -> false));
+    closing.get().join();
+    assertEquals(3, flaky.steps);
   }
 
   @Test

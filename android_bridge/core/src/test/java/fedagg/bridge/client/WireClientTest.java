@@ -1,13 +1,21 @@
 package fedagg.bridge.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import fedagg.bridge.identity.Identity;
 import fedagg.bridge.identity.TestIdentity;
 import fedagg.bridge.state.DeviceState;
+import fedagg.bridge.state.JournalFaults;
+import fedagg.bridge.wire.ChildState.StorageException;
+import fedagg.bridge.wire.Event;
+import fedagg.bridge.wire.SmallParent;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.Random;
+import java.util.concurrent.atomic.AtomicBoolean;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -57,6 +65,36 @@ class WireClientTest {
     assertEquals(2, state.moving()); // each try has a number of its own
     runFor(LOST_AFTER + 130);
     assertEquals(HOME, client.url()); // and so on, around
+  }
+
+  @Test
+  void aRequestThatThisDeviceEndsIsNoFailure() throws Exception {
+    client.interrupt();
+    client.turn(0);
+    assertEquals(0, client.end().wake()); // what is due goes at once
+    client.turn(0);
+    assertTrue(client.end().wake() > 0); // that one nobody answered
+  }
+
+  /** The parent says it once: what follows from it is written when the disk has room. */
+  @Test
+  void whatAnAnswerBringsIsHeededWhenItCouldNotBeWrittenAtOnce() throws Exception {
+    Identity identity = TestIdentity.open(home);
+    SmallParent parent = new SmallParent("edge-a", identity.facts().node);
+    AtomicBoolean full = new AtomicBoolean(true);
+    client =
+        FakeLink.client(
+            state, identity, HOME,
+            request -> {
+              if (full.getAndSet(false)) {
+                JournalFaults.closeUnder(state);
+              }
+              return parent.any(request);
+            });
+    assertThrows(StorageException.class, () -> client.turn(0));
+    assertEquals(Event.Kind.WELCOMED, client.turn(0).get(0).kind);
+    assertEquals(HOME, state.text("home"));
+    assertEquals(Collections.emptyList(), client.turn(0)); // once
   }
 
   @Test

@@ -11,9 +11,11 @@ import java.io.BufferedInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
+import java.net.HttpURLConnection;
 import java.net.InetAddress;
 import java.net.Socket;
 import java.net.SocketException;
+import java.net.URL;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Paths;
@@ -236,7 +238,7 @@ class HttpsTransportTest {
             });
     cutter.start();
     long began = System.nanoTime();
-    assertThrows(IOException.class, () -> transport.send(url, post("x")));
+    assertThrows(HttpsTransport.EndedException.class, () -> transport.send(url, post("x")));
     cutter.interrupt();
     cutter.join();
     assertTrue(System.nanoTime() - began < 9_000_000_000L, "the read timeout ended it, not the interrupt");
@@ -246,7 +248,7 @@ class HttpsTransportTest {
   void anInterruptBeforeTheRequestIsSentIsNotLost() throws Exception {
     willAnswer(http("200 OK", "", "one"), http("200 OK", "", "two"));
     transport.interrupt();
-    assertThrows(IOException.class, () -> transport.send(url, post("x")));
+    assertThrows(HttpsTransport.EndedException.class, () -> transport.send(url, post("x")));
     assertEquals(0, requests.size());
     assertEquals("one", new String(transport.send(url, post("x")).body, StandardCharsets.US_ASCII)); // it ends one
   }
@@ -260,8 +262,32 @@ class HttpsTransportTest {
         new Hooked(context.getSocketFactory(), () -> slow[0].interrupt());
     slow[0] = new HttpsTransport(interrupting, 10_000, 60_000, 1000);
     assertTrue(
-        assertThrows(IOException.class, () -> slow[0].send(url, post("x"))).getMessage() != null);
+        assertThrows(HttpsTransport.EndedException.class, () -> slow[0].send(url, post("x"))).getMessage() != null);
     assertEquals(0, requests.size());
+  }
+
+  /** As Android's do now and then, when another thread is reading: that must not end the application. */
+  @Test
+  void aConnectionThatStumblesWhenItIsEndedIsEndedQuietly() throws Exception {
+    AtomicInteger ended = new AtomicInteger();
+    HttpURLConnection stumbling =
+        new HttpURLConnection(new URL("https://127.0.0.1:1")) {
+          @Override
+          public void disconnect() {
+            ended.incrementAndGet();
+            throw new ArrayIndexOutOfBoundsException("-1");
+          }
+
+          @Override
+          public boolean usingProxy() {
+            return false;
+          }
+
+          @Override
+          public void connect() {}
+        };
+    HttpsTransport.quietly(stumbling);
+    assertEquals(1, ended.get());
   }
 
   /** Runs something before it makes a socket. */

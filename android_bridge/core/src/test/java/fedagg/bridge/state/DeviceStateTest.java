@@ -14,6 +14,7 @@ import fedagg.bridge.wire.ChildState.TakenEntry;
 import fedagg.bridge.wire.Digests;
 import fedagg.bridge.wire.Knowledge;
 import fedagg.bridge.wire.Messages;
+import fedagg.bridge.wire.MsgpackWriter;
 import fedagg.bridge.wire.ProtocolException;
 import fedagg.bridge.wire.Rows;
 import java.nio.charset.StandardCharsets;
@@ -29,6 +30,8 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class DeviceStateTest {
   private static final long ROOM = 1 << 20;
@@ -198,6 +201,24 @@ class DeviceStateTest {
     assertArrayEquals(new long[0], state.shared());
   }
 
+  /** One before it is sent, one before its answer comes: the answer names the set between. */
+  @ParameterizedTest
+  @ValueSource(strings = {"0 1 2", "1 2", "2", ""})
+  void aBatchMayHaveBeenSentBetweenAnyTwoErasures(String set) throws Exception {
+    take(1, 2, 3);
+    for (long counter = 0; counter < 3; counter++) {
+      state.forget(new long[] {counter});
+    }
+    again(); // each erasure has rewritten the journal
+    take(4);
+    again();
+    long[] sent = Arrays.stream(set.split(" ")).filter(s -> !s.isEmpty()).mapToLong(Long::parseLong).toArray();
+    acknowledge(1, sent);
+    again();
+    assertArrayEquals(sent, state.shared());
+    assertArrayEquals(Digests.ofSamples("d1", sent), state.headDigest());
+  }
+
   @Test
   void aSampleThatWaitsToBeForgottenDoesNotComeBackWithTheParentsLog() throws Exception {
     takeSecret();
@@ -284,6 +305,46 @@ class DeviceStateTest {
     assertEquals(2, state.beginMove("https://third.example:1"));
   }
 
+  /** The old parent had the row and not the order; it hands the row on when the device is gone. */
+  @Test
+  void anOrderToForgetThatWaitedOutlivesAMove() throws Exception {
+    takeSecret();
+    byte[] payload = state.batchBytes(0);
+    acknowledge(1, 0, 1);
+    state.forget(new long[] {0});
+    state.beginMove("https://other.example:1");
+    state.begin();
+    state.rebase(Collections.<TakenEntry>emptyList(), 1); // the new parent has nothing yet
+    state.commit();
+    acknowledge(1, 1);
+    assertEquals(-1, state.pendingKey());
+    again();
+    state.begin();
+    state.follow(entry(2, Messages.APPEND, payload, 2, 0, 1));
+    state.commit();
+    assertFalse(journalHas("SECRETCODE"));
+    for (int i = 0; i < 2; i++) {
+      assertArrayEquals(new long[] {1}, state.counters());
+      assertEquals(Messages.FORGET, state.batchKind(state.pendingKey()));
+      assertArrayEquals(new long[] {0}, Rows.loadSamples(state.batchBytes(state.pendingKey()), "d1", 9).counters);
+      state.begin();
+      state.follow(entry(i + 3, Messages.APPEND, payload, 2, 0, 1)); // no second order beside the one that waits
+      state.commit();
+      assertEquals(1, state.pendingKeys().length);
+      again();
+    }
+    acknowledge(5, 1);
+    assertArrayEquals(new long[] {1}, state.shared());
+    state.forget(new long[] {1}); // rewrites the journal, which must keep it
+    again();
+    acknowledge(6);
+    state.begin();
+    state.follow(entry(7, Messages.APPEND, payload, 2, 0, 1));
+    state.commit();
+    assertArrayEquals(new long[] {0}, Rows.loadSamples(state.batchBytes(state.pendingKey()), "d1", 9).counters);
+    assertNull(state.code(0));
+  }
+
   @Test
   void ownPayloadsAreFoundByTheirDigest() throws Exception {
     take(3, 4);
@@ -325,6 +386,13 @@ class DeviceStateTest {
     state.close();
     assertThrows(StorageException.class, () -> DeviceState.open(folder, "d2"));
     state = DeviceState.open(folder, "d1");
+  }
+
+  @Test
+  void aFolderThatCouldNotBeOpenedIsFree() throws Exception {
+    Path other = folder.resolve("other");
+    assertThrows(NullPointerException.class, () -> DeviceState.open(other, null)); // for whatever reason
+    DeviceState.open(other, "d1").close();
   }
 
   /** Another process, which says whether it could open the state. */
@@ -405,6 +473,49 @@ class DeviceStateTest {
     }
     assertEquals(Arrays.asList(0, 2, 6, 14), tried);
     assertEquals(19, state.number("n", 0));
+  }
+
+  @Test
+  void whoForgetsHasTheRewriteTriedAtOnce() throws Exception {
+    assumeTrue(Files.exists(Paths.get("/dev/full")));
+    takeSecret();
+    take(3);
+    Path beside = folder.resolve("journal.new");
+    for (int change = 0; change < 3; change++) { // after the second failure it waits three changes
+      if (!Files.exists(beside, LinkOption.NOFOLLOW_LINKS)) {
+        Files.createSymbolicLink(beside, Paths.get("/dev/full"));
+      }
+      if (change == 0) {
+        state.forget(new long[] {1});
+      } else {
+        state.putNumber("n", change);
+      }
+    }
+    Files.deleteIfExists(beside);
+    assertTrue(journalHas("SECRETCODE"));
+    state.forget(new long[] {0});
+    assertFalse(journalHas("SECRETCODE"));
+  }
+
+  /** As a version wrote it that erased samples alone. */
+  @Test
+  void whatWaitsToBeForgottenLeavesTheBatchesOfAnOlderVersion() throws Exception {
+    takeSecret();
+    byte[] rows = state.batchBytes(0);
+    state.close();
+    Files.delete(folder.resolve("journal"));
+    Journal journal = Journal.open(folder.resolve("journal"), new ArrayList<>());
+    MsgpackWriter out = new MsgpackWriter();
+    Operations.batch(out, 0, new Memory.Batch(Messages.APPEND, new long[] {0, 1}, rows));
+    byte[] order = Rows.samples(new long[] {0}).dump("d1");
+    Operations.batch(out, 1, new Memory.Batch(Messages.FORGET, new long[] {0}, order));
+    journal.append(out.toBytes());
+    journal.close();
+    state = DeviceState.open(folder, "d1");
+    assertArrayEquals(new long[] {1}, Rows.loadEmbeddings(state.batchBytes(0), "d1", 9).counters);
+    assertFalse(journalHas("SECRETCODE"));
+    acknowledge(1, 0, 1); // it was committed before
+    assertArrayEquals(new long[] {0, 1}, state.shared());
   }
 
   @Test

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import fedagg.bridge.state.DeviceState;
 import fedagg.bridge.wire.Messages.Notice;
 import fedagg.bridge.wire.Messages.Problem;
+import java.lang.reflect.Proxy;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -536,6 +537,50 @@ class ChildEndTest {
     end.greet();
     runFor(60);
     assertArrayEquals(new long[] {0}, state.shared());
+  }
+
+  /** Each sample that is added ends a poll: what was refused must not go out with each of them. */
+  @Test
+  void aPollThatThisNodeEndsHasNothingRefusedAskedForAgain() throws Exception {
+    parent.limits = SmallParent.limits(1000, 60_000, 2);
+    take(2, 2);
+    runFor(1);
+    take(1, 2);
+    assertEquals("[POST /v1/append, POST /v1/exchange]", paths(2).toString());
+    assertEquals(1, parent.refusals.size());
+    for (int i = 0; i < 3; i++) {
+      Request poll = end.next(now);
+      assertEquals("/v1/exchange", poll.path);
+      end.ended(poll);
+      assertTrue(end.receive(poll, parent.any(poll), now).isEmpty()); // too late
+      state.forget(new long[] {i == 0 ? 0 : 99});
+      assertEquals(i == 0 ? "[POST /v1/append, POST /v1/exchange]" : "[POST /v1/exchange]", paths(i == 0 ? 2 : 1).toString());
+    }
+    assertEquals(1, parent.refusals.size(), parent.refusals.toString());
+    assertEquals(1, end.aside().size());
+  }
+
+  /** Rows are erased by another thread whenever it can be: what is sent is of one moment. */
+  @Test
+  void anAppendIsOfOneMoment() throws Exception {
+    take(2, 2);
+    long[] next = {0};
+    ChildState restless =
+        (ChildState)
+            Proxy.newProxyInstance(
+                ChildState.class.getClassLoader(), new Class<?>[] {ChildState.class},
+                (proxy, method, arguments) -> {
+                  Object found = method.invoke(state, arguments);
+                  if (method.getName().startsWith("batch")) {
+                    state.forget(new long[] {next[0]++});
+                  }
+                  return found;
+                });
+    end = new ChildEnd(restless, "d1", "f", "test", "all", 25, new Random(1));
+    step();
+    Messages.Append append = Messages.Append.decode(end.next(now).body);
+    assertEquals(Rows.loadEmbeddings(append.payload.inline, "d1", 9).counters.length, append.rows);
+    assertTrue(next[0] > 1 && append.rows < 2, "it was not restless");
   }
 
   @Test

@@ -48,7 +48,7 @@ public final class SmallParent {
   public WireKnowledge taken; // the child's newest
   byte[] takenData;
   Knowledge own; // this parent's newest
-  boolean finished;
+  public boolean finished;
   long fence;
   public int appended; // entries that were committed, whatever was asked how often
   final List<String> refusals = new ArrayList<>();

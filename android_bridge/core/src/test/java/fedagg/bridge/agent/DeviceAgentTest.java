@@ -1,0 +1,125 @@
+package fedagg.bridge.agent;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import fedagg.bridge.client.FakeLink;
+import fedagg.bridge.identity.Identity;
+import fedagg.bridge.identity.TestIdentity;
+import fedagg.bridge.kernels.DistillationCore;
+import fedagg.bridge.state.DeviceState;
+import fedagg.bridge.state.JournalFaults;
+import fedagg.bridge.wire.ChildState.StorageException;
+import fedagg.bridge.wire.Request;
+import fedagg.bridge.wire.Response;
+import fedagg.bridge.wire.SmallParent;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** An agent beside a parent in memory, on a disk that takes nothing from the first answer until the first failure. */
+class DeviceAgentTest {
+  private static final String URL = "https://127.0.0.1:1";
+  private static final int CLASSES = 3; // SmallParent's
+
+  @TempDir Path home;
+  private final DistillationCore core = DistillationCore.open();
+  private final List<String> told = new ArrayList<>();
+  private SmallParent parent;
+  private DeviceState state;
+  private DeviceAgent agent;
+  private boolean full = true;
+
+  @BeforeEach
+  void open() throws Exception {
+    Identity identity = TestIdentity.open(home);
+    parent = new SmallParent("edge-a", identity.facts().node);
+    agent =
+        agent(
+            identity,
+            (opened, me, config) -> {
+              state = opened;
+              return FakeLink.client(opened, me, URL, this::answer);
+            });
+    state.putText("home", URL);
+  }
+
+  private DeviceAgent agent(Identity identity, DeviceAgent.Clients clients) throws Exception {
+    OnDeviceTrainer trainer = new KernelTrainer(new SoftmaxEngine(1, CLASSES), core);
+    return new DeviceAgent(
+        home.resolve("state"), new AgentConfig(URL), identity, new LessonTest.Hundredths(), trainer, core, new Noting(),
+        clients);
+  }
+
+  private Response answer(Request request) throws Exception {
+    if (full) {
+      full = false;
+      JournalFaults.closeUnder(state);
+    }
+    return parent.any(request);
+  }
+
+  private final class Noting implements AgentListener {
+    @Override
+    public void connected(String name) {
+      told.add("connected");
+      if (!parent.finished) {
+        agent.stop();
+      }
+    }
+
+    @Override
+    public void finished() {
+      told.add("finished");
+    }
+
+    @Override
+    public void refused(String why) {
+      told.add("refused");
+      try {
+        agent.forget(99); // nothing, but it need not wait until the disk may have room
+      } catch (StorageException error) {
+        throw new AssertionError(error);
+      }
+    }
+  }
+
+  @AfterEach
+  void close() throws Exception {
+    agent.close();
+    core.close();
+  }
+
+  @Test
+  void theEndIsNotLostOnAFullDisk() {
+    parent.finished = true;
+    assertTrue(agent.run(10));
+    assertEquals(Arrays.asList("connected", "refused", "finished"), told);
+  }
+
+  @Test
+  void aWelcomeIsNotLostOnAFullDisk() throws Exception {
+    state.putNumber("finished", 1); // the parent before said so, which this one takes back
+    agent.run(10);
+    assertEquals(Arrays.asList("refused", "connected"), told);
+    assertEquals(0, state.number("finished", -1));
+  }
+
+  @Test
+  void anAgentThatCouldNotBeMadeLeavesItsFolderFree() throws Exception {
+    agent.close();
+    Identity identity = TestIdentity.open(home);
+    DeviceAgent.Clients failing =
+        (opened, me, config) -> {
+          throw new OutOfMemoryError("no memory for a client");
+        };
+    assertThrows(OutOfMemoryError.class, () -> agent(identity, failing));
+    DeviceState.open(home.resolve("state"), identity.facts().node).close();
+  }
+}

@@ -20,6 +20,12 @@ public interface AgentListener {
    */
   default void setAside(int rows) {}
 
+  /**
+   * A request had no answer, and why: no network, another certificate, the page of a network that wants a login first. Told
+   * once until the reason changes or the parent answers; the agent tries again by itself.
+   */
+  default void unreachable(String why) {}
+
   /** Something was refused, by the parent or here; the agent goes on as far as it can. */
   default void refused(String why) {}
 }

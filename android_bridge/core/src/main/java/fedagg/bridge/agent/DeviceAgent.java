@@ -50,6 +50,7 @@ public final class DeviceAgent implements AutoCloseable {
   private double deadline = Double.POSITIVE_INFINITY; // of the run under way, on its clock
   private volatile boolean usable; // the parent pins this bridge and this number of classes
   private int aside; // rows that the listener was told of
+  private String trouble; // that the listener was told of
   private String mode = "sync";
   private long target;
   private long unusable = -1; // version of the parent's knowledge that this node could not use
@@ -230,6 +231,7 @@ public final class DeviceAgent implements AutoCloseable {
         client.end().setReady(state.head() > 0);
         if (unheeded.isEmpty()) {
           unheeded.addAll(client.turn(clock()));
+          tellTrouble();
         }
         heedAll();
         finishIfOver();
@@ -266,6 +268,14 @@ public final class DeviceAgent implements AutoCloseable {
       }
       poked = false;
     }
+  }
+
+  private void tellTrouble() {
+    String now = client.trouble();
+    if (now != null && !now.equals(trouble)) {
+      listener.unreachable(now);
+    }
+    trouble = now;
   }
 
   private void tellAside() {

@@ -46,6 +46,7 @@ public final class WireClient {
   private double renewAfter;
   private int renewalFailures;
   private boolean refusedAsExpired;
+  private String trouble; // see trouble()
   private volatile boolean polling;
   private final List<Event> events = new ArrayList<>(); // that turn() has not told yet
   private int heeded; // of them
@@ -133,6 +134,11 @@ public final class WireClient {
     return told;
   }
 
+  /** Why the last request had no answer, in the transport's words; null if it had one. */
+  public String trouble() {
+    return trouble;
+  }
+
   private List<Event> talk(double now) throws StorageException {
     if (Double.isNaN(lastContact)) {
       lastContact = now;
@@ -152,6 +158,7 @@ public final class WireClient {
       return Collections.emptyList();
     } catch (IOException error) {
       end.failed(request, now);
+      trouble = String.valueOf(error.getMessage());
       refusedAsExpired |= String.valueOf(error.getMessage()).contains("certificate_expired");
       if (now - lastContact > lostAfter && otherThan(url()) != null) {
         lastContact = now;
@@ -162,6 +169,7 @@ public final class WireClient {
       polling = false;
     }
     lastContact = now;
+    trouble = null;
     return end.receive(request, response, now);
   }
 

@@ -35,6 +35,7 @@ class DeviceAgentTest {
   private DeviceState state;
   private DeviceAgent agent;
   private boolean full = true;
+  private int unanswered;
 
   @BeforeEach
   void open() throws Exception {
@@ -58,6 +59,10 @@ class DeviceAgentTest {
   }
 
   private Response answer(Request request) throws Exception {
+    if (unanswered > 0) {
+      unanswered--;
+      throw new java.io.IOException("log in to that network");
+    }
     if (full) {
       full = false;
       JournalFaults.closeUnder(state);
@@ -77,6 +82,11 @@ class DeviceAgentTest {
     @Override
     public void finished() {
       told.add("finished");
+    }
+
+    @Override
+    public void unreachable(String why) {
+      told.add(why);
     }
 
     @Override
@@ -101,6 +111,17 @@ class DeviceAgentTest {
     parent.finished = true;
     assertTrue(agent.run(10));
     assertEquals(Arrays.asList("connected", "refused", "finished"), told);
+  }
+
+  @Test
+  void whyTheParentCannotBeReachedIsToldOnce() {
+    full = false;
+    parent.finished = true;
+    unanswered = 2;
+    assertTrue(agent.run(10));
+    assertEquals(3, told.size(), told.toString());
+    assertTrue(told.get(0).contains("log in to that network"), told.get(0));
+    assertEquals(Arrays.asList("connected", "finished"), told.subList(1, 3));
   }
 
   @Test

@@ -21,7 +21,7 @@ from fedagg_edge.learners.zoo import build_model
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from numbers_of import other_numbers
+from kernel_numbers import other_numbers
 
 FOLDER = Path(__file__).parent / "fixtures"
 SHAPES = ((8, 10), (33, 10), (16, 100), (3, 1000))

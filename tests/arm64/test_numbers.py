@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE.parent / "golden"))
 
 sys.path.insert(0, str(HERE))
 
-from numbers_of import METHODS, other_numbers  # noqa: E402
+from kernel_numbers import METHODS, other_numbers  # noqa: E402
 from replay import replay  # noqa: E402
 
 NUMBERS = dict(np.load(HERE / "fixtures" / "kernels.npz"))

@@ -18,15 +18,16 @@ import msgspec
 import numpy as np
 
 from fedagg_edge.bridge import Bridge
-from fedagg_edge.errors import ArtefactError, DataError, FedaggError, PermissionDenied, StorageError
+from fedagg_edge.errors import ArtefactError, DataError, FedaggError, PermissionDenied
 from fedagg_edge.fleet import journal, moving, parts, receipts, weights
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.keys import ASIDE, CERTIFICATE, PARCELS, PROGRESS, PUBLISHED
 from fedagg_edge.fleet.logs import Log
+from fedagg_edge.fleet.metrics import Registry
 from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.publish import Publisher, model_content
 from fedagg_edge.fleet.reload import Reloaded
-from fedagg_edge.fleet.round_metrics import metrics_file, round_metrics
+from fedagg_edge.fleet.round_metrics import MetricsFile, metrics_file, round_metrics
 from fedagg_edge.fleet.rounds import Conductor, RoundReport
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.turns import Situation, next_turn, offline_pass_due
@@ -48,7 +49,6 @@ __all__ = ["NodeLoop", "ParentChanged", "Stopped"]
 
 _LOOK = 0.05  # seconds between looks at the ledger for what another process has committed
 _NOBODY = Revocations()
-_TELL_EVERY = 15.0  # seconds between looks at what /metrics has of this loop
 _LIST_EVERY = 15.0  # seconds between tries to read a revocation list that is damaged from the start
 _MOST_WAITING = 1000  # batches that are counted
 
@@ -89,15 +89,14 @@ class NodeLoop:
     _urgent: object = None  # what the link's long poll was interrupted for
     _revoked: Reloaded[Revocations] = field(init=False)
     _row: Mapping[str, Any] = field(default_factory=dict)  # of metrics.jsonl, the last one
-    _told: str = ""  # what the gateway's /metrics was told last
-    _tell_at: float = -math.inf
+    _metrics: MetricsFile = field(init=False)
     _seen: tuple[int, Revocations] = field(init=False)  # the mark of when the last wait ended
     _list_due: float = -math.inf
-    _untold: bool = False  # the last try failed, and the log has it
 
     def __post_init__(self) -> None:
         place = self.config.state / "identity"
         self._revoked = Reloaded([place / folder.REVOKED], lambda: revocation.load(place), self.log)
+        self._metrics = MetricsFile(metrics_file(self.config.state), self.log)
         self._seen = self._mark()
 
     @property
@@ -427,33 +426,18 @@ class NodeLoop:
             self._publish_if_due(node, int(row["version"]), finished=bool(row.get("finished")))
         self.ledger.put(PROGRESS, {k: row.get(k) for k in ("version", "rows", "loss", "accuracy", "at")})
         journal.append(self.config.state / "metrics.jsonl", row)
-        self._row, self._tell_at = row, -math.inf
+        self._row = row
+        self._metrics.hurry()
         self._tell_metrics()
 
     def _tell_metrics(self) -> None:
-        """Save for the gateway's /metrics what is new since the last look. Figures for people end no loop: a disk
-        without room does where something would be lost, and any other error would come again with each start."""
-        if self.tier is Tier.DEVICE or time.monotonic() < self._tell_at + _TELL_EVERY:
-            return
-        self._tell_at = time.monotonic()
-        try:
-            self._save_metrics()
-        except StorageError:  # the ledger's, which is more than figures
-            raise
-        except Exception as error:
-            if not self._untold:
-                self.log.failure("metrics_failed", error)
-            self._untold = True
-        else:
-            self._untold = False
+        if self.tier is not Tier.DEVICE:  # which has no gateway
+            self._metrics.tell(self._registry)
 
-    def _save_metrics(self) -> None:
+    def _registry(self) -> Registry:
         offline = None if self.link is None else self.link.offline
         waiting = len(self.ledger.pending(_MOST_WAITING, inline=0))
-        made = round_metrics(self._row, present=len(self._children()), waiting=waiting, offline=offline)
-        if (text := made.render()) != self._told:
-            made.save(metrics_file(self.config.state))
-            self._told = text
+        return round_metrics(self._row, present=len(self._children()), waiting=waiting, offline=offline)
 
     def _publish_if_due(self, node: Node, version: int, *, finished: bool) -> None:
         """Put the model on the shelf every so many rounds, and at the end. What goes wrong is told, and the training

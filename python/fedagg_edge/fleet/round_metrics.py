@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedagg_edge.errors import StorageError
+from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.metrics import Registry
 
-__all__ = ["metrics_file", "round_metrics"]
+__all__ = ["MetricsFile", "metrics_file", "round_metrics"]
+
+_EVERY = 15.0  # seconds between looks
 
 _OF_ROW = {
     "version": ("fedagg_round", "The last round that was finished."),
@@ -42,3 +49,41 @@ def round_metrics(row: Mapping[str, Any], *, present: int, waiting: int, offline
         registry.gauge("fedagg_waiting_batches", "Batches that wait for the parent.").set(waiting)
         registry.gauge("fedagg_parent_offline", "1 while the parent does not answer, or refuses all.").set(offline)
     return registry
+
+
+@dataclass(slots=True)
+class MetricsFile:
+    """The text at `path`, written when there is something new, a look every 15 s.
+
+    Figures for people end no loop: a disk without room does where something would be lost, and any other error would
+    come again with each start. It is in the log, once until it is over.
+    """
+
+    path: Path
+    log: Log
+    _text: str = ""
+    _looked: float = -math.inf
+    _failed: bool = False
+
+    def hurry(self) -> None:
+        """Look at the next call: a round is over."""
+        self._looked = -math.inf
+
+    def tell(self, make: Callable[[], Registry]) -> None:
+        """Write what `make` gives, if a look is due. Raises StorageError of the ledger, which is more than figures."""
+        if time.monotonic() < self._looked + _EVERY:
+            return
+        self._looked = time.monotonic()
+        try:
+            registry = make()
+            if (text := registry.render()) != self._text:
+                registry.save(self.path)
+                self._text = text
+        except StorageError:
+            raise
+        except Exception as error:
+            if not self._failed:
+                self.log.failure("metrics_failed", error)
+            self._failed = True
+        else:
+            self._failed = False

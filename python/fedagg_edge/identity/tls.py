@@ -226,7 +226,7 @@ def _flat(name: Iterable[Iterable[tuple[str, str]]]) -> list[tuple[str, str]]:
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
-    """An exception, those it wraps (urllib3 keeps them in `reason` and in its arguments) and those that led to it."""
+    """An exception, those it wraps (in its arguments or in `reason`, as URLError) and those that led to it."""
     found: list[BaseException] = []
     pending = [error]
     while pending and len(found) < 32:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from random import Random
 
 from fedagg_edge.autoencoder import artefact as autoencoders
@@ -34,18 +35,25 @@ __all__ = ["enrol_if_needed", "own_renewer", "publish_autoencoder", "run_member"
 
 
 def run_member(
-    config: FleetConfig, tier: Tier, log: Log, stop: threading.Event, *, patience: float | None = 5.0
+    config: FleetConfig,
+    tier: Tier,
+    log: Log,
+    stop: threading.Event,
+    *,
+    patience: float | None = 5.0,
+    settle: Callable[[], None] | None = None,
 ) -> None:
     """Train until `stop` is set. Raises FedaggError for what a person has to mend.
 
-    `patience`: seconds that the link's thread may take to end, None: any; a process that ends needs no more.
+    `patience`: seconds that the link's thread may take to end, None: any; a process that ends needs no more. `settle`:
+    see NodeLoop.
     """
     _limit_threads(config)
     ledger = parts.open_ledger(config, tier)
     link: ParentLink | None = None
     renewer: Renewer | None = None
     try:
-        loop = NodeLoop(config, tier, ledger, log, stop=stop)
+        loop = NodeLoop(config, tier, ledger, log, stop=stop, settle=settle)
         if config.parent is not None:
             enrol_if_needed(config, tier)
             link = loop.link = ParentLink(config, config.parent, tier, log, loop.wake)

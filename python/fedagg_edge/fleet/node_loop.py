@@ -65,6 +65,8 @@ class ParentChanged(BaseException):
 class NodeLoop:
     """One node at work. `before_turn` is called between turns: a device takes in new samples there.
 
+    `settle` is called before it waits for the first turn and after each one: what a turn left may be given back there.
+
     `link` is None for the cloud, `publisher` for all others. `stop` ends the loop with `Stopped`; `wake` cuts a wait
     short.
     """
@@ -77,6 +79,7 @@ class NodeLoop:
     before_turn: Callable[[Bridge], None] | None = None
     private: Callable[[Bridge], PrivateSamples | None] | None = None
     publisher: Publisher | None = None
+    settle: Callable[[], None] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     _awake: threading.Event = field(default_factory=threading.Event)
     _bridge: Bridge | None = None
@@ -205,6 +208,8 @@ class NodeLoop:
                 self._follow_up(node, saved.row)
             if done >= 0:  # a stop may have come between a round's end and its publication
                 self._publish_if_due(node, done, finished=bool(self.ledger.get(FINISHED)))
+            if self.settle is not None:
+                self.settle()
             while True:
                 self._check()
                 if self.before_turn is not None:
@@ -415,6 +420,8 @@ class NodeLoop:
         )
         for _ in report.refused:
             self.log.warning("pass_refused", version=report.version)
+        if self.settle is not None:
+            self.settle()
 
     def _follow_up(self, node: Node, row: Mapping[str, Any]) -> None:
         """What follows a checkpoint. Again it changes nothing: a process that was killed before it does it later."""

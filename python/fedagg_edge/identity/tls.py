@@ -133,8 +133,8 @@ def peer_of(source: ssl.SSLSocket | ssl.SSLObject | Mapping[str, Any] | None) ->
             issuer=_flat(shown["issuer"]),
             uris=[value for kind, value in names if kind == "URI"],
             serial=f"{int(shown['serialNumber'], 16):x}",
-            not_before=float(ssl.cert_time_to_seconds(shown["notBefore"])),
-            not_after=float(ssl.cert_time_to_seconds(shown["notAfter"])),
+            not_before=pem.named_time(shown["notBefore"]),
+            not_after=pem.named_time(shown["notAfter"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, PermissionDenied):

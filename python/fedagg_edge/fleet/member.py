@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import subprocess
 import sys
 import threading
 import time
@@ -117,6 +116,8 @@ def _wait_for(lock: int) -> None:
 def _enrol(config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lock: int) -> None:
     """`fedagg enroll` until the parent answers: it may still be starting, or away for days. The lock is the process's
     too, so that one that outlives this node, killed, is waited for."""
+    import subprocess  # noqa: PLC0415  once in a node's life
+
     command = [sys.executable, "-m", "fedagg_edge", "enroll", parent.url, "--token", "-"]
     command += ["--state", str(config.state), "--node", config.node.id, "--role", tier.value]
     backoff = Backoff(base=0.5, cap=30.0, rng=Random())

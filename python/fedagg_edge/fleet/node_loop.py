@@ -50,6 +50,7 @@ __all__ = ["NodeLoop", "ParentChanged", "Stopped"]
 _LOOK = 0.05  # seconds between looks at the ledger for what another process has committed
 _NOBODY = Revocations()
 _LIST_EVERY = 15.0  # seconds between tries to read a revocation list that is damaged from the start
+_SETTLE_EVERY = 10.0  # seconds, while nothing happens
 _MOST_WAITING = 1000  # batches that are counted
 
 
@@ -65,7 +66,7 @@ class ParentChanged(BaseException):
 class NodeLoop:
     """One node at work. `before_turn` is called between turns: a device takes in new samples there.
 
-    `settle` is called before it waits for the first turn and after each one: what a turn left may be given back there.
+    `settle` is called where it waits for a turn, once after each and now and then: what it left may be given back.
 
     `link` is None for the cloud, `publisher` for all others. `stop` ends the loop with `Stopped`; `wake` cuts a wait
     short.
@@ -95,6 +96,7 @@ class NodeLoop:
     _metrics: MetricsFile = field(init=False)
     _seen: tuple[int, Revocations] = field(init=False)  # the mark of when the last wait ended
     _list_due: float = -math.inf
+    _settled: float = -math.inf
 
     def __post_init__(self) -> None:
         place = self.config.state / "identity"
@@ -208,8 +210,6 @@ class NodeLoop:
                 self._follow_up(node, saved.row)
             if done >= 0:  # a stop may have come between a round's end and its publication
                 self._publish_if_due(node, done, finished=bool(self.ledger.get(FINISHED)))
-            if self.settle is not None:
-                self.settle()
             while True:
                 self._check()
                 if self.before_turn is not None:
@@ -230,6 +230,7 @@ class NodeLoop:
         if version is None:
             if offline_pass_due(now, self.config.rounds):
                 self._offline_pass(node, conductor, done)
+            self._settle()
             self.wait(min(self.config.poll, self.config.rounds.idle) if self.tier is Tier.DEVICE else 1.0)
             return done
         if self.private is not None and self._bridge is not None:
@@ -252,6 +253,12 @@ class NodeLoop:
         self._fresh = False
         self._finish(node, conductor, report, time.monotonic() - began)
         return version
+
+    def _settle(self) -> None:
+        """There is nothing to do: once after a turn, and now and then, as the link's thread leaves something, too."""
+        if self.settle is not None and time.monotonic() >= self._settled + _SETTLE_EVERY:
+            self._settled = time.monotonic()
+            self.settle()
 
     def _restore(self, node: Node, conductor: Conductor) -> None:
         """Back to the weights that the turn began with."""
@@ -420,8 +427,7 @@ class NodeLoop:
         )
         for _ in report.refused:
             self.log.warning("pass_refused", version=report.version)
-        if self.settle is not None:
-            self.settle()
+        self._settled = -math.inf
 
     def _follow_up(self, node: Node, row: Mapping[str, Any]) -> None:
         """What follows a checkpoint. Again it changes nothing: a process that was killed before it does it later."""

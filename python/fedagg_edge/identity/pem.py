@@ -110,5 +110,5 @@ def _time(data: bytes) -> tuple[float, bytes]:
         text = ("19" if text[:2] >= "50" else "20") + text
     if not re.fullmatch(r"\d{14}Z", text):
         raise ValueError("a time that is not UTC")
-    year, *others = int(text[:4]), *(int(text[i : i + 2]) for i in range(4, 14, 2))
-    return datetime(year, *others, tzinfo=UTC).timestamp(), rest
+    month, day, hour, minute, second = (int(text[i : i + 2]) for i in range(4, 14, 2))
+    return datetime(int(text[:4]), month, day, hour, minute, second, tzinfo=UTC).timestamp(), rest

@@ -112,7 +112,7 @@ def test_enrolment_is_tried_until_the_parent_answers(config, tmp_path, monkeypat
         return subprocess.CompletedProcess(command, codes.pop(0), "", "fedagg: no answer\n")
 
     told = []
-    monkeypatch.setattr(member.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(member.time, "sleep", waits.append)
     monkeypatch.setattr(member, "notify", lambda *lines: told.append(lines))
     member.enrol_if_needed(config, Tier.DEVICE)

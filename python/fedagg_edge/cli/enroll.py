@@ -141,6 +141,8 @@ def post(where: Address, context: ssl.SSLContext, token: tokens.Token, request: 
             if (text := strange(answer.status, str(answer.headers.get("Content-Type", "")))) is not None:
                 raise Unreachable(f"{where.host}:{where.port}: {text}")
             body = answer.read(_ANSWER + 1, decode_content=False)
+            if len(body) <= _ANSWER and answer.length_remaining:  # a line that broke is no server that errs
+                raise Unreachable(f"{where.host}:{where.port}: the answer broke off after {len(body)} bytes")
         except urllib3.exceptions.HTTPError as error:
             raise Unreachable(f"{where.host}:{where.port}: no answer ({type(error).__name__}: {error})") from None
     return _certificate(answer.status, body)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedagg_edge.errors import Conflict
+from fedagg_edge.failpoints import reach
 from fedagg_edge.ledger.database import Database
-from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.records import Knowledge, Link, NodeId
 from fedagg_edge.wire.tensors import dump_logits, load_logits
 

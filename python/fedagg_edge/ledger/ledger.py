@@ -17,10 +17,10 @@ import msgspec
 from numpy.typing import NDArray
 
 from fedagg_edge.errors import DataError, StorageError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.ledger import chunks, erase, knowledge, log, moves, nodes, notices, outbox, payloads, relay, uptime
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.erase import Receipt
-from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import EMPTY, union, without
 from fedagg_edge.ledger.knowledge import Stored
 from fedagg_edge.ledger.log import By, Kind, LogEntry, Position

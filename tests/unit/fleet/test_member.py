@@ -55,7 +55,7 @@ def test_a_certificate_whose_key_is_not_in_place_yet_is_finished_by_the_command(
     (tmp_path / "state" / "identity" / "certificate.pem").write_text("mine")
     asked = []
     monkeypatch.setattr(
-        member.subprocess,
+        subprocess,
         "run",
         lambda words, **_: asked.append(words) or subprocess.CompletedProcess(words, 0, "", ""),
     )

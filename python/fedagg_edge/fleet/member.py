@@ -7,11 +7,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 from fedagg_edge.autoencoder import artefact as autoencoders
 from fedagg_edge.errors import ConfigError, IdentityError
-from fedagg_edge.fleet import parts
+from fedagg_edge.fleet import forgetting, parts
 from fedagg_edge.fleet.backoff import Backoff
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.exits import Exit
@@ -52,6 +53,8 @@ def run_member(
     link: ParentLink | None = None
     renewer: Renewer | None = None
     try:
+        if tier is not Tier.DEVICE:
+            forgetting.finish(ledger)
         loop = NodeLoop(config, tier, ledger, log, stop=stop, settle=settle)
         if config.parent is not None:
             enrol_if_needed(config, tier)
@@ -82,8 +85,7 @@ def run_member(
 def enrol_if_needed(config: FleetConfig, tier: Tier) -> None:
     """Buy the first certificate with the configured token, in a short-lived process. Raises IdentityError."""
     identity = config.state / "identity"
-    # a kill between the last two steps of enrolling leaves a certificate without its key: the command ends it
-    if all((identity / name).exists() for name in ("certificate.pem", "key.pem")) or config.parent is None:
+    if config.parent is None or _is_enrolled(identity):
         return
     if config.parent.token_file is None:
         raise IdentityError(
@@ -97,8 +99,13 @@ def enrol_if_needed(config: FleetConfig, tier: Tier) -> None:
     config.state.mkdir(parents=True, exist_ok=True)
     with (config.state / "enrolment.lock").open("wb") as lock:  # an edge's two processes may both come here
         _wait_for(lock.fileno())
-        if not (identity / "certificate.pem").exists():
+        if not _is_enrolled(identity):
             _enrol(config, config.parent, tier, token, lock.fileno())
+
+
+def _is_enrolled(identity: Path) -> bool:
+    """A kill between the last two steps of enrolling leaves a certificate without its key: the command ends it."""
+    return all((identity / name).exists() for name in ("certificate.pem", "key.pem"))
 
 
 def _wait_for(lock: int) -> None:

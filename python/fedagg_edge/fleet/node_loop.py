@@ -19,6 +19,7 @@ import numpy as np
 
 from fedagg_edge.bridge import Bridge
 from fedagg_edge.errors import ArtefactError, DataError, FedaggError, PermissionDenied
+from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet import journal, moving, parts, receipts, weights
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.keys import ASIDE, CERTIFICATE, PARCELS, PROGRESS, PUBLISHED
@@ -34,7 +35,6 @@ from fedagg_edge.fleet.turns import Situation, next_turn, offline_pass_due
 from fedagg_edge.identity import folder, revocation
 from fedagg_edge.identity.facts import Facts
 from fedagg_edge.identity.revocation import Revocations
-from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.nodes import NodeFacts
 from fedagg_edge.ledger.signal import Signal
@@ -437,7 +437,9 @@ class NodeLoop:
             reach("node_loop.follow-up.after-finished")
         if self.tier is Tier.CLOUD:
             self._publish_if_due(node, int(row["version"]), finished=bool(row.get("finished")))
+        reach("node_loop.follow-up.after-publication")
         self.ledger.put(PROGRESS, {k: row.get(k) for k in ("version", "rows", "loss", "accuracy", "at")})
+        reach("node_loop.follow-up.after-progress")
         journal.append(self.config.state / "metrics.jsonl", row)
         self._row = row
         self._metrics.hurry()

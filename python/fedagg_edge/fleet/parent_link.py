@@ -21,6 +21,7 @@ from fedagg_edge.errors import (
     RemoteProtocolError,
     StorageFull,
 )
+from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet import forgetting, moving, parts, receipts
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.endpoints import parse_endpoint
@@ -259,7 +260,7 @@ class ParentLink:
         other = None if move is None else moving.after(ledger, self._parent, move[0])
         if other is not None:
             with ledger.transaction():
-                self._go(ledger, (other,), why, time.time() + _PAUSE)
+                self._go(ledger, (other,), why, time.monotonic() + _PAUSE)
 
     def _refused(self, ledger: Ledger, code: str) -> None:
         """A refusal while this node moves; or its own parent has let it go, by a move that was thought given up."""
@@ -268,7 +269,7 @@ class ParentLink:
             self._turned_away(ledger, "the new parent refused")
         elif code == "moved" and home is not None:
             with ledger.transaction():
-                self._go(ledger, (home,), "the parent had let it go", time.time() + _PAUSE)
+                self._go(ledger, (home,), "the parent had let it go", time.monotonic() + _PAUSE)
 
     @contextmanager
     def _open(self) -> Iterator[Talker]:
@@ -339,8 +340,10 @@ class ParentLink:
         self._log.info("notice", kind=notice.kind, number=notice.number)
         if notice.kind == forgetting.KIND:
             forgetting.obey(ledger, notice, self._log, self._refuse)
+            reach("parent_link.noticed.after-order")
         with ledger.transaction():
             ledger.put("noticed", notice.number)
+            reach("parent_link.noticed.after-number")
             if notice.kind == "move":
                 self._told_to_go(ledger, notice.body)
 
@@ -356,6 +359,7 @@ class ParentLink:
         with ledger.transaction():
             moving.arrived(ledger, self._parent, self.uplink.endpoint)
             ledger.put("terms", terms)
+        reach("parent_link.welcomed.after-terms")
         ledger.put("finished", welcome.finished)
         self._log.info("welcomed", peer=welcome.node, mode=welcome.mode, entry=welcome.head)
         here = {a.digest: a for a in self._shelf.listing()}
@@ -386,9 +390,10 @@ class ParentLink:
         except FedaggError as error:
             self._log.failure("artefact_refused", error, digest=artefact.digest.hex()[:12])
             return
-        self._shelf.put(artefact.name, content, artefact.signature, artefact.media)
-        if version > seen:
+        if version > seen:  # first: whoever is killed in between must not take an older one afterwards
             ledger.put(SEEN, version)
+            reach("parent_link.keep.after-version")
+        self._shelf.put(artefact.name, content, artefact.signature, artefact.media)
         self._log.info("artefact_kept", bytes=artefact.size, version=version, digest=artefact.digest.hex()[:12])
 
 

@@ -18,6 +18,7 @@ from typing import BinaryIO
 import msgspec
 
 from fedagg_edge.errors import ArtefactError, ConfigError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.files import sync_folder, write_atomic
 from fedagg_edge.fleet.signatures import verify
 from fedagg_edge.fleet.visitor import Visitor
@@ -73,10 +74,10 @@ def pull(
         known, told = _read_pin(pin_path), verify(identity, artefact, time.time())
         pin = _advance(known, _pin(identity, artefact, told), out)
         if known == pin and _digest(out) == pin.digest:
+            part.truncate(0)  # of one that was killed at its very end
             return Pulled(pin=pin, size=artefact.size, fetched=0, signer=told.signer)
         fetched = _fetch(server, artefact, offered.chunk, part, progress)
-        _finish(part, artefact, out)
-    write_atomic(pin_path, msgspec.json.encode(pin))
+        _finish(part, artefact, out, lambda: write_atomic(pin_path, msgspec.json.encode(pin)))
     return Pulled(pin=pin, size=artefact.size, fetched=fetched, signer=told.signer)
 
 
@@ -156,6 +157,8 @@ def _fetch(
         part.truncate(0)
         part.seek(0)
         part.write(artefact.digest)
+        part.flush()
+        reach("pull.fetch.after-name")
     done = (max(0, part.seek(0, os.SEEK_END) - 32)) // chunk * chunk
     fetched = 0
     while done < artefact.size:
@@ -165,6 +168,8 @@ def _fetch(
             raise ArtefactError(f"{artefact.name!r}: part {done // chunk} has {len(data)} bytes, expected {wanted}")
         part.seek(32 + done)
         part.write(data)
+        part.flush()  # a kill costs this part at most
+        reach("pull.fetch.after-part")
         done, fetched = done + wanted, fetched + wanted
         progress(done, artefact.size)
     part.truncate(32 + artefact.size)
@@ -172,8 +177,9 @@ def _fetch(
     return fetched
 
 
-def _finish(part: BinaryIO, artefact: Artefact, out: Path) -> None:
-    """Check the whole and move it into place."""
+def _finish(part: BinaryIO, artefact: Artefact, out: Path, pin: Callable[[], None]) -> None:
+    """Check the whole and move it into place, once `pin` has noted it: whoever is killed in between must not take an
+    older one for new afterwards, and finds the whole again in `part`."""
     beside = out.with_name(out.name + ".new")
     digest = hashlib.sha256()
     part.seek(32)
@@ -186,8 +192,13 @@ def _finish(part: BinaryIO, artefact: Artefact, out: Path) -> None:
                 part.truncate(0)
                 raise ArtefactError(f"{artefact.name!r}: what came is not what was signed; pull again")
             f.flush()
+            reach("pull.finish.after-copy")
             os.fsync(f.fileno())
+        reach("pull.finish.after-sync")
+        pin()
+        reach("pull.finish.after-pin")
         beside.replace(out)
+        reach("pull.finish.after-rename")
     except BaseException:
         beside.unlink(missing_ok=True)
         raise

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedagg_edge.errors import FedaggError, IdentityError, PermissionDenied, RemoteProtocolError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet.connection import Cutter, NoAnswer, ParentConnection
 from fedagg_edge.fleet.endpoints import parse_endpoint
 from fedagg_edge.fleet.logs import Log
@@ -102,7 +103,9 @@ class Renewer:
     def _renew(self, now: float) -> None:
         prepared = offload.ask(requests.Prepare(folder=str(self._identity), time=now), requests.Prepared)
         chain = self._buy(prepared)
+        reach("renewal.renew.after-buy")
         offload.ask(requests.Install(folder=str(self._identity), certificate=chain), requests.Issued)
+        reach("renewal.renew.after-install")
         self._told = False
         self._tell()
 

@@ -94,7 +94,7 @@ class TfliteLearner(ExportedLearner[TrainingFile]):
         self._check_finite(report, trial.gradient, trial.weights[self._trained :])
         self._weights[: self._seen] = trial.weights
         self._weights[self._seen :] += trial.passes * self._file.counted
-        self._optimizer.update(self._weights[: self._trained], trial.gradient, hyperparameters)
+        self._optimizer.update(self._weights[: self._trained], [trial.gradient], hyperparameters)
         return report
 
     def _train(self, x_N: Array, weights: Array, targets: Targets) -> Pass:

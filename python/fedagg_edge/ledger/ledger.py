@@ -17,10 +17,10 @@ import msgspec
 from numpy.typing import NDArray
 
 from fedagg_edge.errors import DataError, StorageError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.ledger import chunks, erase, knowledge, log, moves, nodes, notices, outbox, payloads, relay, uptime
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.erase import Receipt
-from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import EMPTY, union, without
 from fedagg_edge.ledger.knowledge import Stored
 from fedagg_edge.ledger.log import By, Kind, LogEntry, Position
@@ -183,9 +183,9 @@ class Ledger:
         """See `log.samples`."""
         return log.samples(self.db, child, digest)
 
-    def rows(self, child: NodeId, digest: str) -> int:
+    def rows(self, child: NodeId, digest: str, *, left: bool = False) -> int:
         """See `log.rows`."""
-        return log.rows(self.db, child, digest)
+        return log.rows(self.db, child, digest, left=left)
 
     def embeddings(self, child: NodeId, digest: str | None = None) -> Embeddings:
         """See `log.embeddings`; on the own link, labels that were held back from the parent are filled in."""

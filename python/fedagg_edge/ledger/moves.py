@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import msgspec
 
 from fedagg_edge.errors import RemoteProtocolError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.ledger import log, nodes, notices
 from fedagg_edge.ledger.database import Database
-from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import Fold
 from fedagg_edge.ledger.relay import give_rows, of_origins, release_rows
 from fedagg_edge.records import Embeddings, NodeId
@@ -92,6 +92,7 @@ def settle(db: Database, asked: Adoption, *, node: NodeId, now: float) -> Adopti
             db, asked.child, everything.embeddings(), asked.fence, node=node, now=now, mover=asked.node,
             origins=asked.origins,
         )  # fmt: skip
+        reach("moves.settle.after-rows")
         if asked.child == asked.node:
             nodes.join(db, asked.node)
             notices.drop(db, asked.node, "move")  # it was told to go when it was here before
@@ -122,6 +123,7 @@ def claim(db: Database, child: NodeId, origins: Iterable[NodeId], fence: int) ->
                 f"origin {origin}: got fence {fence} from {child}, it moved to {known.child} with fence {known.fence}"
             )
         db.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?)", (origin, child, fence))
+        reach("moves.claim.after-owner")
 
 
 def move_in(

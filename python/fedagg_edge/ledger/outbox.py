@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from fedagg_edge.errors import OutboxFull, RemoteProtocolError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.ledger import log, payloads
 from fedagg_edge.ledger.database import Database
-from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import EMPTY, Fold, only, pick, pieces, pieces_of, union, without
 from fedagg_edge.ledger.log import Kind, LogEntry, Position
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
@@ -319,12 +319,14 @@ def rebase(db: Database, node: NodeId, news: Iterable[LogEntry], fence: int, now
         db.execute("UPDATE links SET fence = ? WHERE child = ?", (fence, node))
         news = list(news)
         last = follow(db, node, [_labelled(entry, mine) for entry in news])
+        reach("outbox.rebase.after-log")
         theirs = log.fold(db, node).embeddings()
         bare = only(theirs, _unlabelled(news, mine)).samples
         missing = union(without(mine.samples, log.fold(db, node).samples()), bare)
         if len(missing):
             for rows in pieces(only(mine, missing)):
                 _put(db, Kind.APPEND, dump_embeddings(rows), rows.samples, now)
+        reach("outbox.rebase.after-rows")
         forget_late(db, node, union(gone, without(theirs.samples, mine.samples)), now)
         return last
 

@@ -47,6 +47,22 @@ def test_who_has_a_certificate_does_not_enrol_again(config, tmp_path):
     member.enrol_if_needed(config, Tier.DEVICE)
 
 
+def test_a_certificate_whose_key_is_not_in_place_yet_is_finished_by_the_command(config, tmp_path, monkeypatch):
+    """The node and the command were killed between the last two steps: it took itself for enrolled, and ended for want
+    of a key at each start."""
+    (tmp_path / "token").write_text("fedagg1.any")
+    (tmp_path / "state" / "identity").mkdir(parents=True)
+    (tmp_path / "state" / "identity" / "certificate.pem").write_text("mine")
+    asked = []
+    monkeypatch.setattr(
+        subprocess,
+        "run",
+        lambda words, **_: asked.append(words) or subprocess.CompletedProcess(words, 0, "", ""),
+    )
+    member.enrol_if_needed(config, Tier.DEVICE)
+    assert [words[3] for words in asked] == ["enroll"]
+
+
 def test_a_cloud_without_an_autoencoder(tmp_path):
     config = parse_fleet_config(
         {
@@ -130,7 +146,8 @@ def test_who_waits_for_the_other_process_to_enrol_says_that_it_lives(config, tmp
     def enrolled(*lines):
         told.append(lines)
         (tmp_path / "state" / "identity").mkdir()
-        (tmp_path / "state" / "identity" / "certificate.pem").write_text("mine")
+        for name in ("certificate.pem", "key.pem"):
+            (tmp_path / "state" / "identity" / name).write_text("mine")
         other.close()
 
     monkeypatch.setattr(member, "notify", enrolled)

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "python" / "fedagg_edge"
 SCENARIOS = (
     "rounds", "jumps", "shelf", "upgrades", "renewal", "device's renewal", "enrolment", "administration",
-    "publication", "pull",
+    "publication", "pull", "samples",
 )  # fmt: skip
 WRITERS = (
     "files", "checkpoint", "identity/enrolment", "fleet/shelf", "fleet/pull", "fleet/publish", "fleet/renewal",

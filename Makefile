@@ -46,8 +46,9 @@ test: $(VENV)/.dev test-cpp ## build, install, run the tests of C++ and Python
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --timeout $(HANGS) -n $(JOBS) --dist loadfile $(patsubst %,--ignore=%,$(ALONE))
 	$(BIN)/python -m pytest -m "not slow" --timeout $(HANGS) $(ALONE)
 
+# docs/kills.json: what its kills came to, to be committed
 test-full: $(VENV)/.dev test-cpp test-tflite test-executorch test-install test-arm64-full test-jvm test-jvm-arm64 ## all of it; tests marked data want FEDAGG_DATA
-	$(BIN)/python -m pytest --timeout 10000
+	FEDAGG_KILLS=docs/kills.json $(BIN)/python -m pytest --timeout 10000
 
 # Debug, so that a wider instruction set's weak symbols would show (tests/cpp/no_weak_symbols.cmake)
 test-cpp: $(VENV)/.tools ## the C++ tests alone

@@ -8,16 +8,18 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import tally
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "python" / "fedagg_edge"
 SCENARIOS = (
     "rounds", "jumps", "shelf", "upgrades", "renewal", "device's renewal", "enrolment", "administration",
-    "publication", "pull",
+    "publication", "pull", "samples",
 )  # fmt: skip
 WRITERS = (
     "files", "checkpoint", "identity/enrolment", "fleet/shelf", "fleet/pull", "fleet/publish", "fleet/renewal",
@@ -50,12 +52,21 @@ def named(*modules):
 
 def test_every_write_of_several_steps_is_killed_at_every_step(folder):
     """Each moment of each, as they are short: over 300."""
+    began = time.monotonic()
     killed = sum((kill(folder / name, "writes.py", 1000, name) for name in SCENARIOS), Counter())
     killed += kill(folder / "orders", "orders.py", 60)
     assert named(*WRITERS) - set(killed) == set()
     assert killed.total() >= 300
+    keep("in files and orders", killed, began)
 
 
 @pytest.mark.slow
 def test_an_order_to_forget_is_killed_at_every_commit(folder):
-    assert kill(folder / "orders", "orders.py", 400).total() >= 300
+    began = time.monotonic()
+    killed = kill(folder / "orders", "orders.py", 400)
+    assert killed.total() >= 300
+    keep("in orders", killed, began)
+
+
+def keep(name, killed, began):
+    tally.keep(f"{killed.total()} {name}", {("forked run", point): times for point, times in killed.items()}, began)

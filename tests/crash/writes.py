@@ -23,10 +23,11 @@ from matrix import matrix
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from identity.worlds import make_states, make_world
+from toys import IdentityBridge
 
 from fedagg_edge import checkpoint
 from fedagg_edge.cli import enroll
-from fedagg_edge.fleet import journal, member, pull, weights
+from fedagg_edge.fleet import agent, journal, member, parts, pull, weights
 from fedagg_edge.fleet.config import load_fleet_config
 from fedagg_edge.fleet.keys import PUBLISHED
 from fedagg_edge.fleet.logs import Log
@@ -37,6 +38,7 @@ from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.identity import folder, issue, offload, operator, pem, process, requests, revocation, tls
 from fedagg_edge.identity.renewal import DAY
 from fedagg_edge.learners.base import Entry, LearnerState
+from fedagg_edge.ledger import private
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.http import Response
@@ -295,6 +297,44 @@ def state_of_lists(place):
     return {"revoked": sorted(revocation.load(identity).nodes), "leftover": leftover}
 
 
+# a device's private samples: taken in, and let go for good
+
+SECRET = np.linspace(0.11, 0.93, 4, dtype=np.float32).tobytes()  # of the samples that are let go, each
+
+
+def keep_samples(place):
+    (place / "private").mkdir()
+    for number in range(4):
+        x_N = (
+            np.frombuffer(2 * SECRET, np.float32).reshape(2, 1, 2, 2) if number == 0 else np.full((2, 1, 2, 2), number / 4)
+        )
+        np.savez(place / "private" / f"{number}.npz", x=x_N.astype(np.float32), y=np.array([0, 1]))
+    (place / "device.toml").write_text(
+        'federation = "fed"\npoll = 0.001\n[node]\nid = "n"\nstate = "n"\nmodel = "mlp"\n'
+        '[parent]\nurl = "https://127.0.0.1:9"\n[data]\nsource = "folder"\n'
+        '[data.options]\npath = "private"\n[retention]\nsamples = 6\n'
+    )
+
+
+def take_in(place):
+    """A device that keeps six samples is given eight; at the end none of its files has the others any more."""
+    config = load_fleet_config(place / "device.toml", Tier.DEVICE)
+    ledger = parts.open_ledger(config, Tier.DEVICE)
+    ledger.put("terms", {"classes": 3})
+    agent.Intake(config, ledger, QUIET).look(IdentityBridge())
+    there = [path.name for path in config.state.glob("ledger.sqlite*") if SECRET in path.read_bytes()]
+    assert there == []
+    ledger.close()
+
+
+def state_of_samples(place):
+    ledger = parts.open_ledger(load_fleet_config(place / "device.toml", Tier.DEVICE), Tier.DEVICE)
+    kept = private.load(ledger.db, (1, 2, 2))
+    waiting = [(b.kind, b.rows) for b in ledger.pending()]
+    ledger.close()
+    return {"counters": kept.counter_N.tolist(), "sum": float(kept.x_N.sum()), "waiting": waiting}
+
+
 # the model, from the cloud's shelf to whoever pulls it
 
 
@@ -414,6 +454,7 @@ SCENARIOS = {
     "administration": {
         "prepare": make_federation, "run": administer, "state": state_of_lists, "look": look_at_lists,
     },
+    "samples": {"prepare": keep_samples, "run": take_in, "state": state_of_samples},
     "publication": {
         "prepare": make_federation, "run": publish, "state": state_of_model, "look": look_at_model,
     },

@@ -5,14 +5,18 @@ process dies there and is started again. Then every sample is where it is to be,
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tally
+import test_kills
 from harness import Daemons, config_path, edit, experiment, lay_out, ledger_of, rounds_done, tails
 
 from fedagg_edge.fleet import moving, operating, receipts, up
@@ -52,6 +56,8 @@ ORDERS = {
     ),
     "device": ("outbox.follow.after-entry",),
 }  # fmt: skip
+PACKAGE = Path(__file__).parents[2] / "python" / "fedagg_edge"
+ELSEWHERE = ("shelf", "pull", "publish", "renewal", "journal", "forgetting")  # tests/crash/test_file_crashes.py
 PATIENCE = 120.0  # for a hang
 AGAIN = """
 import sys
@@ -257,6 +263,7 @@ def moved(fleet, device, url, fence):
 
 def torment(tmp_path, moves, drains, orders):
     """Kill at each place of three lists; {(what, point): kills}."""
+    began = time.monotonic()
     world = World(tmp_path / "fleet")
     try:
         world.daemons.start_all()
@@ -271,11 +278,24 @@ def torment(tmp_path, moves, drains, orders):
         world.daemons.stop()
     versions = [row["version"] for row in up.read_metrics(world.fleet, world.fleet.cloud)]
     assert versions == list(range(len(versions)))  # each round told once
+    tally.keep(f"{world.kills.total()} in moves, drains and orders to forget", world.kills, began)
     return world.kills
 
 
 def pairs(table):
     return [(what, point) for what, points in table.items() for point in points]
+
+
+def test_every_named_place_of_the_fleet_is_one_where_some_test_kills():
+    """Those of the ledger, and of the writes that tests/crash has, are counted there as they are reached."""
+    tables = (test_kills.FIRST, test_kills.ROUNDS, test_kills.GROWTH, MOVES, DRAINS, ORDERS)
+    known = {point for table in tables for _, point in pairs(table)} | set(test_kills.ONCE.values())
+    there = set()
+    for path in (PACKAGE / "fleet").glob("*.py"):
+        if path.stem not in ELSEWHERE:
+            there |= set(re.findall(r'reach\("([\w.-]+)"\)', path.read_text(encoding="utf-8")))
+    assert len(there) >= 15
+    assert there - known == set()
 
 
 FEW = (

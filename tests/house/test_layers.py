@@ -53,7 +53,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # What a module may import beside the standard library and the package itself, by its top-level name.
 EVERYWHERE = {"numpy", "msgspec", "safetensors"}
 CORNERS = {
-    "aiohttp": {"fleet"},
+    "httptools": {"fleet"},
     "torch": {"learners", "export", "autoencoder"},
     "flatbuffers": {"export"},
     "ai_edge_litert": {"learners", "export"},

@@ -19,7 +19,7 @@ _OPTIONAL = {
     "tflite-runtime": "the same with numpy < 2: pip install 'fedagg-edge[tflite]'",
     "executorch": "devices on ExecuTorch: pip install 'fedagg-edge[executorch]'",
     "flatbuffers": "fedagg export: pip install 'fedagg-edge[export]'",
-    "aiohttp": "an edge's or the cloud's gateway: pip install 'fedagg-edge[edge]'",
+    "httptools": "an edge's or the cloud's gateway: pip install 'fedagg-edge[edge]'",
     "tomli-w": "fedagg fleet up: pip install 'fedagg-edge[fleet]'",
     "cryptography": "certificates of a fleet: pip install 'fedagg-edge[enroll]'",
     "scikit-learn": "the digits data set: pip install 'fedagg-edge[sim]'",

@@ -16,11 +16,10 @@ from functools import partial
 from http import HTTPStatus
 from typing import Generic, TypeVar
 
-from aiohttp import web
-
 from fedagg_edge.errors import RemoteProtocolError, StorageFull
 from fedagg_edge.fleet.ends import Handler, Later, Peer
 from fedagg_edge.fleet.gateway_metrics import GatewayMetrics, endpoint
+from fedagg_edge.fleet.http1 import Answer, Incoming
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.peers import Connections
 from fedagg_edge.fleet.problems import problem
@@ -97,10 +96,10 @@ class Gateway(Generic[L]):
         self.draining = False
         self._silent_until = 0.0  # about a full disk
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def __call__(self, request: Incoming) -> Answer:
         """Answer one HTTP request."""
         started = self._monotonic()
-        path = request.raw_path
+        path = request.path
         self.in_flight += 1
         try:
             response = await self._answer(request, path)
@@ -109,10 +108,10 @@ class Gateway(Generic[L]):
             response = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the server failed; its log says where")
         finally:
             self.in_flight -= 1
-        self._metrics.answered(endpoint(path), response, self._monotonic() - started, request.content_length or 0)
+        self._metrics.answered(endpoint(path), response, self._monotonic() - started, request.size)
         return self._render(response)
 
-    async def _answer(self, request: web.BaseRequest, path: str) -> Response:
+    async def _answer(self, request: Incoming, path: str) -> Response:
         if path in ("/healthz", "/readyz"):
             return self.health(path)
         if self.draining:
@@ -141,14 +140,14 @@ class Gateway(Generic[L]):
             raise _Refused(HTTPStatus.FORBIDDEN, "revoked", "this certificate is revoked or has expired")
         return peer
 
-    async def _admit(self, request: web.BaseRequest, meters: Meters, name: str, most: int) -> bytes:
+    async def _admit(self, request: Incoming, meters: Meters, name: str, most: int) -> bytes:
         """The body, if its declared size and the name's rate allow it; raises _Refused."""
         size = _declared_size(request, most)
         if wait := meters.admit(name, size, self._monotonic()):
             raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, "rate", "over the rate for one node", wait)
         try:
-            return await _read(request, size, self._limits.body_seconds)
-        except (TimeoutError, EOFError) as error:
+            return await request.read(self._limits.body_seconds)
+        except TimeoutError as error:
             raise _Refused(HTTPStatus.REQUEST_TIMEOUT, "slow", "the body did not arrive in time") from error
 
     async def _ask(self, peer: Peer, request: Request) -> Response:
@@ -217,35 +216,20 @@ class Gateway(Generic[L]):
             await asyncio.sleep(0.02)
         return self.in_flight == 0
 
-    def _render(self, response: Response) -> web.Response:
+    def _render(self, response: Response) -> Answer:
         headers = {"Content-Type": response.media, "Server": "fedagg"}
         if response.retry_after is not None:
             headers["Retry-After"] = str(math.ceil(response.retry_after))  # whole seconds, as RFC 9110 has them
-        answer = web.Response(status=response.status, body=response.body, headers=headers)
-        if self.draining:
-            answer.force_close()
-        return answer
+        return Answer(response.status, headers, response.body, close=self.draining)
 
 
-def _declared_size(request: web.BaseRequest, most: int) -> int:
+def _declared_size(request: Incoming, most: int) -> int:
     """The size of the body, known before a byte of it is kept; raises _Refused."""
-    headers = request.headers
-    if headers.get("Content-Encoding", "identity") != "identity":
+    if request.coded:
         raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "compressed", "got a compressed body, send it as it is")
-    if "Transfer-Encoding" in headers:
+    if request.chunked:
         raise _Refused(HTTPStatus.LENGTH_REQUIRED, "length", "got a chunked body, send Content-Length")
-    size = request.content_length or 0
+    size = request.size
     if size > most:
         raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"got {size} bytes, expected at most {most}")
     return size
-
-
-async def _read(request: web.BaseRequest, size: int, seconds: float) -> bytes:
-    """Exactly `size` bytes of body; raises TimeoutError, EOFError."""
-    if size == 0:
-        return b""
-    content = request.content
-    if content.is_eof():  # it came with the headers: nothing to wait for
-        return content.read_nowait()
-    async with asyncio.timeout(seconds):
-        return await content.readexactly(size)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
-
 from fedagg_edge.fleet.ends import Peer
+from fedagg_edge.fleet.http1 import Answer, HttpConnection, Incoming
 
 __all__ = ["Connections"]
 
@@ -25,8 +23,8 @@ class _Connection:
         self.requests = 0
 
 
-class Connections(web.Server):
-    """An aiohttp server (requests go to `handler`) that knows the peer of each connection.
+class Connections:
+    """Makes a protocol for each connection (requests go to `handler`) and knows its peer.
 
     `identify` reads the peer from the transport's ssl object, once a connection; `lost` is told the address of each
     connection that is gone. A node's oldest connection is closed when it opens one over `per_node`: after a partition
@@ -35,7 +33,7 @@ class Connections(web.Server):
 
     def __init__(
         self,
-        handler: Callable[[web.BaseRequest], Any],
+        handler: Callable[[Incoming], Awaitable[Answer]],
         *,
         identify: Identify,
         lost: Callable[[str], None],
@@ -43,38 +41,30 @@ class Connections(web.Server):
         keepalive: float = 150.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(
-            handler,
-            handler_cancellation=True,
-            access_log=None,
-            keepalive_timeout=keepalive,
-            auto_decompress=False,
-            lingering_time=2.0,
-            max_line_size=1024,
-            max_field_size=1024,
-            max_headers=32,
-        )
+        self._handler, self._keepalive = handler, keepalive
         self._identify, self._lost, self._per_node, self._clock = identify, lost, per_node, clock
-        self._known: dict[RequestHandler, _Connection] = {}
+        self._known: dict[HttpConnection, _Connection] = {}
         self._of_node: dict[str, list[_Connection]] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
+    def __call__(self) -> HttpConnection:
+        """The protocol of a new connection."""
+        return HttpConnection(self._handler, keepalive=self._keepalive, made=self._made, lost=self._gone)
+
+    def _made(self, protocol: HttpConnection, transport: asyncio.Transport) -> None:
         peer = self._identify(transport.get_extra_info("ssl_object"))
         address = (transport.get_extra_info("peername") or ("",))[0]
-        connection = self._known[handler] = _Connection(transport, peer, address, self._clock())
+        connection = self._known[protocol] = _Connection(transport, peer, address, self._clock())
         if peer is not None:
             mine = self._of_node.setdefault(peer.node, [])
             mine.append(connection)
             if len(mine) > self._per_node:
                 mine[0].transport.abort()
 
-    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        super().connection_lost(handler, exc)
-        connection = self._known.pop(handler, None)
+    def _gone(self, protocol: HttpConnection) -> None:
+        connection = self._known.pop(protocol, None)
         if connection is None:
             return
         self._lost(connection.address)
@@ -88,9 +78,20 @@ class Connections(web.Server):
         """Those that are connected; may be called from any thread."""
         return frozenset(tuple(self._of_node))
 
-    def of(self, request: web.BaseRequest) -> _Connection:
+    def of(self, request: Incoming) -> _Connection:
         """The connection that a request came by."""
-        return self._known[request.protocol]
+        return self._known[request.connection]
+
+    def close_idle(self) -> None:
+        """Close those on which nothing is being answered."""
+        for protocol in tuple(self._known):
+            if protocol.is_idle:
+                protocol.close()
+
+    def close(self) -> None:
+        """Close all; requests that are not answered yet are given up."""
+        for protocol in tuple(self._known):
+            protocol.close()
 
     def cut(self, is_allowed: Callable[[Peer], bool], first_request: float) -> dict[str, int]:
         """Abort the connections of peers that are no longer allowed, and those that have not sent a request

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from aiohttp import web
-
 from fedagg_edge.errors import StorageFull
 from fedagg_edge.fleet.ends import Handler, Peer
 from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.gateway import Gateway, GatewayLimits, Hook
 from fedagg_edge.fleet.gateway_metrics import GatewayMetrics
+from fedagg_edge.fleet.http1 import Answer, HttpConnection, Incoming
 from fedagg_edge.fleet.listener import Listener, ListenerLimits, bind, small_tls_buffers, tell_why
 from fedagg_edge.fleet.logs import Log, where
 from fedagg_edge.fleet.metrics import MEDIA_TYPE, Registry
@@ -135,8 +134,9 @@ class Service(Generic[L]):
         self._listener.start()
         if settings.admin_port is not None:
             self._sockets.append(bind(settings.admin_host, settings.admin_port))
-            server = web.Server(self._administer, access_log=None, keepalive_timeout=10.0)
-            self._admin = await asyncio.get_running_loop().create_server(server, sock=self._sockets[1])
+            self._admin = await asyncio.get_running_loop().create_server(
+                lambda: HttpConnection(self._administer, keepalive=10.0), sock=self._sockets[1]
+            )
         loop = asyncio.get_running_loop()
         if self._doorbell is not None:
             loop.add_reader(self._doorbell.fileno(), self._ring)
@@ -149,14 +149,14 @@ class Service(Generic[L]):
         """Accept nothing more, answer what waits, commit what was taken, close; return whether all was answered."""
         await self._listener.stop()
         self.gateway.drain()
-        self.connections.pre_shutdown()
+        self.connections.close_idle()
         complete = await self.gateway.finished()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._doorbell is not None:
             asyncio.get_running_loop().remove_reader(self._doorbell.fileno())
-        await self.connections.shutdown(1.0)
+        self.connections.close()
         if self._admin is not None:
             self._admin.close()
         await self.writer.stop()
@@ -170,13 +170,14 @@ class Service(Generic[L]):
                 texts.append(path.read_text(encoding="utf-8"))
         return "".join(texts)
 
-    async def _administer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.path == "/metrics":
-            return web.Response(body=self.metrics_text().encode(), headers={"Content-Type": MEDIA_TYPE})
-        if request.path in ("/healthz", "/readyz"):
-            found = self.gateway.health(request.path)
-            return web.Response(status=found.status, body=found.body, headers={"Content-Type": found.media})
-        return web.Response(status=404)
+    async def _administer(self, request: Incoming) -> Answer:
+        path = request.path.partition("?")[0]
+        if path == "/metrics":
+            return Answer(200, {"Content-Type": MEDIA_TYPE}, self.metrics_text().encode())
+        if path in ("/healthz", "/readyz"):
+            found = self.gateway.health(path)
+            return Answer(found.status, {"Content-Type": found.media}, found.body)
+        return Answer(404, {})
 
     def _closed(self, address: str) -> None:
         self._listener.closed(address)

@@ -11,7 +11,7 @@ import msgspec
 from fedagg_edge.errors import RemoteProtocolError
 from fedagg_edge.fleet import moving, receipts
 from fedagg_edge.ledger.glance import Glance, glance
-from fedagg_edge.ledger.knowledge import Stored
+from fedagg_edge.ledger.knowledge import Packed, Stored
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.log import Kind, LogEntry, Position
 from fedagg_edge.ledger.moves import Adoption
@@ -114,6 +114,9 @@ class ParentView:
 
     def newest(self, link: Link, publisher: NodeId) -> Stored | None:
         return self.ledger.newest(link, publisher)
+
+    def packed(self, link: Link, publisher: NodeId) -> Packed | None:
+        return self.ledger.packed(link, publisher)
 
     def version(self, link: Link, publisher: NodeId) -> int:
         seen = self._seen(link.child) if link.parent == self.ledger.node else None

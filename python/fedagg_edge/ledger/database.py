@@ -205,33 +205,31 @@ class Database:
             self._depth = 0
             self._touched.clear()
 
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
+    def savepoint(self) -> AbstractContextManager[None]:
         """As `transaction`, but inside a running one an exception undoes this part alone.
 
         SQLite hears of it when something is written: those who only read cost nothing, and savepoints entered with
         nothing written in between are one.
         """
-        if not self._depth:
-            with self.transaction():
-                yield
-            return
+        return _Savepoint(self) if self._depth else self.transaction()
+
+    def enter_point(self) -> None:
+        """Begin a savepoint; `_Savepoint` does."""
         self._points.append(None)
         self._depth += 1
+
+    def leave_point(self, failed: bool) -> None:
+        """End it, undoing what was done since if it has failed."""
         try:
-            yield
-        except BaseException:
             point = self._points.pop()
-            self.writes += 1
-            if point is not None:
-                with suppress(StorageError):
-                    self._run(f"ROLLBACK TO {point}")
-                    self._release(point)
-            self._drop_touched()
-            raise
-        else:
-            point = self._points.pop()
-            if point is not None:
+            if failed:
+                self.writes += 1
+                if point is not None:
+                    with suppress(StorageError):
+                        self._run(f"ROLLBACK TO {point}")
+                        self._release(point)
+                self._drop_touched()
+            elif point is not None:
                 self._release(point)
         finally:
             self._depth -= 1
@@ -308,3 +306,18 @@ class Database:
         return StorageError(
             f"{self.path}: damaged: {fault}; move the file away and start: embeddings come back from the neighbours"
         )
+
+
+class _Savepoint:
+    """`Database.savepoint` inside a transaction. A class: a generator for each costs an exchange several us."""
+
+    __slots__ = ("_db",)
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.enter_point()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._db.leave_point(kind is not None)

@@ -11,13 +11,19 @@ from fedagg_edge.ledger.database import Database
 from fedagg_edge.records import Knowledge, Link, NodeId
 from fedagg_edge.wire.tensors import dump_logits, load_logits
 
-__all__ = ["Stored", "get", "newest", "put", "version"]
+__all__ = ["Packed", "Stored", "get", "newest", "packed", "put", "version"]
 
 _KEEP = 2
 _COLUMNS = "federation, version, digest, view_seed, format, rows, classes, logits, basis, at"
 _PLACES = ", ".join("?" * 13)
 _SET = ", ".join(f"{column} = ?" for column in _COLUMNS.split(", "))
 _WHERE = "child = ? AND parent = ? AND publisher = ?"
+
+
+_PACKED = (
+    "SELECT version, basis, digest, view_seed, format, rows, classes, logits FROM knowledge"
+    f" WHERE {_WHERE} AND logits IS NOT NULL ORDER BY version DESC LIMIT 1"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,20 @@ class Stored:
     knowledge: Knowledge
     basis: int
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Knowledge as it is kept: `data` are the logits' bytes, as wire/tensors.py has them."""
+
+    version: int
+    basis: int
+    digest: str
+    view_seed: int
+    format: str
+    rows: int
+    classes: int
+    data: bytes
 
 
 def put(db: Database, knowledge: Knowledge, basis: int, at: float) -> bool:
@@ -62,6 +82,12 @@ def newest(db: Database, link: Link, publisher: NodeId) -> Stored | None:
     """The newest that was not forgotten."""
     sql = f"SELECT {_COLUMNS} FROM knowledge WHERE {_WHERE} AND logits IS NOT NULL ORDER BY version DESC LIMIT 1"
     return _stored(link, publisher, db.one(sql, (link.child, link.parent, publisher)))
+
+
+def packed(db: Database, link: Link, publisher: NodeId) -> Packed | None:
+    """`newest` for who passes it on: no arrays are made of it."""
+    row = db.one(_PACKED, (link.child, link.parent, publisher))
+    return None if row is None else Packed(*row)
 
 
 def version(db: Database, link: Link, publisher: NodeId) -> int:

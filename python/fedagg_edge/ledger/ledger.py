@@ -22,7 +22,7 @@ from fedagg_edge.ledger import chunks, erase, knowledge, log, moves, nodes, noti
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.erase import Receipt
 from fedagg_edge.ledger.fold import EMPTY, union, without
-from fedagg_edge.ledger.knowledge import Stored
+from fedagg_edge.ledger.knowledge import Packed, Stored
 from fedagg_edge.ledger.log import By, Kind, LogEntry, Position
 from fedagg_edge.ledger.outbox import Batch, Bounds
 from fedagg_edge.records import Embeddings, Knowledge, Link, NodeId, SampleSet, Tier
@@ -425,6 +425,10 @@ class Ledger:
     def newest(self, link: Link, publisher: NodeId) -> Stored | None:
         """See `knowledge.newest`."""
         return knowledge.newest(self.db, link, publisher)
+
+    def packed(self, link: Link, publisher: NodeId) -> Packed | None:
+        """See `knowledge.packed`."""
+        return knowledge.packed(self.db, link, publisher)
 
     def version(self, link: Link, publisher: NodeId) -> int:
         """See `knowledge.version`."""

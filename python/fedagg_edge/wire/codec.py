@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import TypeVar, cast, get_origin
 
 import msgspec
 
@@ -21,6 +21,7 @@ class Message(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
 M = TypeVar("M", bound=msgspec.Struct)
 
 _ENCODER = msgspec.msgpack.Encoder()
+_FLOATS: dict[type, tuple[str, ...]] = {}
 _DECODERS: dict[type, msgspec.msgpack.Decoder[object]] = {}
 
 
@@ -42,13 +43,23 @@ def decode(kind: type[M], body: bytes, limits: Limits) -> M:
         message = decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as e:
         raise RemoteProtocolError(describe(kind, body, e)) from e
-    _check_finite(message)
-    return message  # type: ignore[return-value]
+    found = cast(M, message)
+    _check_finite(found)
+    return found
 
 
-def _check_finite(message: object) -> None:
+def _may_hold_floats(kind: object) -> bool:
+    """Whether a field's type is none of those that surely hold no float."""
+    return get_origin(kind) is not tuple and kind not in (int, bool, bytes, str)
+
+
+def _check_finite(message: msgspec.Struct) -> None:
     """Refuse what passes every comparison: NaN. Only top-level numbers and limits are floats."""
-    for name in message.__struct_fields__:  # type: ignore[attr-defined]
+    kind = type(message)
+    names = _FLOATS.get(kind)
+    if names is None:
+        names = _FLOATS[kind] = tuple(f.name for f in msgspec.structs.fields(kind) if _may_hold_floats(f.type))
+    for name in names:
         value = getattr(message, name)
         if isinstance(value, Limits):
             _check_finite(value)

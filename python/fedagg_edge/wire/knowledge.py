@@ -9,10 +9,10 @@ from fedagg_edge.wire.chunks import digest_of, payload_of
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import WireKnowledge
 from fedagg_edge.wire.refusal import Refusal
-from fedagg_edge.wire.state import Stored
+from fedagg_edge.wire.state import Packed, Stored
 from fedagg_edge.wire.tensors import dump_logits, load_logits
 
-__all__ = ["check_finite", "knowledge_of", "same_content", "wire_knowledge"]
+__all__ = ["check_finite", "knowledge_of", "same_content", "wire_knowledge", "wire_packed"]
 
 
 def wire_knowledge(stored: Stored, limits: Limits) -> WireKnowledge:
@@ -28,6 +28,20 @@ def wire_knowledge(stored: Stored, limits: Limits) -> WireKnowledge:
         rows=rows,
         classes=classes,
         payload=payload_of(dump_logits(knowledge.logits), limits),
+    )
+
+
+def wire_packed(packed: Packed, limits: Limits) -> WireKnowledge:
+    """The same for knowledge that was not unpacked."""
+    return WireKnowledge(
+        version=packed.version,
+        basis=packed.basis,
+        digest=bytes.fromhex(packed.digest),
+        view_seed=packed.view_seed,
+        format=packed.format,
+        rows=packed.rows,
+        classes=packed.classes,
+        payload=payload_of(packed.data, limits),
     )
 
 

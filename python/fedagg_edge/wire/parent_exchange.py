@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fedagg_edge.errors import DataError, RemoteProtocolError
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.chunks import check_payload
-from fedagg_edge.wire.knowledge import knowledge_of, same_content, wire_knowledge
+from fedagg_edge.wire.knowledge import knowledge_of, same_content, wire_packed
 from fedagg_edge.wire.limits import check
 from fedagg_edge.wire.messages import Exchange, Exchanged, Notice, WireKnowledge
 from fedagg_edge.wire.parent_log import bytes_of, entries_after
@@ -131,7 +131,7 @@ def exchanged(terms: Terms, ledger: ParentLedger, asked: Later) -> Exchanged:
     """What the parent has of the child and what the child has not seen."""
     child = asked.node
     fresh = ledger.version(terms.link(child), terms.node) > asked.have
-    newest = ledger.newest(terms.link(child), terms.node) if fresh else None
+    newest = ledger.packed(terms.link(child), terms.node) if fresh else None
     entries, notices = entries_after(terms, ledger, child, asked.head), _notices(terms, ledger, child, asked.noticed)
     over, wait = finished(ledger), draining(ledger)
     if wait is None:  # more may follow what is new, or be asked for because of it: then it comes again at once
@@ -140,7 +140,7 @@ def exchanged(terms: Terms, ledger: ParentLedger, asked: Later) -> Exchanged:
         version=committed(terms, ledger, child),
         head=ledger.head(child).entry,
         entries=entries,
-        knowledge=None if newest is None else wire_knowledge(newest, terms.limits),
+        knowledge=None if newest is None else wire_packed(newest, terms.limits),
         notices=notices,
         finished=over,
         retry_after=wait,

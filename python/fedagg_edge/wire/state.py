@@ -20,6 +20,7 @@ __all__ = [
     "Adoption",
     "LogEntry",
     "NodeFacts",
+    "Packed",
     "ParentLedger",
     "Peer",
     "Position",
@@ -78,6 +79,27 @@ class Stored(Protocol):
     def at(self) -> float: ...
 
 
+class Packed(Protocol):
+    """Knowledge as it travels; `data` are the logits' bytes."""
+
+    @property
+    def version(self) -> int: ...
+    @property
+    def basis(self) -> int: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def view_seed(self) -> int: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def classes(self) -> int: ...
+    @property
+    def data(self) -> bytes: ...
+
+
 class StoredNotice(Protocol):
     """One notice of the parent; `body` is msgpack."""
 
@@ -126,10 +148,10 @@ class ParentLedger(Protocol):
     `savepoint`: what was done inside is undone if an exception leaves it. `append` with a key that is committed already
     changes nothing and gives that entry's position. `samples` and `rows`, its length, raise DataError for a
     digest that no entry has.
-    `version` is that of `newest`, -1 if there is none. `staged`: bytes of chunks kept for `node`; `drop`: let go
-    these chunks of it, or all. `fence` counts the
-    moves of `child`, 0 for one that never moved. `introduce`: make known a node that is not active yet. `adopt`: note
-    that `node` moved to below `child`, and take it in if this is the root and no `more` origins follow.
+    `version` is that of `newest`, -1 if there is none; `packed` is the same as `newest`. `staged`: bytes of chunks
+    kept for `node`; `drop`: let go these chunks of it, or all. `fence` counts the moves of `child`, 0 for one that
+    never moved. `introduce`: make known a node that is not active yet. `adopt`: note that `node` moved to below
+    `child`, and take it in if this is the root and no `more` origins follow.
     """
 
     def get(self, key: str) -> object: ...
@@ -140,6 +162,7 @@ class ParentLedger(Protocol):
     def drop(self, node: NodeId, digests: Sequence[bytes] | None = None) -> object: ...
     def put_knowledge(self, knowledge: Knowledge, basis: int, at: float) -> object: ...
     def newest(self, link: Link, publisher: NodeId) -> Stored | None: ...
+    def packed(self, link: Link, publisher: NodeId) -> Packed | None: ...
     def version(self, link: Link, publisher: NodeId) -> int: ...
     def savepoint(self) -> AbstractContextManager[object]: ...
     def head(self, child: NodeId) -> Position: ...

@@ -50,3 +50,15 @@ def test_rows_over_those_that_are_kept_go(cloud):
                      " view_seed, format, rows, classes, logits FROM knowledge WHERE version = 1")  # fmt: skip
     cloud.put_knowledge(version(3), 0)
     assert cloud.db.all("SELECT version FROM knowledge ORDER BY version") == [(2,), (3,)]
+
+
+def test_packed_is_the_newest_as_it_is_kept(cloud):
+    assert cloud.packed(LINK, LINK.child) is None
+    for number in (1, 2):
+        cloud.put_knowledge(version(number, float(number)), number - 1)
+    found, newest = cloud.packed(LINK, LINK.child), cloud.newest(LINK, LINK.child)
+    assert (found.version, found.basis, found.digest) == (2, newest.basis, newest.knowledge.digest)
+    assert (found.format, found.rows, found.classes) == ("f32", 2, 3)
+    assert found.data == newest.knowledge.logits.value_NC.tobytes()
+    cloud.db.execute("UPDATE knowledge SET logits = NULL WHERE version = 2")  # forgotten
+    assert cloud.packed(LINK, LINK.child).version == 1

@@ -3,9 +3,9 @@ import pytest
 from ends import CHILD, LINK, SMALL, knowledge
 
 from fedagg_edge.errors import RemoteProtocolError
-from fedagg_edge.ledger.knowledge import Stored
+from fedagg_edge.ledger.knowledge import Packed, Stored
 from fedagg_edge.records import LogitsFormat, PackedLogits
-from fedagg_edge.wire.knowledge import check_finite, knowledge_of, same_content, wire_knowledge
+from fedagg_edge.wire.knowledge import check_finite, knowledge_of, same_content, wire_knowledge, wire_packed
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.tensors import dump_logits
 
@@ -14,6 +14,8 @@ from fedagg_edge.wire.tensors import dump_logits
 def test_knowledge_comes_back_from_its_message(rows):
     known = knowledge(CHILD, 4, "ab" * 32, rows)
     given = wire_knowledge(Stored(known, 2, 0.0), SMALL)
+    packed = Packed(4, 2, known.digest, known.view_seed, "f32", rows, 3, dump_logits(known.logits))
+    assert wire_packed(packed, SMALL) == given
     assert bool(given.payload.chunks) == (rows * 12 > SMALL.inline)
     back = knowledge_of(given, dump_logits(known.logits), "f", LINK, CHILD)
     assert same_content(given, Stored(back, 2, 9.0))
@@ -31,3 +33,15 @@ def test_logits_that_would_spoil_every_average(wrong):
         check_finite(PackedLogits(LogitsFormat.INT8, np.zeros((1, 2), np.int8), np.array([wrong], np.float32)))
     with pytest.raises(Refusal, match="scales"):
         check_finite(PackedLogits(LogitsFormat.INT8, np.zeros((1, 2), np.int8), np.array([-1], np.float32)))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -1.0, -np.inf])
+def test_scales_that_would_spoil_every_average(wrong):
+    value_NC = np.zeros((3, 2), np.int8)
+    check_finite(PackedLogits(LogitsFormat.INT8, value_NC, np.array([0.0, 1.0, 3e38], np.float32)))
+    check_finite(PackedLogits(LogitsFormat.INT8, value_NC[:0], np.zeros(0, np.float32)))
+    for place in range(3):
+        scale_N = np.ones(3, np.float32)
+        scale_N[place] = wrong
+        with pytest.raises(Refusal, match="row scales"):
+            check_finite(PackedLogits(LogitsFormat.INT8, value_NC, scale_N))

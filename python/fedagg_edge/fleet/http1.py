@@ -1,0 +1,346 @@
+"""HTTP/1.1 as a server speaks it on one connection: parsed by httptools, one request after another, each answer one
+write.
+
+What a client sends is bounded before it is kept: a head by the numbers below, a body that nobody has asked for by
+`AHEAD`, requests behind the one that is being answered by the piece that they came in. A head that is not strictly
+HTTP/1.1 ends the connection, as nobody can say where the next request begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import cast
+
+import httptools
+
+from fedagg_edge.fleet.problems import problem
+
+__all__ = ["Answer", "HttpConnection", "Incoming"]
+
+FIELD = 1024
+"""Bytes of a request's target, and of one field with its name."""
+FIELDS = 32
+HEAD = FIELD * (FIELDS + 1)
+AHEAD = 65_536
+"""Bytes of a body that are taken before anybody has asked for it."""
+LINGER = 2.0
+"""Seconds in which the rest of a body that nobody wants may come, so that its sender reads why."""
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_EMPTY = (204, 304)
+_SHORTEST = len(b"content-length")  # of the fields that matter here
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back; Content-Length, Date and Connection are added to `headers`. `close`: no request may follow."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+    close: bool = False
+
+
+class Incoming:
+    """A request whose head has come. `size`: declared bytes of the body, 0 if none; `chunked`: it has no size;
+    `coded`: compressed or the like."""
+
+    __slots__ = (
+        "_held",
+        "_parts",
+        "_reader",
+        "_wanted",
+        "chunked",
+        "coded",
+        "complete",
+        "connection",
+        "keep_alive",
+        "method",
+        "path",
+        "size",
+    )
+
+    def __init__(
+        self, connection: HttpConnection, method: str, path: str, size: int, *, chunked: bool, coded: bool,
+        keep_alive: bool,
+    ) -> None:  # fmt: skip
+        self.connection, self.method, self.path, self.size = connection, method, path, size
+        self.chunked, self.coded, self.keep_alive = chunked, coded, keep_alive
+        self.complete = False
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._wanted: int | None = AHEAD  # None: nothing more of it
+        self._reader: asyncio.Future[None] | None = None
+
+    async def read(self, seconds: float) -> bytes:
+        """The body; raises TimeoutError if it has not come in `seconds`. Whoever calls has looked at `size`."""
+        if not self.complete:
+            self._wanted = self.size
+            self.connection.balance()
+            self._reader = asyncio.get_running_loop().create_future()
+            async with asyncio.timeout(seconds):
+                await self._reader
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+    def feed(self, data: bytes) -> None:
+        """A part of the body came."""
+        if self._wanted is not None:
+            self._parts.append(data)
+            self._held += len(data)
+
+    def end(self) -> None:
+        """All of it came."""
+        self.complete = True
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def drop(self) -> None:
+        """Nobody will read it any more."""
+        self._wanted = None
+        self._parts.clear()
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether as much of the body has come as may be kept now."""
+        return not self.complete and self._wanted is not None and self._held >= max(self._wanted, AHEAD)
+
+
+class _Fault(Exception):
+    """Raised inside the parser."""
+
+
+class HttpConnection(asyncio.Protocol):
+    """One connection. `handler` answers a request and raises nothing; it is cancelled when the client goes. `made` and
+    `lost` are told of the connection's beginning and end. Without a whole request for `keepalive` seconds it is
+    closed."""
+
+    def __init__(
+        self,
+        handler: Callable[[Incoming], Awaitable[Answer]],
+        *,
+        keepalive: float,
+        made: Callable[[HttpConnection, asyncio.Transport], None] = lambda connection, transport: None,
+        lost: Callable[[HttpConnection], None] = lambda connection: None,
+    ) -> None:
+        self._handler, self._keepalive, self._made, self._lost = handler, keepalive, made, lost
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._receiving: Incoming | None = None  # its body is still coming
+        self._waiting: deque[Incoming] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._lingering: Incoming | None = None  # is answered, but still coming
+        self._timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
+        self._idle_since = self._loop.time()
+        self._is_full = self._is_paused = self._is_closing = False
+        self._ends = False  # no request is answered any more
+        self._fault: Answer | None = None  # the last answer, to what could not be understood
+        self._in_head = self._chunked = self._coded = False
+        self._url, self._head_bytes, self._fields, self._size = b"", 0, 0, 0
+
+    # the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # asyncio's of TLS is no subclass of it
+        self._timer = self._loop.call_later(self._keepalive, self._look_if_idle)
+        self._made(self, self._transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._is_closing = True
+        for timer in (self._timer, self._linger_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        self._waiting.clear()
+        self._transport = None
+        self._lost(self)
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self._go_on()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_closing or self._fault is not None or (self._ends and self._lingering is None):
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            self._give_up(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", "got a head over the limits")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._give_up(HTTPStatus.BAD_REQUEST, "malformed", "got what is no request of HTTP/1.1")
+        else:
+            if self._in_head:
+                self._head_bytes += len(data)
+                if self._head_bytes > HEAD:
+                    self._give_up(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", "got a head over the limits")
+        self._go_on()
+
+    def _give_up(self, status: HTTPStatus, code: str, message: str) -> None:
+        """Answer what was understood, then say what is wrong, then close."""
+        said = problem(status, code, message)
+        self._fault = Answer(status, {"Content-Type": said.media, "Server": "fedagg"}, said.body)
+        if self._receiving is not None:  # the rest of that body will never come
+            self.abort()
+
+    # the parser's side
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._chunked, self._coded = True, False, False
+        self._url, self._head_bytes, self._fields, self._size = b"", 0, 0, 0
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        if len(self._url) > FIELD:
+            raise _Fault
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields += 1
+        if self._fields > FIELDS or len(name) + len(value) > FIELD:
+            raise _Fault
+        if len(name) < _SHORTEST:
+            return
+        known = name.lower()
+        if known == b"content-length":
+            self._size = int(value)  # digits: the parser has seen to that
+        elif known == b"content-encoding":
+            self._coded = self._coded or value != b"identity"
+        elif known == b"transfer-encoding":
+            self._chunked = True
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        parser = self._parser
+        self._receiving = Incoming(
+            self,
+            parser.get_method().decode("ascii"),
+            self._url.decode("latin-1"),
+            self._size,
+            chunked=self._chunked,
+            coded=self._coded,
+            keep_alive=parser.should_keep_alive() and parser.get_http_version() == "1.1",
+        )
+        self._waiting.append(self._receiving)
+
+    def on_body(self, body: bytes) -> None:
+        if self._receiving is not None:
+            self._receiving.feed(body)
+
+    def on_message_complete(self) -> None:
+        if self._receiving is not None:
+            self._receiving.end()
+            self._receiving = None
+
+    # answers
+
+    def _go_on(self) -> None:
+        """Begin with the next request, if the answers before it are on their way; close after the last."""
+        if self._lingering is not None and self._lingering.complete and self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._lingering = self._linger_timer = None
+        if self._task is None and self._lingering is None and not self._is_full and not self._is_closing:
+            if self._ends:
+                self.close()
+            elif self._waiting:
+                self._task = self._loop.create_task(self._answer(self._waiting.popleft()))
+            elif self._fault is not None:
+                self._write(self._fault, last=True)
+                self.close()
+        self.balance()
+
+    async def _answer(self, request: Incoming) -> None:
+        try:
+            answer = await self._handler(request)
+        except Exception:  # it should not have
+            self.abort()
+            raise
+        self._task = None
+        self._idle_since = self._loop.time()
+        request.drop()
+        if self._transport is None or self._is_closing:
+            return
+        self._ends = answer.close or not request.keep_alive
+        self._write(answer, with_body=request.method != "HEAD", last=self._ends)
+        if not request.complete:  # let the client send the rest, so that it comes to read the answer
+            self._lingering, self._linger_timer = request, self._loop.call_later(LINGER, self.close)
+        self._go_on()
+
+    def _write(self, answer: Answer, *, with_body: bool = True, last: bool = False) -> None:
+        assert self._transport is not None
+        lines = [f"HTTP/1.1 {answer.status} {_PHRASES.get(answer.status, '')}"]
+        lines += [f"{name}: {value}" for name, value in answer.headers.items()]
+        if answer.status not in _EMPTY:
+            lines.append(f"Content-Length: {len(answer.body)}")
+        lines.append(f"Date: {_date()}")
+        if last:
+            lines.append("Connection: close")
+        head = "\r\n".join((*lines, "\r\n")).encode("latin-1")
+        has_body = with_body and answer.status not in _EMPTY
+        self._transport.write(head + answer.body if has_body else head)  # in one: a TLS record and a packet less
+
+    def balance(self) -> None:
+        """Take no more from the client while there is enough to do, or go on taking."""
+        behind = self._waiting and (self._task is not None or self._is_full)
+        pause = bool(behind) or (self._receiving is not None and self._receiving.is_ahead)
+        if pause != self._is_paused and self._transport is not None and not self._is_closing:
+            self._is_paused = pause
+            if pause:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    # the end
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered or waits for it."""
+        return self._task is None and not self._waiting
+
+    def close(self) -> None:
+        """Let what was written go out, then end the connection; what is being answered is given up."""
+        self._is_closing = True
+        if self._task is not None:
+            self._task.cancel()
+        if self._transport is not None:
+            if self._is_full:  # its client does not read
+                self._transport.abort()
+            else:
+                self._transport.close()
+
+    def abort(self) -> None:
+        """End it now."""
+        self._is_closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _look_if_idle(self) -> None:
+        """One timer a connection, not one a request."""
+        now = self._loop.time()
+        due = self._idle_since + self._keepalive if self.is_idle else now + self._keepalive
+        if now >= due:
+            self.close()
+        else:
+            self._timer = self._loop.call_at(due, self._look_if_idle)
+
+
+_now = 0
+_text = ""
+
+
+def _date() -> str:
+    """The time as a header has it, made once a second."""
+    global _now, _text
+    now = int(time.time())
+    if now != _now:
+        _now, _text = now, formatdate(now, usegmt=True)
+    return _text

@@ -306,7 +306,8 @@ def rebase(db: Database, node: NodeId, news: Iterable[LogEntry], fence: int, now
 
     Rows that the old parent had and the new one lacks, those whose labels it lacks, and those that wait, are put into
     the outbox under new keys: so nothing that was acknowledged is lost however late the old parent was. What the new
-    one has and this node had forgotten is forgotten there. A `fence` that is not newer changes nothing.
+    one has and this node had forgotten is forgotten there, and what its log forgets is not put: an order to forget may
+    come while a node is on its way. A `fence` that is not newer changes nothing.
     """
     with db.savepoint():
         log.open_link(db, node)
@@ -322,11 +323,21 @@ def rebase(db: Database, node: NodeId, news: Iterable[LogEntry], fence: int, now
         theirs = log.fold(db, node).embeddings()
         bare = only(theirs, _unlabelled(news, mine)).samples
         missing = union(without(mine.samples, log.fold(db, node).samples()), bare)
+        missing = without(missing, _forgets(news))
         if len(missing):
             for rows in pieces(only(mine, missing)):
                 _put(db, Kind.APPEND, dump_embeddings(rows), rows.samples, now)
         forget_late(db, node, union(gone, without(theirs.samples, mine.samples)), now)
         return last
+
+
+def _forgets(news: Iterable[LogEntry]) -> SampleSet:
+    """The samples that these entries forget; such a one is gone for good."""
+    gone = EMPTY
+    for entry in news:
+        if entry.kind is Kind.FORGET:
+            gone = union(gone, load_samples(entry.payload or b"", OWN))
+    return gone
 
 
 def forget_late(db: Database, node: NodeId, gone: SampleSet, now: float) -> SampleSet:

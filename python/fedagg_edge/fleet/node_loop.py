@@ -227,8 +227,7 @@ class NodeLoop:
                 self._offline_pass(node, conductor, done)
             self.wait(min(self.config.poll, self.config.rounds.idle) if self.tier is Tier.DEVICE else 1.0)
             return done
-        if self.private is not None and self._bridge is not None:
-            node.samples = self.private(self._bridge)
+        self._take_private(node)
         began = time.monotonic()
         self._parent = node.place.parent
         try:
@@ -247,6 +246,11 @@ class NodeLoop:
         self._fresh = False
         self._finish(node, conductor, report, time.monotonic() - began)
         return version
+
+    def _take_private(self, node: Node) -> None:
+        """Let the node see the private samples that are here now."""
+        if self.private is not None and self._bridge is not None:
+            node.samples = self.private(self._bridge)
 
     def _restore(self, node: Node, conductor: Conductor) -> None:
         """Back to the weights that the turn began with."""
@@ -270,11 +274,10 @@ class NodeLoop:
         link = node.place.link
         parent = None if link is None else self.ledger.newest(link, link.parent)
         links = [node.place.link_to(c) for c in children] + ([] if link is None else [link])
-        news = any(
-            (k := self.ledger.newest(x, x.other(node.place.id))) is not None
-            and k.knowledge.version > conductor.trained.get(str(x), -1)
-            for x in links
-        )
+        news = False
+        if self.config.rounds.mode == "async":
+            self._take_private(node)
+            news = any(conductor.is_news(x) for x in links)
         return Situation(
             tier=self.tier,
             done=done,
@@ -362,8 +365,7 @@ class NodeLoop:
         heard = None if link is None else self.ledger.newest(link, link.parent)
         if heard is None or done < 0:
             return
-        if self.private is not None and self._bridge is not None:
-            node.samples = self.private(self._bridge)
+        self._take_private(node)
         report = conductor.repeat(heard.knowledge, done)
         if report.trained or report.refused:
             self._finish(node, conductor, report, 0.0, keep_version=done)

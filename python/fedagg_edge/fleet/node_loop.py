@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from fedagg_edge.bridge import Bridge
-from fedagg_edge.errors import ArtefactError, DataError, FedaggError, PermissionDenied
+from fedagg_edge.errors import ArtefactError, DataError, FedaggError, LearnerError, PermissionDenied
 from fedagg_edge.fleet import journal, moving, parts, receipts, weights
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.keys import ASIDE, CERTIFICATE, PARCELS, PROGRESS, PUBLISHED
@@ -168,7 +168,13 @@ class NodeLoop:
         if problems:
             self.log.warning("checkpoint_damaged", count=len(problems))
         if saved is not None:
-            learner.load_state(saved.state)
+            try:
+                learner.load_state(saved.state)
+            except LearnerError as error:
+                raise LearnerError(
+                    f"{self.checkpoints}: {error}; the configuration's model, optimizer or classes are not those that "
+                    "the node has trained with: put them back, or remove this folder to train anew"
+                ) from error
         done, trained = (-1, {}) if saved is None else (saved.done, dict(saved.trained))
         place = self._place(())
         if saved is not None:

@@ -231,7 +231,7 @@ class Ledger:
             for entry in news:  # one by one: rows that were released may come again behind that
                 before, done = done, outbox.follow(self.db, self.node, [entry])
                 if entry.number > before.entry:
-                    if entry.kind is Kind.APPEND:  # what an old parent hands on late may be what this node has forgotten
+                    if entry.kind is Kind.APPEND:  # an old parent hands on late what this node has forgotten since
                         outbox.forget_late(self.db, self.node, EMPTY, self._ran())
                     late = self._forget_again(entry)
                     relay.down(self.db, self.node, [entry], self._now(), late)

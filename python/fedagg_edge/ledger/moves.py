@@ -137,8 +137,8 @@ def owner(db: Database, origin: NodeId) -> Owner | None:
 def claim(db: Database, child: NodeId, origins: Iterable[NodeId], fence: int, mover: NodeId | None = None) -> None:
     """Make `child` the owner; raise RemoteProtocolError if a newer fence gave an origin to somebody else.
 
-    `mover` None: each origin itself. One that only comes along keeps the number of its own last move: two nodes' numbers
-    do not compare.
+    `mover` None: each origin itself. One that only comes along keeps the number of its own last move: two nodes'
+    numbers do not compare.
     """
     for origin in origins:
         known, number = owner(db, origin), fence

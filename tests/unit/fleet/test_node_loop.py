@@ -12,7 +12,7 @@ import pytest
 from toys import embeddings
 
 from fedagg_edge.autoencoder import artefact as autoencoders
-from fedagg_edge.errors import StorageError
+from fedagg_edge.errors import LearnerError, StorageError
 from fedagg_edge.fleet import parts, weights
 from fedagg_edge.fleet.config import RoundsConfig, parse_fleet_config
 from fedagg_edge.fleet.keys import CERTIFICATE
@@ -383,6 +383,13 @@ def test_a_turn_whose_samples_are_forgotten_in_the_middle_is_given_up_with_its_w
         cloud.run()
     thread.join()
     assert not len(cloud.ledger.samples(EDGE))
+
+
+def test_weights_of_another_model_say_where_they_are_and_what_to_do(cloud):
+    learner = parts.make_learner(cloud.config, (1, 8, 8), 5)
+    weights.save(cloud.checkpoints, weights.Saved(3, learner.state()))
+    with pytest.raises(LearnerError, match=r"weights: state: got '3\.weight' .* put them back, or remove this folder"):
+        cloud.run()
 
 
 class Learner:

@@ -247,10 +247,12 @@ class ParentLink:
         except (RemoteProtocolError, ConfigError) as error:
             self._log.failure("notice_refused", error)
             return
-        others = tuple(u for u in (urls or self._parent.fallback) if u != self.uplink.endpoint)
+        move = moving.under_way(ledger)
+        there = self.uplink.endpoint if move is None else move[0]  # told to go, and then to stay: the last word counts
+        others = tuple(u for u in (urls or self._parent.fallback) if u != there)
         if others:
             self._go(ledger, others, "the parent says so")
-        else:
+        elif not urls:
             self._log.warning("no_fallback", reason="the parent is about to stop, and parent.fallback names no other")
 
     def _turned_away(self, ledger: Ledger, why: str) -> None:

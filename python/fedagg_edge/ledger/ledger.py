@@ -422,7 +422,8 @@ class Ledger:
 
     def put_knowledge(self, known: Knowledge, basis: int, at: float | None = None) -> bool:
         """See `knowledge.put`."""
-        return knowledge.put(self.db, known, basis, self._now() if at is None else at)
+        own = known.publisher == self.node
+        return knowledge.put(self.db, known, basis, self._now() if at is None else at, own=own)
 
     def newest(self, link: Link, publisher: NodeId) -> Stored | None:
         """See `knowledge.newest`."""

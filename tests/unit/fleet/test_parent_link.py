@@ -182,6 +182,15 @@ def test_a_parent_that_is_about_to_stop_sends_to_the_fallback_and_is_heeded_once
     assert moving.under_way(link._ledger) == ("https://127.0.0.1:9", 2)
 
 
+def test_who_is_told_to_go_and_then_to_stay_stays(with_fallback):
+    link = with_fallback
+    link._on_events([welcome(), notice(3, "https://127.0.0.1:2"), notice(4, "https://127.0.0.1:1")])
+    assert moving.under_way(link._ledger) is None
+    link._on_events([notice(5, "https://127.0.0.1:1")])  # where it is
+    assert moving.under_way(link._ledger) is None
+    assert "no_fallback" not in link._log._stream.getvalue()
+
+
 def test_a_notice_that_cannot_be_meant_is_passed_over(with_fallback):
     link = with_fallback
     link._on_events([welcome(), notice(3, "ftp://x"), events.NoticeArrived(Notice(4, "move", b"\xc1"))])

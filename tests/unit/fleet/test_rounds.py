@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from test_distill import make_nodes, run
-from toys import hyperparameters, small_tree
+from toys import embeddings, hyperparameters, small_tree
 
 from fedagg_edge import distill
 from fedagg_edge.distill import Freshest, Gather, Predict, Receive, Received
@@ -12,7 +12,7 @@ from fedagg_edge.errors import LearnerError
 from fedagg_edge.fleet.config import RoundsConfig
 from fedagg_edge.fleet.rounds import Conductor, RoundReport
 from fedagg_edge.ledger.ledger import Ledger, Options
-from fedagg_edge.records import Knowledge, Link, NodeId, Tier
+from fedagg_edge.records import Embeddings, Knowledge, Link, NodeId, Tier
 
 EDGE = NodeId("edge-0")
 LINKS = (Link(NodeId("device-000"), EDGE), Link(NodeId("device-001"), EDGE))
@@ -214,6 +214,28 @@ def test_a_version_below_what_was_published_publishes_nothing_new(nodes, tmp_pat
         state = edge.learner.state()
         edge.learner.load_state(replace(state, weights=state.weights + 1))
     assert [ledger.newest(link, EDGE).knowledge.version for link in LINKS] == [10, 10]
+    ledger.close()
+
+
+def test_a_round_is_run_again_after_its_knowledge_was_forgotten_and_the_device_came_back(nodes, tmp_path):
+    """With other rows than those of the first time; its version stays taken."""
+    ledger = Ledger.open(tmp_path / "ledger", node=EDGE, federation="toy", options=Options(tier=Tier.EDGE))
+
+    def stop(seconds):
+        raise Stop
+
+    def run_again():
+        with pytest.raises(Stop):
+            Conductor(nodes[EDGE], ledger, RoundsConfig(), lambda: 0.0, stop, lambda: 0.0).run(3)
+
+    run_again()
+    ledger.forget(LINKS[0].child)
+    rows = embeddings(LINKS[0].child, 4, start=100)
+    width = nodes[EDGE].store.read(LINKS[0].child).code_NB.shape[1]
+    nodes[EDGE].store.append(LINKS[0].child, Embeddings(rows.samples, np.zeros((4, width), np.uint8), rows.label_N))
+    run_again()
+    assert ledger.newest(LINKS[0], EDGE) is None
+    assert ledger.newest(LINKS[1], EDGE).knowledge.version == 3
     ledger.close()
 
 

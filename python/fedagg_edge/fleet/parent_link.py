@@ -201,11 +201,16 @@ class ParentLink:
         rows, longest = sum(b.rows for b in end.aside), max((b.size for b in end.aside), default=0)
         limit = min(end.limits.entry_bytes, end.limits.staged)
         found = {"batches": len(end.aside), "rows": rows, "bytes": longest, "limit": limit} if end.aside else None
-        if found != ledger.get(ASIDE):
-            try:
-                ledger.put(ASIDE, found)
-            except StorageFull:  # told when there is room
-                return
+        known = ledger.get(ASIDE)
+        try:
+            with ledger.transaction():
+                if end.aside:  # else they stay noted, as after a start the parent has not been asked yet
+                    ledger.set_aside(b.key for b in end.aside)
+                if found != known:
+                    ledger.put(ASIDE, found)
+        except StorageFull:  # told when there is room
+            return
+        if found != known:
             self._log_aside(found)
         self._aside = end.aside
 

@@ -216,6 +216,10 @@ class Ledger:
         with self.db.savepoint():
             outbox.split(self.db, rows, size)
 
+    def set_aside(self, keys: Iterable[int]) -> None:
+        """See `outbox.set_aside`."""
+        outbox.set_aside(self.db, keys)
+
     def acknowledged(self) -> Position:
         """The last entry of the own log that is known to be committed by the parent."""
         return log.head(self.db, self.node)

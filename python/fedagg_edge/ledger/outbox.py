@@ -25,6 +25,7 @@ __all__ = [
     "Batch",
     "Bounds",
     "accept",
+    "aside",
     "batch_bytes",
     "expected",
     "follow",
@@ -36,19 +37,21 @@ __all__ = [
     "put_forget",
     "put_rows",
     "rebase",
+    "set_aside",
     "split",
 ]
 
 
 _FEW = 16  # origins
 _VERSIONS = "outbox.versions/"  # facts, by key: what a batch named before rows of it were erased
+_ASIDE = "outbox.aside.keys"  # a fact: batches that the parent does not take, but those behind them
 _GONE = "outbox.gone"  # a fact: samples that were to be forgotten when this node changed parents
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """How much may wait: payload bytes, and seconds that this node has run since the oldest batch was put (None: any
-    age)."""
+    age). What is set aside does not age: it waits for the parent to take more, not to be reached."""
 
     size: int = 256 << 20
     age: float | None = None
@@ -101,9 +104,9 @@ def _put(db: Database, kind: Kind, payload: bytes, samples: SampleSet, now: floa
 
 
 def _check_room(db: Database, size: int, bounds: Bounds, now: float) -> None:
-    waiting, oldest = db.one(
-        "SELECT coalesce(sum(size), 0), min(at) FROM outbox JOIN payloads ON payloads.id = payload"
-    )
+    (waiting,) = db.one("SELECT coalesce(sum(size), 0) FROM outbox JOIN payloads ON payloads.id = payload")
+    ages = "SELECT min(at) FROM outbox WHERE key NOT IN (SELECT value FROM json_each(?))"
+    (oldest,) = db.one(ages, (msgspec.json.encode(aside(db)).decode(),))
     if waiting + size > bounds.size:
         raise OutboxFull(
             f"outbox: got {size} bytes more, {waiting} of {bounds.size} wait for the parent; "
@@ -114,6 +117,17 @@ def _check_room(db: Database, size: int, bounds: Bounds, now: float) -> None:
             f"outbox: the oldest batch waits for {now - oldest:.0f} s, the bound is {bounds.age:.0f} s; "
             "new samples are refused until the parent can be reached"
         )
+
+
+def set_aside(db: Database, keys: Iterable[int]) -> None:
+    """Note which batches the parent does not take as they are."""
+    db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_ASIDE, msgspec.msgpack.encode(list(keys))))
+
+
+def aside(db: Database) -> list[int]:
+    """The keys of these."""
+    row = db.one("SELECT value FROM facts WHERE key = ?", (_ASIDE,))
+    return [] if row is None else msgspec.msgpack.decode(row[0], type=list[int])
 
 
 def expected(db: Database, node: NodeId, origins: tuple[NodeId, ...] | None = None) -> SampleSet:

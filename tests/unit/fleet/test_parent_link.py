@@ -20,6 +20,7 @@ from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.views import ChildView
 from fedagg_edge.identity import revocation
 from fedagg_edge.identity.requests import Verified
+from fedagg_edge.ledger import outbox
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire import events
 from fedagg_edge.wire.child import ChildEnd, Idle, Step
@@ -342,6 +343,7 @@ def test_what_the_parent_does_not_take_is_told_once_and_kept_for_status(link):
     text = link._log._stream.getvalue()
     assert text.count("rows_set_aside") == 1
     assert f"rows=2 bytes={told['bytes']} limit={told['limit']}" in text
+    assert outbox.aside(ledger.db) == [b.key for b in end.aside]
     end.aside = tuple(ledger.pending(inline=0))  # the same, looked at again
     link.tell_aside()
     assert text == link._log._stream.getvalue()

@@ -20,7 +20,7 @@ import numpy as np
 from fedagg_edge.bridge import Bridge
 from fedagg_edge.errors import ArtefactError, DataError, FedaggError, LearnerError, PermissionDenied
 from fedagg_edge.fleet import journal, moving, parts, receipts, weights
-from fedagg_edge.fleet.config import FleetConfig
+from fedagg_edge.fleet.config import FleetConfig, RoundsConfig
 from fedagg_edge.fleet.keys import ASIDE, CERTIFICATE, PARCELS, PROGRESS, PUBLISHED
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.metrics import Registry
@@ -227,9 +227,10 @@ class NodeLoop:
         self._fresh = self._fresh or (before != node.place.parent and done >= 0)
         now = self._situation(node, conductor, children, done)
         self._open_link(now)
-        version = next_turn(now, self.config.rounds)
+        rounds = conductor.rounds = self._rounds()
+        version = next_turn(now, rounds)
         if version is None:
-            if offline_pass_due(now, self.config.rounds):
+            if offline_pass_due(now, rounds):
                 self._offline_pass(node, conductor, done)
             self.wait(min(self.config.poll, self.config.rounds.idle) if self.tier is Tier.DEVICE else 1.0)
             return done
@@ -268,6 +269,14 @@ class NodeLoop:
         conductor.trained.clear()
         conductor.trained |= {} if saved is None else saved.trained
 
+    def _rounds(self) -> RoundsConfig:
+        """How rounds go. A device's parent decides for it: one that counts turns of its own below a parent that waits
+        for a version may never give that."""
+        rounds, mode = self.config.rounds, (self.ledger.get("terms") or {}).get("mode")
+        if self.tier is not Tier.DEVICE or mode not in ("sync", "async"):
+            return rounds
+        return msgspec.structs.replace(rounds, mode=mode)
+
     def _open_link(self, now: Situation) -> None:
         """Begin to exchange with the parent: a device once it has samples there, an edge once its children are here."""
         if self.link is None or now.shared == 0:
@@ -281,7 +290,7 @@ class NodeLoop:
         parent = None if link is None else self.ledger.newest(link, link.parent)
         links = [node.place.link_to(c) for c in children] + ([] if link is None else [link])
         news = False
-        if self.config.rounds.mode == "async":
+        if self._rounds().mode == "async":
             self._take_private(node)
             news = any(conductor.is_news(x) for x in links)
         return Situation(

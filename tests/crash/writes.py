@@ -306,7 +306,9 @@ def keep_samples(place):
     (place / "private").mkdir()
     for number in range(4):
         x_N = (
-            np.frombuffer(2 * SECRET, np.float32).reshape(2, 1, 2, 2) if number == 0 else np.full((2, 1, 2, 2), number / 4)
+            np.frombuffer(2 * SECRET, np.float32).reshape(2, 1, 2, 2)
+            if number == 0
+            else np.full((2, 1, 2, 2), number / 4)
         )
         np.savez(place / "private" / f"{number}.npz", x=x_N.astype(np.float32), y=np.array([0, 1]))
     (place / "device.toml").write_text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from fedagg_edge.fleet import forgetting, parts
 from fedagg_edge.fleet.backoff import Backoff
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.exits import Exit
+from fedagg_edge.fleet.keys import TERMS
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.node_loop import NodeLoop, Stopped
 from fedagg_edge.fleet.notify import extension, notify
@@ -24,7 +26,9 @@ from fedagg_edge.fleet.publish import Publisher
 from fedagg_edge.fleet.renewal import Renewer, by_own_issuer
 from fedagg_edge.fleet.shelf import AUTOENCODER
 from fedagg_edge.identity.renewal import DAY
+from fedagg_edge.ledger.fold import EMPTY
 from fedagg_edge.ledger.ledger import Ledger
+from fedagg_edge.ledger.log import links
 from fedagg_edge.records import Tier
 
 _TRY = 120.0  # seconds for one try to enrol
@@ -151,16 +155,18 @@ def _enrol(config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lo
 
 
 def publish_autoencoder(config: FleetConfig, ledger: Ledger, publisher: Publisher) -> None:
-    """The cloud's part at its start: pin the autoencoder, sign it, and say what the federation agreed on."""
+    """The cloud's part at its start: pin the autoencoder, sign it, and say what the federation agreed on. Raises
+    ConfigError for another one than the embeddings here were made by."""
     if config.autoencoder is None or config.autoencoder.path is None:
         raise ConfigError("autoencoder.path: this key is missing; a cloud needs it")
     content = autoencoders.dumps(autoencoders.load(config.path(config.autoencoder.path), config.autoencoder.digest))
+    _check_encoded(config, ledger, hashlib.sha256(content).hexdigest())
     found = publisher.shelf.find(AUTOENCODER)
     if found is None or publisher.shelf.content(found) != content:
         found = publisher.put(AUTOENCODER, content, version=publisher.next_version(AUTOENCODER))
     publisher.sign_again()  # a renewal may have been cut off before it came to that
     ledger.put(
-        "terms",
+        TERMS,
         {
             "parent": None,
             "classes": config.classes,
@@ -169,6 +175,19 @@ def publish_autoencoder(config: FleetConfig, ledger: Ledger, publisher: Publishe
             "autoencoder": found.digest.hex(),
         },
     )
+
+
+def _check_encoded(config: FleetConfig, ledger: Ledger, digest: str) -> None:
+    """Raise ConfigError if embeddings are here that another autoencoder made: a sample is encoded once, so they stay as
+    they are, and this one would decode them to something else."""
+    before = (ledger.get(TERMS) or {}).get("autoencoder")
+    if before in (None, digest):
+        return
+    if any(ledger.head(link).digest != EMPTY.digest for link in links(ledger.db)):
+        raise ConfigError(
+            f"autoencoder.path: got {config.autoencoder and config.autoencoder.path}, digest {digest[:12]}; the "
+            f"embeddings in {config.state} were made by {before[:12]}: name that one, or begin a new federation"
+        )
 
 
 def own_renewer(config: FleetConfig, publisher: Publisher, log: Log) -> Renewer:

@@ -18,10 +18,10 @@ import msgspec
 import numpy as np
 
 from fedagg_edge.bridge import Bridge
-from fedagg_edge.errors import ArtefactError, DataError, FedaggError, PermissionDenied
+from fedagg_edge.errors import ArtefactError, DataError, FedaggError, LearnerError, PermissionDenied
 from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet import journal, moving, parts, receipts, weights
-from fedagg_edge.fleet.config import FleetConfig
+from fedagg_edge.fleet.config import FleetConfig, RoundsConfig
 from fedagg_edge.fleet.keys import ASIDE, CERTIFICATE, PARCELS, PROGRESS, PUBLISHED
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.metrics import Registry
@@ -173,7 +173,13 @@ class NodeLoop:
         if problems:
             self.log.warning("checkpoint_damaged", count=len(problems))
         if saved is not None:
-            learner.load_state(saved.state)
+            try:
+                learner.load_state(saved.state)
+            except LearnerError as error:
+                raise LearnerError(
+                    f"{self.checkpoints}: {error}; the configuration's model, optimizer or classes are not those that "
+                    "the node has trained with: put them back, or remove this folder to train anew"
+                ) from error
         done, trained = (-1, {}) if saved is None else (saved.done, dict(saved.trained))
         place = self._place(())
         if saved is not None:
@@ -226,15 +232,15 @@ class NodeLoop:
         self._fresh = self._fresh or (before != node.place.parent and done >= 0)
         now = self._situation(node, conductor, children, done)
         self._open_link(now)
-        version = next_turn(now, self.config.rounds)
+        rounds = conductor.rounds = self._rounds()
+        version = next_turn(now, rounds)
         if version is None:
-            if offline_pass_due(now, self.config.rounds):
+            if offline_pass_due(now, rounds):
                 self._offline_pass(node, conductor, done)
             self._settle()
             self.wait(min(self.config.poll, self.config.rounds.idle) if self.tier is Tier.DEVICE else 1.0)
             return done
-        if self.private is not None and self._bridge is not None:
-            node.samples = self.private(self._bridge)
+        self._take_private(node)
         began = time.monotonic()
         self._parent = node.place.parent
         try:
@@ -260,6 +266,11 @@ class NodeLoop:
             self._settled = time.monotonic()
             self.settle()
 
+    def _take_private(self, node: Node) -> None:
+        """Let the node see the private samples that are here now."""
+        if self.private is not None and self._bridge is not None:
+            node.samples = self.private(self._bridge)
+
     def _restore(self, node: Node, conductor: Conductor) -> None:
         """Back to the weights that the turn began with."""
         saved, _ = weights.load_newest(self.checkpoints)
@@ -269,6 +280,14 @@ class NodeLoop:
             node.learner.load_state(saved.state)
         conductor.trained.clear()
         conductor.trained |= {} if saved is None else saved.trained
+
+    def _rounds(self) -> RoundsConfig:
+        """How rounds go. A device's parent decides for it: one that counts turns of its own below a parent that waits
+        for a version may never give that."""
+        rounds, mode = self.config.rounds, (self.ledger.get("terms") or {}).get("mode")
+        if self.tier is not Tier.DEVICE or mode not in ("sync", "async"):
+            return rounds
+        return msgspec.structs.replace(rounds, mode=mode)
 
     def _open_link(self, now: Situation) -> None:
         """Begin to exchange with the parent: a device once it has samples there, an edge once its children are here."""
@@ -282,11 +301,10 @@ class NodeLoop:
         link = node.place.link
         parent = None if link is None else self.ledger.newest(link, link.parent)
         links = [node.place.link_to(c) for c in children] + ([] if link is None else [link])
-        news = any(
-            (k := self.ledger.newest(x, x.other(node.place.id))) is not None
-            and k.knowledge.version > conductor.trained.get(str(x), -1)
-            for x in links
-        )
+        news = False
+        if self._rounds().mode == "async":
+            self._take_private(node)
+            news = any(conductor.is_news(x) for x in links)
         return Situation(
             tier=self.tier,
             done=done,
@@ -374,8 +392,7 @@ class NodeLoop:
         heard = None if link is None else self.ledger.newest(link, link.parent)
         if heard is None or done < 0:
             return
-        if self.private is not None and self._bridge is not None:
-            node.samples = self.private(self._bridge)
+        self._take_private(node)
         report = conductor.repeat(heard.knowledge, done)
         if report.trained or report.refused:
             self._finish(node, conductor, report, 0.0, keep_version=done)

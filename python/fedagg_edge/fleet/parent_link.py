@@ -202,11 +202,16 @@ class ParentLink:
         rows, longest = sum(b.rows for b in end.aside), max((b.size for b in end.aside), default=0)
         limit = min(end.limits.entry_bytes, end.limits.staged)
         found = {"batches": len(end.aside), "rows": rows, "bytes": longest, "limit": limit} if end.aside else None
-        if found != ledger.get(ASIDE):
-            try:
-                ledger.put(ASIDE, found)
-            except StorageFull:  # told when there is room
-                return
+        known = ledger.get(ASIDE)
+        try:
+            with ledger.transaction():
+                if end.aside:  # else they stay noted, as after a start the parent has not been asked yet
+                    ledger.set_aside(b.key for b in end.aside)
+                if found != known:
+                    ledger.put(ASIDE, found)
+        except StorageFull:  # told when there is room
+            return
+        if found != known:
             self._log_aside(found)
         self._aside = end.aside
 
@@ -248,10 +253,12 @@ class ParentLink:
         except (RemoteProtocolError, ConfigError) as error:
             self._log.failure("notice_refused", error)
             return
-        others = tuple(u for u in (urls or self._parent.fallback) if u != self.uplink.endpoint)
+        move = moving.under_way(ledger)
+        there = self.uplink.endpoint if move is None else move[0]  # told to go, and then to stay: the last word counts
+        others = tuple(u for u in (urls or self._parent.fallback) if u != there)
         if others:
             self._go(ledger, others, "the parent says so")
-        else:
+        elif not urls:
             self._log.warning("no_fallback", reason="the parent is about to stop, and parent.fallback names no other")
 
     def _turned_away(self, ledger: Ledger, why: str) -> None:

@@ -67,6 +67,8 @@ def pull(
     for a wrong digest or version, PermissionDenied if it is not the cloud's or the server refuses, RemoteProtocolError
     for no answer, ConfigError, OSError.
     """
+    if out.is_dir():  # told before the download, which could not be put in its place
+        raise ConfigError(f"{out}: got a folder, expected the name of a file; take --out {out}/{name}.safetensors")
     pin_path = out.with_name(out.name + ".pin.json")
     with visitor(url, identity) as server, _owned(out.with_name(out.name + ".part")) as part:
         offered = decode(Offered, server.get("/v1/artefacts").body, _listing())

@@ -20,6 +20,8 @@ from fedagg_edge.node import Node
 from fedagg_edge.passes import TrainReport
 from fedagg_edge.records import Knowledge, Link, NodeId
 
+_ROUNDING = 1e-9  # 0.28 of 25 are 7, as floats a little more
+
 __all__ = ["Arrived", "Conductor", "KnowledgeStore", "RoundReport"]
 
 
@@ -119,9 +121,10 @@ class Conductor:
                 raise LocalProtocolError(f"{self.node.place.id}: {type(request).__name__} has no place in a round")
 
     def _published_before(self, link: Link, version: int) -> Knowledge | None:
-        """What this node, before it was stopped, had already published: neighbours may have it, so it stands."""
+        """What this node had already published, before it was stopped, or before it came to a parent whose versions are
+        behind those of the one before: neighbours may have it, so it stands."""
         own = self.store.newest(link, self.node.place.id)
-        return own.knowledge if own is not None and own.knowledge.version == version else None
+        return own.knowledge if own is not None and own.knowledge.version >= version else None
 
     def _publish(self, knowledge: Knowledge) -> None:
         self.store.put_knowledge(knowledge, self.trained.get(str(knowledge.link), -1), self.now())
@@ -145,7 +148,7 @@ class Conductor:
         deadline = self.clock() + self.rounds.deadline
         while True:
             links = tuple(link for link in links if not self.gone(link.child))
-            wanted = math.ceil(self.rounds.quorum * len(links))
+            wanted = math.ceil(self.rounds.quorum * len(links) - _ROUNDING)
             newest = {link: self._newest(link) for link in links}
             fresh = sum(k is not None and k.knowledge.version >= version for k in newest.values())
             late = self.clock() >= deadline
@@ -178,6 +181,14 @@ class Conductor:
             age = max(0, version - arrived.basis) if from_child and arrived.basis >= 0 else 0
             found.append(Received(arrived.knowledge, age))
         return tuple(found)
+
+    def is_news(self, link: Link) -> bool:
+        """Whether there is knowledge on the link to train on that was not trained on yet. What cannot be used is none,
+        until the link's rows change: an async node would take one turn after the other because of it."""
+        newest = self._newest(link)
+        if newest is None or newest.knowledge.version <= self.trained.get(str(link), -1):
+            return False
+        return self._fits(Received(newest.knowledge), RoundReport(-1))
 
     def _newest(self, link: Link) -> Arrived | None:
         return self.store.newest(link, link.other(self.node.place.id))

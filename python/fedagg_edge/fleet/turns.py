@@ -60,7 +60,10 @@ def _sync(now: Situation) -> int | None:
 
 def _async(now: Situation, rounds: RoundsConfig) -> int | None:
     first = now.done < 0 and now.tier is not Tier.DEVICE  # somebody has to speak first: parents do
-    return now.done + 1 if first or now.news or now.idle >= rounds.idle else None
+    if now.news or first:
+        return now.done + 1
+    # a turn without news trains on nothing: a device that nobody hears makes passes of its own instead
+    return now.done + 1 if now.idle >= rounds.idle and not offline_pass_due(now, rounds) else None
 
 
 def offline_pass_due(now: Situation, rounds: RoundsConfig) -> bool:

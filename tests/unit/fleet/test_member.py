@@ -4,6 +4,7 @@ import subprocess
 import threading
 
 import pytest
+from toys import embeddings
 
 from fedagg_edge.errors import ConfigError, IdentityError
 from fedagg_edge.fleet import member
@@ -11,7 +12,9 @@ from fedagg_edge.fleet.config import parse_fleet_config
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parts import open_ledger
 from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import Tier
+from fedagg_edge.wire.tensors import dump_embeddings
 
 DEVICE = {
     "federation": "toy",
@@ -112,8 +115,16 @@ def test_another_autoencoder_has_a_higher_version_and_the_same_one_is_not_signed
     for now in (b"first", b"first", b"other"):
         content[0] = now
         member.publish_autoencoder(config, ledger, Publisher())
-    ledger.close()
     assert signed == [(b"first", 0), (b"other", 1)]
+    ledger.append("edge-0", Kind.APPEND, dump_embeddings(embeddings("device-000", 2)), key=1, by="child")
+    member.publish_autoencoder(config, ledger, Publisher())
+    content[0] = b"a third"  # samples are encoded once: what is here would be decoded to something else
+    with pytest.raises(ConfigError, match=r"were made by [0-9a-f]{12}: name that one, or begin a new federation"):
+        member.publish_autoencoder(config, ledger, Publisher())
+    ledger.forget("device-000")
+    member.publish_autoencoder(config, ledger, Publisher())
+    ledger.close()
+    assert [data for data, _ in signed] == [b"first", b"other", b"a third"]
 
 
 def test_enrolment_is_tried_until_the_parent_answers(config, tmp_path, monkeypatch, capsys):

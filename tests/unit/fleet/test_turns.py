@@ -44,6 +44,9 @@ def test_sync(now, expected):
         (DEVICE, None),
         (replace(DEVICE, news=True), 5),
         (replace(DEVICE, idle=60.0), 5),
+        (replace(DEVICE, idle=60.0, offline=True), None),  # it makes a pass of its own instead
+        (replace(DEVICE, idle=60.0, offline=True, news=True), 5),
+        (replace(EDGE, idle=60.0, offline=True), 5),
         (replace(DEVICE, done=-1), None),  # nobody has spoken to it yet
         (replace(EDGE, done=-1, parent=-1), 0),
         (replace(EDGE, news=True), 5),

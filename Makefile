@@ -12,7 +12,7 @@ HANGS  := 1200# seconds after which a test is taken to hang: it fails and the ot
 NATIVE := CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo fleet test test-full test-cpp test-tflite test-executorch test-install wheel-aarch64 test-arm64 test-arm64-full test-jvm test-jvm-arm64 fuzz-wire soak lint bench clean
+.PHONY: help demo fleet test test-full test-cpp test-tflite test-executorch test-install wheel-aarch64 test-arm64 test-arm64-full test-container test-jvm test-jvm-arm64 fuzz-wire soak lint bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +101,9 @@ test-arm64: $(VENV)/.dev wheel-aarch64 ## the wheel in a Debian root of arm64 un
 
 test-arm64-full: $(VENV)/.dev wheel-aarch64 ## the same with more rounds, and the tests of all that an agent stands on
 	PYTHON=$(abspath $(BIN)/python) tests/arm64/userland.sh --full "$(ARM_WHEEL)"
+
+test-container: $(VENV)/.dev ## the image of deploy/Containerfile built by buildah on a stand-in for its base, a cloud in it started and stopped
+	tests/container/image.sh build/container
 
 # a board's environment: one TFLite runtime, no torch; the training file comes from the environment that has it
 test-install: $(VENV)/.dev ## fedagg-edge[litert] alone in a new environment: what it brings, how fast it imports, a step

@@ -64,7 +64,6 @@ CORNERS = {
     "matplotlib": {"simulation", "reproduce", "cli"},
     "rich": {"simulation", "cli"},
     "cryptography": {"identity"},
-    "urllib3": {"fleet", "cli"},
     "tomli_w": {"fleet"},
 }
 UNPICKLING = {"pickle", "shelve", "marshal", "dill", "cloudpickle", "joblib"}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -35,11 +35,18 @@ __all__ = ["enrol_if_needed", "own_renewer", "publish_autoencoder", "run_member"
 
 
 def run_member(
-    config: FleetConfig, tier: Tier, log: Log, stop: threading.Event, *, patience: float | None = 5.0
+    config: FleetConfig,
+    tier: Tier,
+    log: Log,
+    stop: threading.Event,
+    *,
+    patience: float | None = 5.0,
+    settle: Callable[[], None] | None = None,
 ) -> None:
     """Train until `stop` is set. Raises FedaggError for what a person has to mend.
 
-    `patience`: seconds that the link's thread may take to end, None: any; a process that ends needs no more.
+    `patience`: seconds that the link's thread may take to end, None: any; a process that ends needs no more. `settle`:
+    see NodeLoop.
     """
     _limit_threads(config)
     ledger = parts.open_ledger(config, tier)
@@ -48,7 +55,7 @@ def run_member(
     try:
         if tier is not Tier.DEVICE:
             forgetting.finish(ledger)
-        loop = NodeLoop(config, tier, ledger, log, stop=stop)
+        loop = NodeLoop(config, tier, ledger, log, stop=stop, settle=settle)
         if config.parent is not None:
             enrol_if_needed(config, tier)
             link = loop.link = ParentLink(config, config.parent, tier, log, loop.wake)
@@ -116,6 +123,8 @@ def _wait_for(lock: int) -> None:
 def _enrol(config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lock: int) -> None:
     """`fedagg enroll` until the parent answers: it may still be starting, or away for days. The lock is the process's
     too, so that one that outlives this node, killed, is waited for."""
+    import subprocess  # noqa: PLC0415  once in a node's life
+
     command = [sys.executable, "-m", "fedagg_edge", "enroll", parent.url, "--token", "-"]
     command += ["--state", str(config.state), "--node", config.node.id, "--role", tier.value]
     backoff = Backoff(base=0.5, cap=30.0, rng=Random())

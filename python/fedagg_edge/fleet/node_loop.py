@@ -50,6 +50,7 @@ __all__ = ["NodeLoop", "ParentChanged", "Stopped"]
 _LOOK = 0.05  # seconds between looks at the ledger for what another process has committed
 _NOBODY = Revocations()
 _LIST_EVERY = 15.0  # seconds between tries to read a revocation list that is damaged from the start
+_SETTLE_EVERY = 10.0  # seconds, while nothing happens
 _MOST_WAITING = 1000  # batches that are counted
 
 
@@ -65,6 +66,8 @@ class ParentChanged(BaseException):
 class NodeLoop:
     """One node at work. `before_turn` is called between turns: a device takes in new samples there.
 
+    `settle` is called where it waits for a turn, once after each and now and then: what it left may be given back.
+
     `link` is None for the cloud, `publisher` for all others. `stop` ends the loop with `Stopped`; `wake` cuts a wait
     short.
     """
@@ -77,6 +80,7 @@ class NodeLoop:
     before_turn: Callable[[Bridge], None] | None = None
     private: Callable[[Bridge], PrivateSamples | None] | None = None
     publisher: Publisher | None = None
+    settle: Callable[[], None] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     _awake: threading.Event = field(default_factory=threading.Event)
     _bridge: Bridge | None = None
@@ -92,6 +96,7 @@ class NodeLoop:
     _metrics: MetricsFile = field(init=False)
     _seen: tuple[int, Revocations] = field(init=False)  # the mark of when the last wait ended
     _list_due: float = -math.inf
+    _settled: float = -math.inf
 
     def __post_init__(self) -> None:
         place = self.config.state / "identity"
@@ -225,6 +230,7 @@ class NodeLoop:
         if version is None:
             if offline_pass_due(now, self.config.rounds):
                 self._offline_pass(node, conductor, done)
+            self._settle()
             self.wait(min(self.config.poll, self.config.rounds.idle) if self.tier is Tier.DEVICE else 1.0)
             return done
         if self.private is not None and self._bridge is not None:
@@ -247,6 +253,12 @@ class NodeLoop:
         self._fresh = False
         self._finish(node, conductor, report, time.monotonic() - began)
         return version
+
+    def _settle(self) -> None:
+        """There is nothing to do: once after a turn, and now and then, as the link's thread leaves something, too."""
+        if self.settle is not None and time.monotonic() >= self._settled + _SETTLE_EVERY:
+            self._settled = time.monotonic()
+            self.settle()
 
     def _restore(self, node: Node, conductor: Conductor) -> None:
         """Back to the weights that the turn began with."""
@@ -415,6 +427,7 @@ class NodeLoop:
         )
         for _ in report.refused:
             self.log.warning("pass_refused", version=report.version)
+        self._settled = -math.inf
 
     def _follow_up(self, node: Node, row: Mapping[str, Any]) -> None:
         """What follows a checkpoint. Again it changes nothing: a process that was killed before it does it later."""

@@ -260,7 +260,7 @@ class ParentLink:
         other = None if move is None else moving.after(ledger, self._parent, move[0])
         if other is not None:
             with ledger.transaction():
-                self._go(ledger, (other,), why, time.time() + _PAUSE)
+                self._go(ledger, (other,), why, time.monotonic() + _PAUSE)
 
     def _refused(self, ledger: Ledger, code: str) -> None:
         """A refusal while this node moves; or its own parent has let it go, by a move that was thought given up."""
@@ -269,7 +269,7 @@ class ParentLink:
             self._turned_away(ledger, "the new parent refused")
         elif code == "moved" and home is not None:
             with ledger.transaction():
-                self._go(ledger, (home,), "the parent had let it go", time.time() + _PAUSE)
+                self._go(ledger, (home,), "the parent had let it go", time.monotonic() + _PAUSE)
 
     @contextmanager
     def _open(self) -> Iterator[Talker]:

@@ -29,7 +29,7 @@ from fedagg_edge.fleet.config import FleetConfig, ListenConfig
 from fedagg_edge.fleet.ends import Peer as AnyPeer
 from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.gateway import GatewayLimits
-from fedagg_edge.fleet.keys import CERTIFICATE, LEFT_TO
+from fedagg_edge.fleet.keys import CERTIFICATE, LEFT_TO, TERMS
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.rates import TokenBucket
 from fedagg_edge.fleet.reload import Reloaded
@@ -49,7 +49,7 @@ from fedagg_edge.wire.parent import Later, ParentEnd
 from fedagg_edge.wire.problems import answer
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import Peer
-from fedagg_edge.wire.terms import LEAVING, Terms
+from fedagg_edge.wire.terms import CHILD, DRAINING, FINISHED, LEAVING, PRESENT, Terms
 
 __all__ = ["run_gateway"]
 
@@ -59,7 +59,8 @@ _SWEEP_EVERY = 600.0  # seconds between looks at chunks that no message has name
 _STAGED_FOR = 86400.0  # seconds without another chunk that a node's are kept: its link may be away for so long
 _READY_EVERY = 1.0
 _DRAINED = 60.0  # seconds after which to ask a drained edge again: it may be started again and serve
-_FROM_CHILDREN = ("/v1/hello", "/v1/exchange")  # a child that renewed may go on without another hello
+_EXCHANGE = "/v1/exchange"
+_FROM_CHILDREN = ("/v1/hello", _EXCHANGE)  # a child that renewed may go on without another hello
 _STRANGERS = 6.0  # renewals a minute of certificates that this server has not seen before
 
 
@@ -87,6 +88,14 @@ class _Handler:
         self._parent: ParentEnd | None = None
 
     def handle(self, ledger: ParentView, peer: AnyPeer, request: Request, now: float) -> Response | Later:
+        if request.path == _EXCHANGE:
+            ledger.look(NodeId(peer.node), _asked_of(peer.node))
+        try:
+            return self._handle(ledger, peer, request, now)
+        finally:
+            ledger.forget_look()
+
+    def _handle(self, ledger: ParentView, peer: AnyPeer, request: Request, now: float) -> Response | Later:
         common = self._commons.answer(ledger, peer, request)
         if common is not None:
             return common
@@ -121,11 +130,15 @@ class _Handler:
         self._end(ledger)
 
     def resume(self, ledger: ParentView, peer: AnyPeer, later: Any, now: float) -> Response | Later:
-        end = self._end(ledger)
-        return later if end is None else end.resume(ledger, _peer(peer), later, now)
+        ledger.look(NodeId(peer.node), _asked_of(peer.node))
+        try:
+            end = self._end(ledger)
+            return later if end is None else end.resume(ledger, _peer(peer), later, now)
+        finally:
+            ledger.forget_look()
 
     def _end(self, ledger: ParentView) -> ParentEnd | None:
-        terms = ledger.get("terms")
+        terms = ledger.get(TERMS)
         if self._parent is not None and terms == self._known:
             return self._parent
         if terms is None or self._shelf.find("autoencoder") is None:
@@ -156,6 +169,11 @@ def _is_new(ledger: ParentView, node: NodeId) -> bool:
         return True
     was_here = facts.active or ledger.fence(node) or ledger.head(node).entry
     return facts.revoked is None and not was_here and ledger.adoption(node) is None
+
+
+def _asked_of(node: str) -> tuple[str, ...]:
+    """The facts that an exchange of `node` asks for."""
+    return TERMS, DRAINING, FINISHED, PRESENT + node, CHILD + node, CERTIFICATE + node
 
 
 def _peer(peer: AnyPeer) -> Peer:

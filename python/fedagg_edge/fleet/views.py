@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
+import msgspec
+
 from fedagg_edge.errors import RemoteProtocolError
 from fedagg_edge.fleet import moving, receipts
+from fedagg_edge.ledger.glance import Glance, glance
 from fedagg_edge.ledger.knowledge import Stored
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.log import Kind, LogEntry, Position
@@ -24,14 +27,36 @@ from fedagg_edge.wire.tensors import dump_logits
 
 __all__ = ["ChildView", "ParentView"]
 
+_decode = msgspec.msgpack.Decoder().decode
+
 _WHOLE = 1 << 30  # payloads as they are, however long
 
 
 class ParentView:
-    """A ledger as `wire.state.ParentLedger`; also what `fleet.writer` wants of a store."""
+    """A ledger as `wire.state.ParentLedger`; also what `fleet.writer` wants of a store.
+
+    After `look` what an exchange asks of a child is answered from one statement's row, until something was written
+    that this view did not see.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
+        self._glance: Glance | None = None
+
+    def look(self, child: NodeId, facts: tuple[str, ...]) -> None:
+        """Read at once what is likely to be asked of `child` in this operation, and these facts."""
+        self._glance = glance(self.ledger.db, child, self.ledger.node, facts)
+
+    def forget_look(self) -> None:
+        """The operation is over."""
+        self._glance = None
+
+    def _seen(self, child: NodeId | None = None) -> Glance | None:
+        """What `look` read, if it is of `child` (None: any) and still true."""
+        seen = self._glance
+        if seen is None or seen.writes != self.ledger.db.writes or child not in (None, seen.child):
+            return None
+        return seen
 
     def transaction(self) -> AbstractContextManager[None]:
         return self.ledger.transaction()
@@ -43,7 +68,11 @@ class ParentView:
         self.ledger.close()
 
     def get(self, key: str) -> Any:
-        return self.ledger.get(key)
+        seen = self._seen()
+        if seen is None or key not in seen.facts:
+            return self.ledger.get(key)
+        value = seen.facts[key]
+        return None if value is None else _decode(value)
 
     def put(self, key: str, value: object) -> None:
         self.ledger.put(key, value)
@@ -70,22 +99,31 @@ class ParentView:
         return whole
 
     def drop(self, node: NodeId, digests: Sequence[bytes] | None = None) -> None:
-        self.ledger.drop(node, digests)
+        seen = self._seen(node)
+        if seen is None or seen.staged:
+            self.ledger.drop(node, digests)
 
     def staged(self, node: NodeId) -> int:
         return self.ledger.staged(node)
 
     def put_knowledge(self, knowledge: Knowledge, basis: int, at: float) -> None:
-        self.ledger.put_knowledge(knowledge, basis, at)
+        seen = self._seen(knowledge.link.child)
+        if self.ledger.put_knowledge(knowledge, basis, at) and seen is not None:
+            seen.versions[knowledge.publisher] = knowledge.version
+            seen.writes = self.ledger.db.writes  # nothing else was written
 
     def newest(self, link: Link, publisher: NodeId) -> Stored | None:
         return self.ledger.newest(link, publisher)
 
     def version(self, link: Link, publisher: NodeId) -> int:
-        return self.ledger.version(link, publisher)
+        seen = self._seen(link.child) if link.parent == self.ledger.node else None
+        if seen is None or publisher not in seen.versions:
+            return self.ledger.version(link, publisher)
+        return seen.versions[publisher]
 
     def head(self, child: NodeId) -> Position:
-        return self.ledger.head(child)
+        seen = self._seen(child)
+        return self.ledger.head(child) if seen is None else seen.head
 
     def append(
         self, child: NodeId, kind: int, payload: bytes, *, key: int | None, by: Literal["child", "parent"]
@@ -93,21 +131,30 @@ class ParentView:
         return self.ledger.append(child, kind, payload, key=key, by=by)
 
     def entries(self, child: NodeId, after: int, limit: int) -> Sequence[Any]:
+        seen = self._seen(child)
+        if seen is not None and after >= seen.head.entry:
+            return ()
         return self.ledger.entries(child, after, limit, inline=_WHOLE)
 
     def samples(self, child: NodeId, digest: str | None) -> SampleSet:
         return self.ledger.samples(child, digest)
 
     def rows(self, child: NodeId, digest: str) -> int:
-        return self.ledger.rows(child, digest)
+        seen = self._seen(child)
+        return self.ledger.rows(child, digest, left=seen is not None and digest == seen.head.digest)
 
     def node(self, node: NodeId) -> NodeFacts | None:
-        return self.ledger.facts_of(node)
+        seen = self._seen(node)
+        return self.ledger.facts_of(node) if seen is None else seen.node
 
     def fence(self, child: NodeId) -> int:
-        return self.ledger.fence(child)
+        seen = self._seen(child)
+        return self.ledger.fence(child) if seen is None else seen.fence
 
     def notices(self, child: NodeId, after: int) -> Sequence[Notice]:
+        seen = self._seen(child)
+        if seen is not None and after >= seen.notice:
+            return ()
         return self.ledger.notices(child, after)
 
 

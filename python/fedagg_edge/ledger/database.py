@@ -32,8 +32,8 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 class Database:
     """A connection to the file at `path`; belongs to the thread that opened it.
 
-    `cache` keeps what was derived from rows that this connection read; who derives it from rows of the running
-    transaction calls `touch`, so that a rollback drops it.
+    `writes` grows with whatever may change what a statement reads. `cache` keeps what was derived from rows that this
+    connection read; who derives it from rows of the running transaction calls `touch`, so that a rollback drops it.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Database:
         self._watch = watch
         self.cache: dict[Hashable, Any] = {}
         self.fold_bytes: int | None = None  # of logs in memory (log.py); None: all that were asked for
+        self.writes = 0
         self._touched: set[Hashable] = set()
         self._depth = 0
         self._points: list[str | None] = []  # of the savepoints entered: SQLite's name once something was written
@@ -147,6 +148,7 @@ class Database:
 
     def execute(self, sql: str, values: Iterable[Any] = ()) -> sqlite3.Cursor:
         """Run one statement; whatever writes comes through here."""
+        self.writes += 1
         if self._depth:
             self._check_running()
         try:
@@ -220,6 +222,7 @@ class Database:
             yield
         except BaseException:
             point = self._points.pop()
+            self.writes += 1
             if point is not None:
                 with suppress(StorageError):
                     self._run(f"ROLLBACK TO {point}")

@@ -15,6 +15,8 @@ __all__ = ["Stored", "get", "newest", "put", "version"]
 
 _KEEP = 2
 _COLUMNS = "federation, version, digest, view_seed, format, rows, classes, logits, basis, at"
+_PLACES = ", ".join("?" * 13)
+_SET = ", ".join(f"{column} = ?" for column in _COLUMNS.split(", "))
 _WHERE = "child = ? AND parent = ? AND publisher = ?"
 
 
@@ -41,14 +43,17 @@ def put(db: Database, knowledge: Knowledge, basis: int, at: float) -> bool:
                 raise Conflict(f"knowledge on {k.link}: version {k.version} of {k.publisher} came with two contents")
         if known and known[0][0] >= k.version:
             return False
-        db.execute(
-            "INSERT INTO knowledge VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*where, k.version, basis, at, k.federation, k.digest, k.view_seed, str(k.logits.format), rows, classes,
-             logits),
-        )  # fmt: skip
-        reach("knowledge.put.after-insert")
-        if len(known) >= _KEEP:
-            db.execute(f"DELETE FROM knowledge WHERE {_WHERE} AND version < ?", (*where, known[_KEEP - 2][0]))
+        values = (*said, logits, basis, at)
+        if len(known) < _KEEP:
+            db.execute(f"INSERT INTO knowledge ({_COLUMNS}, child, parent, publisher) VALUES ({_PLACES})",
+                       (*values, *where))  # fmt: skip
+            reach("knowledge.put.after-insert")
+        else:  # the oldest makes room: its row is written over, which touches half the pages that a new one does
+            db.execute(f"UPDATE knowledge SET {_SET} WHERE {_WHERE} AND version = ?",
+                       (*values, *where, known[-1][0]))  # fmt: skip
+            reach("knowledge.put.after-insert")
+            if len(known) > _KEEP:
+                db.execute(f"DELETE FROM knowledge WHERE {_WHERE} AND version < ?", (*where, known[_KEEP - 2][0]))
             reach("knowledge.put.after-delete")
     return True
 

@@ -183,9 +183,9 @@ class Ledger:
         """See `log.samples`."""
         return log.samples(self.db, child, digest)
 
-    def rows(self, child: NodeId, digest: str) -> int:
+    def rows(self, child: NodeId, digest: str, *, left: bool = False) -> int:
         """See `log.rows`."""
-        return log.rows(self.db, child, digest)
+        return log.rows(self.db, child, digest, left=left)
 
     def embeddings(self, child: NodeId, digest: str | None = None) -> Embeddings:
         """See `log.embeddings`; on the own link, labels that were held back from the parent are filled in."""

@@ -236,10 +236,12 @@ def _keep(db: Database, child: NodeId, state: Fold) -> None:
         db.cache.pop(("fold", oldest), None)
 
 
-def rows(db: Database, child: NodeId, digest: str) -> int:
-    """How many samples the set has that `digest` names; raises DataError as `samples` does. Kept for the set that was
+def rows(db: Database, child: NodeId, digest: str, *, left: bool = False) -> int:
+    """How many samples the set has that `digest` names; raises DataError as `samples` does. `left`: the
+    caller knows that an entry left it. Kept for the set that was
     asked for last: a child names the same one in every exchange, and its rows need not be in memory for that."""
-    at_digest(db, child, digest)
+    if not left:
+        at_digest(db, child, digest)
     known = db.cache.get(("rows", child))
     if known is None or known[0] != digest:
         db.touch(("rows", child))

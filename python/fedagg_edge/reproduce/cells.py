@@ -118,8 +118,9 @@ def shared(setting: Setting, variant: Variant) -> Setting:
 def config_of(cell: Cell, data: str, autoencoder: str) -> SimulationConfig:
     """The cell's simulation; `data` and `autoencoder` are absolute paths."""
     dataset, side = DATASETS[cell.dataset], cell.edges
-    keys: dict[str, Any] = {**PRESETS[cell.variant.preset]}
-    tuned = TUNED.get(cell.variant.method, Tuned()) if cell.variant.preset == "tuned" else Tuned()
+    preset = PRESETS[cell.variant.preset]
+    keys: dict[str, Any] = {**preset.keys}
+    tuned = TUNED.get(cell.variant.method, Tuned()) if preset.tuned else Tuned()
     training = tuned_training(_training(keys.pop("training", {}), cell), tuned)
     if tuned.options:
         keys["methods"] = {cell.variant.method: dict(tuned.options)}

@@ -58,6 +58,8 @@ _SAMPLES: Final = b"FAS1"
 _RELEASE: Final = b"FAR1"
 _WIDTHS: Final = (0, 1, 2, 4)
 _VALUE_BYTES: Final = {LogitsFormat.F32: 4, LogitsFormat.F16: 2, LogitsFormat.INT8: 1}
+_CODES: Final = {LogitsFormat.F32: "f4", LogitsFormat.F16: "f2", LogitsFormat.INT8: "i1"}
+_FORMATS: Final = {str(form): form for form in LogitsFormat}
 
 
 class Release(NamedTuple):
@@ -141,9 +143,10 @@ def load_release(data: bytes, limits: Sizes) -> Release:
 
 def load_logits(data: bytes, form: str, rows: int, classes: int) -> PackedLogits:
     """The logits [rows, classes] in `data`; raise RemoteProtocolError if it has not exactly their length."""
-    if form not in set(LogitsFormat):
+    known = _FORMATS.get(form)
+    if known is None:
         raise RemoteProtocolError(f"logits: got format {form!r}, expected one of {', '.join(LogitsFormat)}")
-    form = LogitsFormat(form)
+    form = known
     if not (0 <= rows < 2**31 and 0 < classes < 2**31):
         raise RemoteProtocolError(f"logits: got {rows} rows of {classes} classes, expected at least 0 of 1")
     scales = rows * 4 if form is LogitsFormat.INT8 else 0
@@ -156,7 +159,7 @@ def load_logits(data: bytes, form: str, rows: int, classes: int) -> PackedLogits
 
 
 def _code(form: LogitsFormat) -> str:
-    return {LogitsFormat.F32: "f4", LogitsFormat.F16: "f2", LogitsFormat.INT8: "i1"}[form]
+    return _CODES[form]
 
 
 def _label_width(label_N: NDArray[np.int64]) -> int:

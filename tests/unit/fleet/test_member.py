@@ -55,7 +55,7 @@ def test_a_certificate_whose_key_is_not_in_place_yet_is_finished_by_the_command(
     (tmp_path / "state" / "identity" / "certificate.pem").write_text("mine")
     asked = []
     monkeypatch.setattr(
-        member.subprocess,
+        subprocess,
         "run",
         lambda words, **_: asked.append(words) or subprocess.CompletedProcess(words, 0, "", ""),
     )
@@ -128,7 +128,7 @@ def test_enrolment_is_tried_until_the_parent_answers(config, tmp_path, monkeypat
         return subprocess.CompletedProcess(command, codes.pop(0), "", "fedagg: no answer\n")
 
     told = []
-    monkeypatch.setattr(member.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(member.time, "sleep", waits.append)
     monkeypatch.setattr(member, "notify", lambda *lines: told.append(lines))
     member.enrol_if_needed(config, Tier.DEVICE)

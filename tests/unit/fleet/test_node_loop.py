@@ -75,6 +75,18 @@ def test_a_child_counts_once_it_has_begun_to_exchange(cloud):
     assert cloud._children() == (EDGE,)
 
 
+def test_what_a_turn_left_is_given_back_once_it_waits_and_now_and_then(cloud, monkeypatch):
+    now, settled = [100.0], []
+    monkeypatch.setattr("fedagg_edge.fleet.node_loop.time.monotonic", lambda: now[0])
+    cloud._settle()  # there is nothing to call
+    cloud.settle = lambda: settled.append(now[0])
+    for now[0] in (100.0, 101.0, 109.0, 110.0, 115.0):
+        cloud._settle()
+    cloud._settled = -float("inf")  # a turn ended
+    cloud._settle()
+    assert settled == [100.0, 110.0, 115.0]
+
+
 def test_a_child_that_left_does_not_count_until_it_says_hello_again(cloud):
     cloud.ledger.put(PRESENT + EDGE, True)
     said = {"software": "s", "formats": ["f32"], "labels": "all"}

@@ -2,6 +2,7 @@ import hashlib
 import io
 import random
 import ssl
+import time
 
 import msgspec
 import pytest
@@ -22,6 +23,7 @@ from fedagg_edge.identity.requests import Verified
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire import events
 from fedagg_edge.wire.child import ChildEnd, Idle, Step
+from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import Artefact, MoveTo, Notice, Problem, Welcome, encode
 from fedagg_edge.wire.parent import ParentEnd
@@ -208,6 +210,7 @@ def test_a_lost_parent_and_one_that_refuses_lead_to_the_next_under_a_new_number(
     link._on_events([events.Refused(409, Problem("leaving", "no", None))])
     assert moving.under_way(link._ledger) == ("https://127.0.0.1:1", 2)
     assert isinstance(link._end.next(0.0), Idle)  # not at once
+    assert isinstance(link._end.next(time.monotonic() + 10.0), Request)  # but soon, on the link's own clock
     link._on_events([events.Refused(0, Problem("malformed", "what?", None))])
     assert moving.under_way(link._ledger)[1] == 2
 

@@ -1,10 +1,20 @@
 import numpy as np
 import pytest
 
-from fedagg_edge.errors import RemoteProtocolError
+from fedagg_edge.errors import DataError, RemoteProtocolError
 from fedagg_edge.fleet.views import ChildView, ParentView
 from fedagg_edge.ledger.ledger import Ledger, Options
-from fedagg_edge.records import Embeddings, NodeId, SampleSet, Tier, counters
+from fedagg_edge.records import (
+    Embeddings,
+    Knowledge,
+    Link,
+    LogitsFormat,
+    NodeId,
+    PackedLogits,
+    SampleSet,
+    Tier,
+    counters,
+)
 from fedagg_edge.wire.child_state import TakenEntry
 from fedagg_edge.wire.chunks import digest_of
 from fedagg_edge.wire.messages import Payload
@@ -55,3 +65,85 @@ def test_staged_chunks_are_taken_as_the_payload_names_them(ledgers):
         parent.take(node, Payload(3, digest_of(b"abc"), b"", (digest_of(b"ab"),)))
     assert parent.take(node, Payload(2, digest_of(b"ab"), b"", (digest_of(b"ab"),))) == b"ab"
     assert parent.staged(node) == 0
+
+
+class Counted(ParentView):
+    """Counts the statements that its ledger runs."""
+
+    def __init__(self, ledger):
+        super().__init__(ledger)
+        self.statements = []
+        ledger.db._connection.set_trace_callback(self.statements.append)
+
+
+def test_what_was_looked_at_is_not_asked_for_again_until_something_was_written(ledgers):
+    view, node, link = Counted(ledgers[0]), NodeId("d1"), Link(NodeId("d1"), NodeId("edge-a"))
+    ledgers[0].enrol(node, Tier.DEVICE, "5e")
+    view.append(node, 1, dump_embeddings(rows("d1", 3)), key=1, by="child")
+    view.put("present/d1", True)
+    digest = view.head(node).digest
+
+    def asked():
+        return (
+            view.node(node), view.head(node), view.fence(node),
+            view.version(link, node), view.version(link, link.parent),
+            view.entries(node, 1, 1), view.notices(node, 0), view.get("present/d1"), view.get("finished"),
+            view.rows(node, digest),
+        )  # fmt: skip
+
+    usual = asked()
+    with view.transaction():
+        view.look(node, ("present/d1", "finished"))
+        view.statements.clear()
+        assert list(map(_plain, asked())) == list(map(_plain, usual))
+        assert view.statements == []
+        assert view.version(Link(NodeId("d2"), NodeId("edge-a")), NodeId("d2")) == -1  # of another nothing is known
+        assert len(view.statements) == 1
+        view.ledger.leave(node)  # past the view
+        assert not view.node(node).active
+        view.look(node, ("present/d1", "finished"))
+        view.put("finished", True)
+        assert view.get("finished") is True
+        view.look(node, ("present/d1", "finished"))
+        view.forget_look()
+        view.statements.clear()
+        assert view.get("finished") is True
+        assert len(view.statements) == 1
+
+
+def _plain(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+def knowledge(link, number):
+    logits = PackedLogits(LogitsFormat.F32, np.zeros((3, 2), np.float32))
+    return Knowledge("f", link, link.child, number, "00" * 32, 0, logits)
+
+
+def _put_and_fail(view, link):
+    with view.savepoint():
+        view.put_knowledge(knowledge(link, 4), -1, 0.0)
+        assert view.version(link, link.child) == 4
+        raise DataError
+
+
+def test_new_knowledge_is_seen_and_what_was_looked_at_still_stands(ledgers):
+    view, node, link = Counted(ledgers[0]), NodeId("d1"), Link(NodeId("d1"), NodeId("edge-a"))
+    with view.transaction():
+        view.look(node, ())
+        view.put_knowledge(knowledge(link, 3), -1, 0.0)
+        view.drop(node)  # nothing is staged
+        view.statements.clear()
+        assert (view.version(link, node), view.head(node).entry) == (3, 0)
+        assert view.statements == []
+        with pytest.raises(DataError):
+            _put_and_fail(view, link)
+        assert view.version(link, node) == 3
+
+
+def test_chunks_that_were_seen_are_dropped(ledgers):
+    view, node = ParentView(ledgers[0]), NodeId("d1")
+    view.stage(node, digest_of(b"ab"), b"ab")
+    view.look(node, ())
+    view.drop(node)
+    assert view.staged(node) == 0

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import io
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -267,7 +268,7 @@ def enrol(place):
         return argparse.Namespace(returncode=0, stdout="", stderr="")
 
     tls.first_contact = lambda *_, **__: tls.Contact(None, root)
-    member.subprocess.run = command
+    subprocess.run = command
     member.enrol_if_needed(load_fleet_config(place / "device.toml", Tier.DEVICE), Tier.DEVICE)
 
 
@@ -306,7 +307,9 @@ def keep_samples(place):
     (place / "private").mkdir()
     for number in range(4):
         x_N = (
-            np.frombuffer(2 * SECRET, np.float32).reshape(2, 1, 2, 2) if number == 0 else np.full((2, 1, 2, 2), number / 4)
+            np.frombuffer(2 * SECRET, np.float32).reshape(2, 1, 2, 2)
+            if number == 0
+            else np.full((2, 1, 2, 2), number / 4)
         )
         np.savez(place / "private" / f"{number}.npz", x=x_N.astype(np.float32), y=np.array([0, 1]))
     (place / "device.toml").write_text(

@@ -101,6 +101,7 @@ class Service(Generic[L]):
         )
         self.connections = Connections(
             self.gateway,
+            quick=self.gateway.begin,
             identify=identify,
             lost=self._closed,
             per_node=settings.connections_per_node,

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from fedagg_edge.errors import StorageFull
@@ -51,20 +52,21 @@ class Group(Protocol):
 
 
 class _Pending:
-    __slots__ = ("error", "future", "operation", "value")
+    __slots__ = ("error", "operation", "then", "value")
 
-    def __init__(self, operation: Callable[[Any], Any], future: asyncio.Future[Any]) -> None:
-        self.operation, self.future = operation, future
+    def __init__(self, operation: Callable[[Any], Any], then: Callable[[Any, BaseException | None], object]) -> None:
+        self.operation, self.then = operation, then
         self.value: Any = None
         self.error: BaseException | None = None
 
-    def settle(self) -> None:
-        if self.future.done():
-            return  # who asked has gone
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.value)
+
+def _resolve(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    if future.done():
+        return  # who asked has gone
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(value)
 
 
 class Writer(Generic[L]):
@@ -112,13 +114,18 @@ class Writer(Generic[L]):
         Raises what the operation raised (it alone is then undone), StorageFull if there is no room for it, the
         database's error if the group could not be committed, WriterBusy, WriterStopped.
         """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.submit(operation, partial(_resolve, future))
+        return await future
+
+    def submit(self, operation: Callable[[L], T], then: Callable[[T, BaseException | None], object]) -> None:
+        """`run` for who does not wait: ``then(value, error)`` is called in the event loop once that is known. Raises
+        WriterBusy, WriterStopped."""
         if self._stopping or self._loop is None:
             raise WriterStopped("writer: it has stopped")
         if self._queue.qsize() >= self._most:
             raise WriterBusy(f"writer: {self._most} operations wait already")
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Pending(operation, future))
-        return await future
+        self._queue.put(_Pending(operation, then))
 
     async def stop(self) -> None:
         """Finish what waits, close the ledger, end the thread."""
@@ -205,4 +212,8 @@ def _attempt(ledger: Store, pending: _Pending) -> None:
 
 def _settle(group: list[_Pending]) -> None:
     for pending in group:
-        pending.settle()
+        try:
+            pending.then(pending.value, pending.error)
+        except Exception as error:  # of one; the others were committed, too
+            context = {"message": "a result could not be handed over", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)

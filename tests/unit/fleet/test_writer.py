@@ -113,3 +113,23 @@ def test_it_waits_longer_for_company_after_a_group_that_had_some(
     asyncio.run(main())
     assert waits[0] == 0.002
     assert waits[-2:] == [0.002 * BUSY, 0.002]
+
+
+def test_a_result_that_cannot_be_handed_over_is_told_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    told: list[object] = []
+
+    def broken(value: object, error: object) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["exception"]))
+        writer = Writer(lambda: ToyLedger(tmp_path / "l"))
+        await writer.start()
+        writer.submit(lambda ledger: ledger.tell("n"), broken)
+        assert await writer.run(lambda ledger: ledger.news("n")) == 1
+        await writer.stop()
+        with pytest.raises(WriterStopped):
+            writer.submit(lambda ledger: None, broken)
+
+    asyncio.run(main())
+    assert [type(error) for error in told] == [ZeroDivisionError]

@@ -18,12 +18,15 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from fedagg_edge.errors import StorageFull
 
-__all__ = ["BUSY", "Group", "Store", "Writer", "WriterBusy", "WriterStopped"]
+__all__ = ["BUSY", "COMPANY", "Group", "Store", "Writer", "WriterBusy", "WriterStopped"]
 
 T = TypeVar("T")
 
 BUSY = 5
 """Why: docs/decisions/gateway-cpu.md."""
+
+COMPANY = 32
+"""Operations that waited already when their turn came, on a slow disk: more is not worth more waiting."""
 
 
 class Store(Protocol):
@@ -73,8 +76,8 @@ class Writer(Generic[L]):
     """Runs operations on a ledger that only its thread ever touches.
 
     `open_ledger` is called in the thread. A group is what arrives within `linger` seconds of its first operation
-    (`BUSY` times that after a group of several: a commit spared is CPU spared) and while the group before it was
-    committed, at most `group` operations. Operations must not wait for anything.
+    (`BUSY` times that after a group of several: a commit spared is CPU spared; at once if there is `COMPANY`) and
+    while the group before it was committed, at most `group` operations. Operations must not wait for anything.
     """
 
     def __init__(
@@ -158,7 +161,8 @@ class Writer(Generic[L]):
         first = self._queue.get()
         if first is None:
             return [], False
-        if self._linger:  # not a timed get for each: every wake-up takes the GIL from the event loop
+        if self._linger and self._queue.qsize() < COMPANY:
+            # not a timed get for each: every wake-up takes the GIL from the event loop
             time.sleep(self._linger * (BUSY if self._busy else 1))
         group = [first]
         while len(group) < self._group:

@@ -18,6 +18,8 @@ def parse_endpoint(url: str) -> Endpoint:
     try:
         parts = urlsplit(url)
         port = parts.port or 443
+        if parts.hostname is not None and not parts.hostname.isascii():
+            parts.hostname.encode("idna")  # as the connection will have it; a UnicodeError is a ValueError
     except ValueError as error:
         raise ConfigError(f"endpoint: got {url!r}, expected https://host:port") from error
     if parts.scheme != "https" or not parts.hostname or parts.path not in ("", "/") or parts.query or parts.username:

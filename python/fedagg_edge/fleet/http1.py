@@ -35,7 +35,7 @@ LINGER = 2.0
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _EMPTY = (204, 304)
-_SHORTEST = len(b"content-length")  # of the fields that matter here
+_SHORTEST = len(b"expect")  # of the fields that matter here
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Answer:
 
 class Incoming:
     """A request whose head has come. `size`: declared bytes of the body, 0 if none; `chunked`: it has no size;
-    `coded`: compressed or the like."""
+    `coded`: compressed or the like; `expects`: the client sends the body once it is told to go on."""
 
     __slots__ = (
         "_held",
@@ -61,6 +61,7 @@ class Incoming:
         "coded",
         "complete",
         "connection",
+        "expects",
         "keep_alive",
         "method",
         "path",
@@ -69,10 +70,10 @@ class Incoming:
 
     def __init__(
         self, connection: HttpConnection, method: str, path: str, size: int, *, chunked: bool, coded: bool,
-        keep_alive: bool,
+        keep_alive: bool, expects: bool,
     ) -> None:  # fmt: skip
         self.connection, self.method, self.path, self.size = connection, method, path, size
-        self.chunked, self.coded, self.keep_alive = chunked, coded, keep_alive
+        self.chunked, self.coded, self.keep_alive, self.expects = chunked, coded, keep_alive, expects
         self.complete = False
         self._parts: list[bytes] = []
         self._held = 0
@@ -83,6 +84,9 @@ class Incoming:
         """The body; raises TimeoutError if it has not come in `seconds`. Whoever calls has looked at `size`."""
         if not self.complete:
             self._wanted = self.size
+            if self.expects:
+                self.expects = False
+                self.connection.invite()
             self.connection.balance()
             self._reader = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(seconds):
@@ -95,6 +99,7 @@ class Incoming:
 
     def feed(self, data: bytes) -> None:
         """A part of the body came."""
+        self.expects = False
         if self._wanted is not None:
             self._parts.append(data)
             self._held += len(data)
@@ -158,7 +163,8 @@ class HttpConnection(asyncio.Protocol):
         self._is_full = self._is_paused = self._is_closing = False
         self._ends = False  # no request is answered any more
         self._fault: Answer | None = None  # the last answer, to what could not be understood
-        self._in_head = self._chunked = self._coded = False
+        self._in_head = self._chunked = self._coded = self._expects = False
+        self._piece = 0  # bytes of what is being parsed
         self._url, self._head_bytes, self._fields, self._size = b"", 0, 0, 0
 
     # the transport's side
@@ -189,6 +195,7 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_closing or self._fault is not None or (self._ends and self._lingering is None):
             return
+        self._piece = len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
@@ -196,7 +203,7 @@ class HttpConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._give_up(HTTPStatus.BAD_REQUEST, "malformed", "got what is no request of HTTP/1.1")
         else:
-            if self._in_head:
+            if self._in_head or (self._chunked and self._receiving is not None):  # a trailer is bounded as a head is
                 self._head_bytes += len(data)
                 if self._head_bytes > HEAD:
                     self._give_up(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", "got a head over the limits")
@@ -212,7 +219,7 @@ class HttpConnection(asyncio.Protocol):
     # the parser's side
 
     def on_message_begin(self) -> None:
-        self._in_head, self._chunked, self._coded = True, False, False
+        self._in_head, self._chunked, self._coded, self._expects = True, False, False, False
         self._url, self._head_bytes, self._fields, self._size = b"", 0, 0, 0
 
     def on_url(self, url: bytes) -> None:
@@ -233,10 +240,13 @@ class HttpConnection(asyncio.Protocol):
             self._coded = self._coded or value != b"identity"
         elif known == b"transfer-encoding":
             self._chunked = True
+        elif known == b"expect":
+            self._expects = value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         parser = self._parser
+        is_1_1 = parser.get_http_version() == "1.1"
         self._receiving = Incoming(
             self,
             parser.get_method().decode("ascii"),
@@ -244,11 +254,13 @@ class HttpConnection(asyncio.Protocol):
             self._size,
             chunked=self._chunked,
             coded=self._coded,
-            keep_alive=parser.should_keep_alive() and parser.get_http_version() == "1.1",
+            keep_alive=parser.should_keep_alive() and is_1_1,
+            expects=self._expects and is_1_1,
         )
         self._waiting.append(self._receiving)
 
     def on_body(self, body: bytes) -> None:
+        self._head_bytes = -self._piece  # a body has bounds of its own
         if self._receiving is not None:
             self._receiving.feed(body)
 
@@ -306,7 +318,8 @@ class HttpConnection(asyncio.Protocol):
         request.drop()
         if self._transport is None or self._is_closing:
             return
-        self._ends = answer.close or not request.keep_alive
+        # who was not told to go on may send its body all the same, or another request in its place
+        self._ends = answer.close or not request.keep_alive or (request.expects and not request.complete)
         self._write(answer, with_body=request.method != "HEAD", last=self._ends)
         if not request.complete:  # let the client send the rest, so that it comes to read the answer
             self._lingering, self._linger_timer = request, self._loop.call_later(LINGER, self.close)
@@ -324,6 +337,11 @@ class HttpConnection(asyncio.Protocol):
         head = "\r\n".join((*lines, "\r\n")).encode("latin-1")
         has_body = with_body and answer.status not in _EMPTY
         self._transport.write(head + answer.body if has_body else head)  # in one: a TLS record and a packet less
+
+    def invite(self) -> None:
+        """Tell a client that waits for that to send the body of the request that is being answered."""
+        if self._transport is not None and not self._is_closing:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def balance(self) -> None:
         """Take no more from the client while there is enough to do, or go on taking."""
@@ -363,7 +381,8 @@ class HttpConnection(asyncio.Protocol):
     def _look_if_idle(self) -> None:
         """One timer a connection, not one a request."""
         now = self._loop.time()
-        due = self._idle_since + self._keepalive if self.is_idle else now + self._keepalive
+        # requests that wait without one that is being answered: the client does not read the answers before them
+        due = self._idle_since + self._keepalive if self._task is None else now + self._keepalive
         if now >= due:
             self.close()
         else:

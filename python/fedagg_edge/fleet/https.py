@@ -20,6 +20,7 @@ __all__ = ["BadAnswer", "Head", "HttpsLine"]
 
 _LONGEST = 65_536  # bytes of a line
 _MOST = 100  # lines of a head
+_DIGITS = 18  # of a length; Python itself refuses thousands with a ValueError
 _INTERIM = 8  # heads that only announce another one
 _HEAD_PIECE = 4096
 _PIECE = 65_536
@@ -44,7 +45,8 @@ class Head:
         if self.status == 204:
             return 0
         declared = self.headers.get("content-length", "")
-        if "transfer-encoding" in self.headers or not (declared.isascii() and declared.isdigit()):
+        said = declared.isascii() and declared.isdigit() and len(declared) <= _DIGITS
+        if "transfer-encoding" in self.headers or not said:
             return None
         return int(declared)
 

@@ -7,9 +7,16 @@ from fedagg_edge.fleet.endpoints import Endpoints, parse_endpoint
 def test_addresses() -> None:
     assert parse_endpoint("https://edge.example:8443") == ("edge.example", 8443)
     assert parse_endpoint("https://[::1]/") == ("::1", 443)
+    assert parse_endpoint("https://bücher.example") == ("bücher.example", 443)
 
 
-@pytest.mark.parametrize("url", ["http://a", "a:1", "https://", "https://a/x", "https://a:99999", "https://u@a"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://a", "a:1", "https://", "https://a/x", "https://a:99999", "https://u@a"),
+        *("https://ü..a", "https://" + "ü" * 64),  # no names: a connection to one would raise UnicodeError
+    ],
+)
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(ConfigError, match="expected https://host:port"):
         parse_endpoint(url)

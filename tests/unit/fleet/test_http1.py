@@ -157,6 +157,17 @@ async def test_a_head_that_never_ends_is_bounded():
 
 
 @run
+async def test_a_trailer_that_never_ends_is_bounded():
+    chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ends = Ends(handler=_refuse)
+    await ends.feed(chunked + b"4\r\nbody\r\n0\r\nx: ", *[b"a" * 1000] * 60)
+    assert (ends.statuses, ends.wire.ended) == ([413], "aborted")
+    ends = Ends(handler=_refuse)
+    await ends.feed(chunked, *[b"2710\r\n" + b"a" * 10_000 + b"\r\n"] * 30, b"0\r\nx: y\r\n\r\n" + GET)
+    assert (ends.statuses, ends.wire.ended) == ([413, 413], None)
+
+
+@run
 async def test_what_was_understood_is_answered_before_what_was_not():
     ends = Ends()
     await ends.feed(GET + b"garbage\r\n\r\n")
@@ -246,6 +257,28 @@ async def _refuse(request):
 
 
 @run
+async def test_a_client_that_waits_is_told_to_send_its_body():
+    head = (HEAD % 3).replace(b"Host", b"Expect: 100-Continue\r\nHost")
+    ends = Ends()
+    await ends.feed(GET, head)
+    assert ends.wire.sent[1:] == [b"HTTP/1.1 100 Continue\r\n\r\n"]
+    await ends.feed(b"abc", head + b"abc")  # who does not wait is told nothing
+    assert ends.statuses == [200, 100, 200, 200]
+    await ends.feed(head.replace(b"1.1", b"1.0"))
+    assert ends.statuses == [200, 100, 200, 200]
+
+
+@run
+async def test_a_client_that_was_not_told_to_send_its_body_sends_no_other_request():
+    """Whether what follows is the body or the next request, only the client knows."""
+    ends = Ends(handler=_refuse)
+    await ends.feed((HEAD % len(GET)).replace(b"Host", b"Expect: 100-continue\r\nHost"))
+    assert b"Connection: close\r\n" in ends.wire.sent[0]
+    await ends.feed(GET, GET)
+    assert (ends.statuses, ends.wire.ended) == ([413], "closed")
+
+
+@run
 async def test_the_last_answer_waits_for_the_body_too():
     async def refuse(request):
         return Answer(503, {}, close=True)
@@ -320,6 +353,16 @@ async def test_idle_connections_are_closed_those_that_are_served_are_not():
     release.set()
     await asyncio.sleep(0.2)
     assert (served.statuses, served.wire.ended) == ([200], "closed")
+
+
+@run
+async def test_who_asks_on_and_never_reads_the_answers_is_idle():
+    ends = Ends(keepalive=0.05)
+    await ends.feed(GET)
+    ends.connection.pause_writing()
+    await ends.feed(GET)
+    await asyncio.sleep(0.2)
+    assert (ends.statuses, ends.wire.ended) == ([200], "aborted")
 
 
 @run

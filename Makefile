@@ -12,7 +12,7 @@ HANGS  := 1200# seconds after which a test is taken to hang: it fails and the ot
 NATIVE := CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo fleet test test-full test-cpp test-tflite test-executorch test-install wheel-aarch64 test-arm64 test-arm64-full test-jvm test-jvm-arm64 fuzz-wire soak lint bench clean
+.PHONY: help demo fleet test test-full test-cpp test-tflite test-executorch test-install wheel-aarch64 test-arm64 test-arm64-full test-container test-jvm test-jvm-arm64 fuzz-wire soak lint bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,8 +46,9 @@ test: $(VENV)/.dev test-cpp ## build, install, run the tests of C++ and Python
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --timeout $(HANGS) -n $(JOBS) --dist loadfile $(patsubst %,--ignore=%,$(ALONE))
 	$(BIN)/python -m pytest -m "not slow" --timeout $(HANGS) $(ALONE)
 
+# docs/kills.json: what its kills came to, to be committed
 test-full: $(VENV)/.dev test-cpp test-tflite test-executorch test-install test-arm64-full test-jvm test-jvm-arm64 ## all of it; tests marked data want FEDAGG_DATA
-	$(BIN)/python -m pytest --timeout 10000
+	FEDAGG_KILLS=docs/kills.json $(BIN)/python -m pytest --timeout 10000
 
 # Debug, so that a wider instruction set's weak symbols would show (tests/cpp/no_weak_symbols.cmake)
 test-cpp: $(VENV)/.tools ## the C++ tests alone
@@ -100,6 +101,9 @@ test-arm64: $(VENV)/.dev wheel-aarch64 ## the wheel in a Debian root of arm64 un
 
 test-arm64-full: $(VENV)/.dev wheel-aarch64 ## the same with more rounds, and the tests of all that an agent stands on
 	PYTHON=$(abspath $(BIN)/python) tests/arm64/userland.sh --full "$(ARM_WHEEL)"
+
+test-container: $(VENV)/.dev ## the image of deploy/Containerfile built by buildah on a stand-in for its base, a cloud in it started and stopped
+	tests/container/image.sh build/container
 
 # a board's environment: one TFLite runtime, no torch; the training file comes from the environment that has it
 test-install: $(VENV)/.dev ## fedagg-edge[litert] alone in a new environment: what it brings, how fast it imports, a step

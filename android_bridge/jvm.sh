@@ -111,7 +111,7 @@ with_fleet() { # folder, command
   local folder=$1/fleet status=0 fleet
   shift
   PYTHON=${PYTHON:-.venv/bin/python}
-  if [ -n "${NO_FLEET:-}" ] || ! "$PYTHON" -c 'import fedagg_edge, torch, aiohttp, sklearn' 2>/dev/null; then
+  if [ -n "${NO_FLEET:-}" ] || ! "$PYTHON" -c 'import fedagg_edge, torch, httptools, sklearn' 2>/dev/null; then
     lacking "${REQUIRE_FLEET:-}" "no fleet: NO_FLEET is set, or $PYTHON has not the package with [sim,fleet]; FleetTest is skipped" || return
     "$@"
     return

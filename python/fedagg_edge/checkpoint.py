@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fedagg_edge.errors import CheckpointError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.files import write_atomic
 
 __all__ = ["Checkpoint", "drop_after", "list_rounds", "load", "save"]
@@ -28,6 +29,7 @@ __all__ = ["Checkpoint", "drop_after", "list_rounds", "load", "save"]
 SCHEMA = 1
 _KEEP = 2
 _MANIFEST = re.compile(r"round-(\d{6,18})\.json")
+_FILE = re.compile(r"round-(\d{6,18})\.(?:safetensors|json)(\.tmp)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +48,20 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     path = folder / f"round-{checkpoint.round:06d}.safetensors"
     beside = path.with_name(path.name + ".tmp")
     save_file({k: np.ascontiguousarray(v) for k, v in checkpoint.tensors.items()}, beside)
+    reach("checkpoint.save.after-tensors")
     with beside.open("rb+") as f:
         digest = hashlib.file_digest(f, "sha256").hexdigest()
         os.fsync(f.fileno())
+    reach("checkpoint.save.after-sync")
     beside.replace(path)
+    reach("checkpoint.save.after-rename")
     body = {"schema": SCHEMA, "round": checkpoint.round, "sha256": digest, "meta": dict(checkpoint.meta)}
     manifest = {**body, "manifest_sha256": _self_digest(body)}
     write_atomic(path.with_suffix(".json"), json.dumps(manifest, indent=1).encode())
+    reach("checkpoint.save.after-manifest")
     for old in list_rounds(folder)[:-_KEEP]:
         _remove(folder, old)
+    _sweep(folder)
 
 
 def drop_after(folder: Path, number: int) -> None:
@@ -66,7 +73,18 @@ def drop_after(folder: Path, number: int) -> None:
 def _remove(folder: Path, number: int) -> None:
     # manifest first: a checkpoint without its manifest does not exist
     (folder / f"round-{number:06d}.json").unlink(missing_ok=True)
+    reach("checkpoint.remove.after-manifest")
     (folder / f"round-{number:06d}.safetensors").unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed writers left of rounds that have no manifest: nobody writes those numbers again if the rounds
+    have gone on meanwhile, and each is as large as the model."""
+    kept = set(list_rounds(folder))
+    for path in folder.iterdir():
+        found = _FILE.fullmatch(path.name)
+        if found and (found[2] or int(found[1]) not in kept):
+            path.unlink(missing_ok=True)
 
 
 def list_rounds(folder: Path) -> list[int]:

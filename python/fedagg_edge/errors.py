@@ -28,7 +28,6 @@ act, what to do. Kernels raise plain ValueError and TypeError: they are array fu
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 __all__ = [
@@ -146,5 +145,7 @@ class Unreachable(RemoteProtocolError):
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the known word closest to `wrong`, or an empty string."""
+    import difflib  # noqa: PLC0415  only for who made a mistake
+
     close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""

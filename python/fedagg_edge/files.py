@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
+
+from fedagg_edge.failpoints import reach
 
 __all__ = ["sync_folder", "write_atomic"]
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path`. One writer at a time: what a killed one left beside is overwritten.
+def _create(beside: Path) -> BinaryIO:
+    return beside.open("wb")
+
+
+def write_atomic(path: Path, content: bytes, *, create: Callable[[Path], BinaryIO] = _create) -> None:
+    """Write `content` to `path`. One writer at a time: what a killed one left beside is overwritten. `create` makes the
+    file beside.
 
     Raises OSError, and then `path` is as it was.
     """
     beside = path.with_name(path.name + ".tmp")
     try:
-        with beside.open("wb") as f:
+        with create(beside) as f:
+            reach("files.write.after-create")
             f.write(content)
             f.flush()
+            reach("files.write.after-content")
             os.fsync(f.fileno())
+        reach("files.write.after-sync")
         beside.replace(path)
+        reach("files.write.after-rename")
     except OSError:
         beside.unlink(missing_ok=True)
         raise

@@ -6,9 +6,11 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
+import tally
 
 HERE = Path(__file__).parent
 LEDGER = HERE.parents[1] / "python" / "fedagg_edge" / "ledger"
@@ -39,12 +41,21 @@ def named():
 
 
 def test_a_hundred_kills(folder):
+    began = time.monotonic()
     done = kill(folder / "k", 110)
     assert done["kills"] >= 100
     assert len(done["at"]) >= 18
     assert named() - set(done["at"]) == set()
+    keep(done, began)
 
 
 @pytest.mark.slow
 def test_five_hundred_kills(folder):
-    assert kill(folder / "k", 510, rounds=8)["kills"] >= 500
+    began = time.monotonic()
+    done = kill(folder / "k", 510, rounds=8)
+    assert done["kills"] >= 500
+    keep(done, began)
+
+
+def keep(done, began):
+    tally.keep(f"{done['kills']} in ledgers", {("forked run", point): n for point, n in done["at"].items()}, began)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from matrix import matrix
 
-from fedagg_edge.ledger import failpoints
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.ledger.moves import Adoption
 from fedagg_edge.records import Embeddings, Knowledge, Link, LogitsFormat, NodeId, PackedLogits, SampleSet, Tier
@@ -195,73 +194,6 @@ def audit(folder):
         assert there == [(entry,)], (child, key, entry, there)
 
 
-def fork(work, *args):
-    """Run `work` in a process of its own; the signal that killed it, 0 if it ended well."""
-    pid = os.fork()
-    if not pid:
-        try:
-            work(*args)
-            os._exit(0)
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            os._exit(1)
-    status = os.waitpid(pid, 0)[1]
-    if os.WIFSIGNALED(status):
-        return os.WTERMSIG(status)
-    assert os.WEXITSTATUS(status) == 0, "a run failed"
-    return 0
-
-
-def armed(folder, name, nth):
-    failpoints.arm(name, nth)
-    run(folder)
-
-
-def counting(folder, out):
-    seen = Counter()
-    real = failpoints.reach
-
-    def count(name):
-        seen[name] += 1
-        real(name)
-
-    for module in list(sys.modules.values()):
-        if getattr(module, "reach", None) is real:
-            module.reach = count
-    run(folder)
-    out.write_text(json.dumps(seen))
-
-
-def matrix(folder, budget):
-    """Kill at every failpoint, at moments spread over all the times it is reached; the kills that happened."""
-    (folder / "calm").mkdir(parents=True)
-    assert fork(counting, folder / "calm", folder / "seen") == 0
-    seen = json.loads((folder / "seen").read_text())
-    expected = json.loads(json.dumps(state_of(folder / "calm", folder)))
-    each = next(n for n in range(1, budget) if sum(min(n, times) for times in seen.values()) >= budget)
-    kills = Counter()
-    for name, times in sorted(seen.items()):
-        moments = min(each, times)
-        for nth in (1 + i * times // moments for i in range(moments)):
-            here = folder / f"{name}-{nth}"
-            here.mkdir()
-            killed = fork(armed, here, name, nth)
-            assert killed == signal.SIGKILL, (name, nth, killed)
-            assert fork(run, here) == 0
-            got = state_of(here, folder)
-            assert got == expected, (name, nth, {k: (got[k], expected[k]) for k in got if got[k] != expected[k]})
-            fork(audit, here)
-            kills[name] += 1
-    return {"kills": sum(kills.values()), "failpoints": len(kills), "at": dict(kills)}
-
-
-def state_of(here, folder):
-    def save():
-        (folder / "state").write_text(json.dumps(state(here)))
-
-    assert fork(save) == 0
-    return json.loads((folder / "state").read_text())
-
-
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(matrix(Path(sys.argv[1]), int(sys.argv[2]))))
+    found = matrix(Path(sys.argv[1]), int(sys.argv[2]), run=run, state=state, audit=audit)
+    sys.stdout.write(json.dumps(found))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -213,6 +214,35 @@ def _assert_same_samples(fleet: up.Fleet, found: dict[str, Any]) -> None:
         assert found[edge]["links"][name] == mine
         for above in (found[edge]["links"][edge], found["cloud"]["links"][edge]):
             assert above["samples"][name] == mine["samples"][name]
+
+
+def lost_and_doubled(fleet: up.Fleet, due: dict[str, int]) -> tuple[int, int]:
+    """How many samples some node lacks, and has more than once; rounds told twice count as doubled. `due`: how many
+    samples each device has made."""
+    lost = doubled = 0
+    found = state(fleet)
+    for node in fleet.nodes:
+        name, mine = str(node.place.id), found[str(node.place.id)]
+        doubled += len(mine["rounds"]) - len(set(mine["rounds"]))
+        own = {child: link for child, link in mine["links"].items() if child == name}
+        below = {child: link for child, link in mine["links"].items() if child != name}
+        for links in ([own] if node.place.parent is not None else []) + ([below] if node.place.children else []):
+            rows = sum(len(link["labels"]) for link in links.values())
+            seen = Counter((o, c) for link in links.values() for o, n in link["samples"].items() for c in n)
+            wanted = {(o, c) for o, count in due.items() if name in (o, *_above(fleet, o)) for c in range(count)}
+            lost += len(wanted - set(seen))
+            doubled += seen.total() - len(seen) + max(0, rows - seen.total())
+    return lost, doubled
+
+
+def _above(fleet: up.Fleet, device: str) -> list[str]:
+    """The ancestors of a device."""
+    parent_of = {str(n.place.id): n.place.parent for n in fleet.nodes}
+    found, at = [], parent_of[device]
+    while at is not None:
+        found.append(str(at))
+        at = parent_of[str(at)]
+    return found
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import tally
 from harness import (
     Daemons,
     assert_as_simulated,
@@ -18,6 +19,7 @@ from harness import (
     is_over,
     lay_out,
     ledger_of,
+    lost_and_doubled,
     rounds_done,
     settled,
     spread,
@@ -26,29 +28,46 @@ from harness import (
 )
 
 from fedagg_edge.bridge import open_bridge
-from fedagg_edge.records import NodeId
+from fedagg_edge.identity import tls
+from fedagg_edge.records import NodeId, Tier
 
 COMMIT = ("database.commit.before", "database.commit.after")
 ENTRY = ("log.insert.after-payload", "log.insert.after-entry", "log.insert.after-head")
 KNOWLEDGE = ("knowledge.put.after-insert", "knowledge.put.after-delete")
-ROUND = ("node_loop.finish.after-checkpoint", "node_loop.finish.after-row")
+ROUND = (
+    "node_loop.finish.after-checkpoint", "node_loop.finish.after-row", "node_loop.follow-up.after-progress",
+    "checkpoint.save.after-tensors", "checkpoint.save.after-rename", "checkpoint.save.after-manifest",
+    "checkpoint.remove.after-manifest", "journal.append.after-cut", "journal.append.after-row",
+    "files.write.after-create", "files.write.after-content", "files.write.after-sync", "files.write.after-rename",
+)  # fmt: skip
+PUBLISH = ("node_loop.follow-up.after-publication", "publish.put-model.after-shelf", "shelf.sweep.after-file")
+SHELF = ("shelf.put.after-content", "shelf.put.after-index")
+WELCOME = ("moving.arrived.after-address", "parent_link.welcomed.after-terms", "parent_link.keep.after-version")
 APPEND = ("ledger.append.after-entry", "ledger.append.after-relay")
 OUTBOX = ("outbox.put.after-payload", "outbox.put.after-batch")
 ACCEPT = ("outbox.accept.after-delete",)
 # where each process dies, by what it does: at its first start, and while only rounds go on or samples arrive too
 FIRST = {
-    "device": ("database.migrate.after-statements", *OUTBOX, *ENTRY, *ACCEPT),
-    "edge/gateway": ("database.migrate.after-statements", "nodes.enrol.after-node", *ENTRY, *APPEND, *OUTBOX),
-    "edge/train": ("database.migrate.after-statements", *ENTRY, *ACCEPT),
+    "device": ("database.migrate.after-statements", *OUTBOX, *ENTRY, *ACCEPT, *WELCOME, *SHELF),
+    "edge/gateway": (
+        "database.migrate.after-statements",
+        "nodes.enrol.after-node",
+        "server.enrol.after-token",
+        "server.enrol.after-issue",
+        *ENTRY,
+        *APPEND,
+        *OUTBOX,
+    ),
+    "edge/train": ("database.migrate.after-statements", *ENTRY, *ACCEPT, *WELCOME, *SHELF),
     "cloud/gateway": ("database.migrate.after-statements", *ENTRY, *APPEND),
-    "cloud/train": ("database.migrate.after-statements",),
+    "cloud/train": ("database.migrate.after-statements", *SHELF),
 }
 ROUNDS = {
     "device": (*COMMIT, *KNOWLEDGE, *ROUND),
     "edge/gateway": (*COMMIT, *KNOWLEDGE),
     "edge/train": (*COMMIT, *KNOWLEDGE, *ROUND),
     "cloud/gateway": (*COMMIT, *KNOWLEDGE),
-    "cloud/train": (*COMMIT, *KNOWLEDGE, *ROUND),
+    "cloud/train": (*COMMIT, *KNOWLEDGE, *ROUND, *PUBLISH, *SHELF),
 }
 GROWTH = {
     "device": (*COMMIT, *OUTBOX, *ENTRY, *ACCEPT),
@@ -56,6 +75,12 @@ GROWTH = {
     "edge/train": (*COMMIT, *ENTRY, *ACCEPT),
     "cloud/gateway": (*COMMIT, *ENTRY, *APPEND),
     "cloud/train": (*COMMIT, *KNOWLEDGE),
+}
+ONCE = {  # what comes once in a life, or not by itself: a renewal, the end of the training
+    "device-000": "renewal.renew.after-buy",
+    "device-001": "renewal.renew.after-install",
+    "edge-0/gateway": "server.renew.after-issue",
+    "cloud/train": "node_loop.follow-up.after-finished",
 }
 LONGEST_LIFE = 30.0  # seconds of one that is to die at a place that it does not come to
 
@@ -73,10 +98,10 @@ def torment(daemons, budget, over, places, *, seed, limit, meanwhile=lambda: Non
     tormented = {}  # name -> lives that it still has to lose
 
     def place(name):
-        """Where this kind of process has died least."""
+        """Where this kind of process has died least; around a commit rather than elsewhere."""
         kind = kind_of(name)
         died = Counter((kind_of(n), point.partition(":")[0]) for n, point in daemons.kills)
-        return min(places[kind], key=lambda point: (died[kind, point], rng.random()))
+        return min(places[kind], key=lambda point: (died[kind, point], point not in COMMIT, rng.random()))
 
     def begin(name, point=None):
         often = 6 if point in COMMIT else 2
@@ -117,8 +142,8 @@ def torment(daemons, budget, over, places, *, seed, limit, meanwhile=lambda: Non
 
 def in_rounds(tmp_path, budget, rounds, limit, seed=0):
     """Kills while rounds go on; the weights are compared."""
-    config = experiment(rounds=rounds)
-    fleet = lay_out(config, tmp_path / "fleet")
+    config, began = experiment(rounds=rounds), time.monotonic()
+    fleet = lay_out(config, tmp_path / "fleet", change=publishing)
     daemons = Daemons(fleet)
     try:
         torment(
@@ -131,12 +156,29 @@ def in_rounds(tmp_path, budget, rounds, limit, seed=0):
         )
     finally:
         daemons.stop()
+    due = {str(n.place.id): len(n.private[1]) for n in fleet.nodes if n.private is not None}
     assert_as_simulated(fleet, config, tmp_path / "sim")
+    kept(daemons, f"{budget} while rounds go on", began, due)
     return Counter(daemons.kills)
+
+
+def kept(daemons, name, began, due):
+    """Nothing is lost or doubled, and what the run came to is kept, if it is asked for."""
+    lost, doubled = lost_and_doubled(daemons.fleet, due)
+    assert (lost, doubled) == (0, 0)
+    kills = Counter((kind_of(process), point.partition(":")[0]) for process, point in daemons.kills)
+    tally.keep(name, kills, began, lost=lost, doubled=doubled)
+
+
+def publishing(node, table):
+    """A model every round, so that there is something to be killed in."""
+    if node.place.parent is None:
+        table["publish"] = {"every": 1}
 
 
 def while_data_grow(tmp_path, budget, parcels, limit, seed=1):
     """Kills while new samples arrive: each is at every ancestor once, with its own code and label."""
+    began = time.monotonic()
     fleet = lay_out(experiment(rounds=100_000), tmp_path / "fleet", change=lambda node, table: growing(table))
     daemons = Daemons(fleet)
     devices = [n for n in fleet.nodes if n.private is not None]
@@ -173,7 +215,9 @@ def while_data_grow(tmp_path, budget, parcels, limit, seed=1):
         torment(daemons, budget, arrived, GROWTH, seed=seed, limit=limit, meanwhile=grow)
     finally:
         daemons.stop()
+    due = {name: sum(len(y) for _, y in parts) for name, parts in given.items()}
     compare_rows(fleet, given)
+    kept(daemons, f"{budget} while samples arrive", began, due)
     return Counter(daemons.kills)
 
 
@@ -237,6 +281,38 @@ def test_kills_in_the_middle_of_rounds_change_nothing(tmp_path):
 
 def test_kills_while_samples_arrive_lose_none_and_double_none(tmp_path):
     assert sum(while_data_grow(tmp_path, 40, parcels=16, limit=600).values()) >= 40
+
+
+def test_kills_in_renewals_and_at_the_end_of_the_training_change_nothing(tmp_path):
+    """The edge gives certificates that are due at once."""
+    config, began = experiment(rounds=4), time.monotonic()
+
+    def short(node, table):
+        if node.place.tier is Tier.EDGE:
+            table["identity"] = {"certificate_days": 0.001}
+
+    fleet = lay_out(config, tmp_path / "fleet", change=short)
+    daemons = Daemons(fleet)
+    due = {str(n.place.id): len(n.private[1]) for n in fleet.nodes if n.private is not None}
+
+    def over():
+        for name in daemons.reap():
+            daemons.start(name)
+        assert time.monotonic() < began + 300, f"{daemons.kills}{tails(fleet)}"
+        return len(daemons.kills) == len(ONCE) and is_over(fleet) and settled(fleet, config.rounds)
+
+    try:
+        for name in daemons.names():
+            daemons.start(name, f"{ONCE[name]}:1" if name in ONCE else None)
+        while not over():
+            time.sleep(0.05)
+    finally:
+        daemons.stop()
+    assert dict(daemons.kills) == {name: f"{point}:1" for name, point in ONCE.items()}
+    assert_as_simulated(fleet, config, tmp_path / "sim")
+    for node in fleet.nodes:
+        tls.client_context(fleet.home(node) / "state" / "identity")  # key and certificate fit
+    kept(daemons, "in renewals and at the end", began, due)
 
 
 @pytest.mark.slow

@@ -23,7 +23,6 @@ ON_A_BOARD = {
     "safetensors",
     "tqdm",
     "typing-extensions",
-    "urllib3",
 }
 
 

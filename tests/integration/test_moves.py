@@ -170,6 +170,47 @@ def test_what_was_retired_on_the_way_stays_retired(trees):
     settled(trees, rows=range(2, 41))
 
 
+def forget_everywhere(trees, origin="d1"):
+    for name in ("cloud", "e1", "e2"):
+        trees.ledgers[name].forget(NodeId(origin))
+
+
+def test_what_is_forgotten_while_a_node_is_on_its_way_is_not_sent_again(trees):
+    """The new parent has taken the rows in, and the node has not seen its log yet."""
+    begin(trees)
+    trees.move("d1", "e2")
+    while (asked := trees.ledgers["cloud"].adoption(NodeId("d1"))) is None or asked.head is None:
+        for name in ("d1", "e2"):
+            trees.turn(name)
+        trees.now += 0.5
+    forget_everywhere(trees)
+    trees.run(60)
+    assert moving.under_way(trees.ledgers["d1"]) is None
+    assert "d1" not in trees.rows_at_cloud()
+    assert not len(trees.ledgers["d1"].samples("d1"))
+
+
+def test_what_was_forgotten_while_a_node_was_off_is_not_sent_again_to_another_parent(trees):
+    begin(trees)
+    trees.down = {"d1"}
+    forget_everywhere(trees)
+    trees.run(20)
+    trees.down = {"e1"}  # its parent never tells it
+    trees.move("d1", "e2")
+    trees.run(60)
+    assert moving.under_way(trees.ledgers["d1"]) is None
+    assert "d1" not in trees.rows_at_cloud()
+    trees.send("d1", 3, start=40)  # what it sends later is new
+    trees.down = set()
+    trees.run(40)
+    settled(trees, rows=range(40, 43), told=False)  # nothing was left at e1 to release
+    for parent in ("e1", "e2"):  # it is said once a link
+        trees.move("d1", parent)
+        trees.run(40)
+        settled(trees, parent=parent, rows=range(40, 43))
+    assert [e.kind for e in trees.ledgers["e2"].entries("d1", 0)].count(2) == 1
+
+
 def test_labels_that_were_held_back_at_the_old_parent_come_again(tmp_path):
     trees = Trees(tmp_path, hold_labels=True)
     begin(trees)
@@ -279,6 +320,69 @@ def test_four_tiers(tmp_path, mover, to):
     assert held == {child for child, _ in path}
     new = sum(len(r.body) for who, _, r in trees.sent[before:] if who == mover and r.path == "/v1/append")
     assert new < 1500  # the five new rows
+    trees.close()
+
+
+def test_what_a_device_retired_while_its_edge_moved_stays_retired(tmp_path):
+    trees = Trees(tmp_path, tiers=FOUR, parents=UNDER)
+    trees.send("d1", 20)
+    trees.run(40)
+    trees.down = {"cloud"}
+    trees.send("d1", 2, start=20)  # m1 has them, the cloud does not
+    trees.run(10)
+    trees.down = {"m1"}
+    trees.ledgers["d1"].retire(SampleSet.of("d1", np.array([0, 1, 21], np.uint64)))
+    trees.run(10)
+    trees.move("e1", "m2")
+    trees.run(60)
+    assert moving.under_way(trees.ledgers["e1"]) is None
+    trees.down = set()  # m1's late message
+    trees.now += 100
+    trees.run(80)
+    for child, parent in (("d1", "e1"), ("e1", "m2"), ("m2", "cloud")):
+        assert trees.ledgers[parent].samples(child).counters[0].tolist() == list(range(2, 21))
+        assert trees.ledgers[child].acknowledged() == trees.ledgers[parent].head(child)
+    trees.close()
+
+
+def test_an_edge_goes_to_another_address_of_its_parent_although_its_device_has_moved_more_often(trees):
+    begin(trees)
+    for parent in ("e2", "e1", "e2"):
+        trees.move("d1", parent)
+        trees.run(40)
+    trees.move("e2", "cloud")
+    trees.run(40)
+    assert moving.under_way(trees.ledgers["e2"]) is None
+    settled(trees)
+
+
+@pytest.mark.parametrize("moves", [0, 4])
+def test_a_device_that_left_an_edge_does_not_go_with_it(tmp_path, moves):
+    """However often the edge has moved; the edge, which was off and has not heard of that, moves on with the others."""
+    trees = Trees(tmp_path, tiers={**FOUR, "d2": Tier.DEVICE}, parents={**UNDER, "d2": "e1"})
+    for device in ("d1", "d2"):
+        trees.send(device, 20)
+    trees.run(40)
+    for parent in ("m2", "m1", "m2", "m1")[:moves]:
+        trees.move("e1", parent)
+        trees.run(60)
+    trees.down = {"e1"}
+    trees.move("d1", "e2")
+    trees.run(60)
+    assert moving.under_way(trees.ledgers["d1"]) is None
+    trees.down = set()
+    trees.move("e1", "m2")
+    trees.run(80)
+    trees.now += 200
+    trees.run(80)
+    assert moving.under_way(trees.ledgers["e1"]) is None
+    assert trees.rows_at_cloud() == {"d1": list(range(20)), "d2": list(range(20))}
+    for device, parent in (("d1", "e2"), ("d2", "e1")):
+        assert trees.ledgers["m2"].owner(device).child == parent
+        assert trees.ledgers[device].acknowledged() == trees.ledgers[parent].head(device)
+        assert trees.ledgers[device].samples(device).origins == (device,)
+    assert trees.ledgers["e1"].samples("e1").origins == ("d2",)
+    assert trees.ledgers["e1"].children() == ["d2"]
     trees.close()
 
 

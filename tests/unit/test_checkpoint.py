@@ -82,3 +82,20 @@ def test_a_newer_schema_and_a_wanted_round(folder):
         checkpoint.load(folder, 9)
     with pytest.raises(CheckpointError, match="no checkpoint here"):
         checkpoint.load(folder / "none")
+
+
+def test_what_killed_writers_left_of_other_rounds_goes_with_the_next_save(folder):
+    """Each is as large as the model, and a node that moved on never writes those numbers again."""
+    left = [
+        "round-000001.safetensors",
+        "round-000009.safetensors.tmp",
+        "round-000009.safetensors",
+        "round-000009.json.tmp",
+    ]
+    for name in left:
+        (folder / name).write_bytes(b"left")
+    (folder / "notes.txt").write_bytes(b"somebody's")
+    checkpoint.save(folder, make(4))
+    assert not {p.name for p in folder.iterdir()} & set(left)
+    assert (folder / "notes.txt").exists()
+    assert checkpoint.list_rounds(folder) == [3, 4]

@@ -7,6 +7,7 @@ again, with the same token or another, after an attempt that failed; exit code 6
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ssl
 import sys
 import time
@@ -122,26 +123,25 @@ def post(where: Address, context: ssl.SSLContext, token: tokens.Token, request: 
     Raises PermissionDenied if the server refuses, Unreachable for no answer, one that says later or one that somebody
     in between gave in the server's place, RemoteProtocolError for one that cannot be read.
     """
-    import urllib3  # noqa: PLC0415
-
+    from fedagg_edge.fleet.https import BadAnswer, HttpsLine  # noqa: PLC0415
     from fedagg_edge.wire.http import strange  # noqa: PLC0415
 
     fields = (token.text, request.node, request.role.value, request.public_key, request.proof, request.time)
-    with urllib3.HTTPSConnectionPool(where.host, where.port, ssl_context=context, retries=False) as pool:
+    line = HttpsLine(where, context, connect_seconds=_TIMEOUT, read_seconds=_TIMEOUT)
+    body = b""
+    with contextlib.closing(line):
         try:
-            answer = pool.request(
-                "POST",
-                "/v1/enrol",
-                body=msgspec.msgpack.encode(fields),
-                headers={"Content-Type": _MEDIA},
-                timeout=_TIMEOUT,
-                redirect=False,
-                preload_content=False,
-            )
-            if (text := strange(answer.status, str(answer.headers.get("Content-Type", "")))) is not None:
+            answer = line.ask("POST", "/v1/enrol", msgspec.msgpack.encode(fields), {"Content-Type": _MEDIA})
+            if (text := strange(answer.status, answer.headers.get("content-type", ""))) is not None:
                 raise Unreachable(f"{where.host}:{where.port}: {text}")
-            body = answer.read(_ANSWER + 1, decode_content=False)
-        except urllib3.exceptions.HTTPError as error:
+            if answer.length is None:
+                raise RemoteProtocolError(f"enrolment: got status {answer.status} without a length, expected an answer")
+            while len(body) < min(answer.length, _ANSWER + 1):
+                piece = line.read(_ANSWER)
+                if not piece:
+                    raise Unreachable(f"{where.host}:{where.port}: the answer broke off; ask again")
+                body += piece
+        except (BadAnswer, OSError) as error:
             raise Unreachable(f"{where.host}:{where.port}: no answer ({type(error).__name__}: {error})") from None
     return _certificate(answer.status, body)
 

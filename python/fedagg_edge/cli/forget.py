@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fedagg_edge.errors import ConfigError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.records import Tier, node_id
 
 if TYPE_CHECKING:
@@ -53,9 +54,11 @@ def run(args: argparse.Namespace) -> int:
 
     node, config = node_id(args.node), _config(args.config)
     revoked = _revoke(config, node) if args.revoke else 0.0
+    reach("forget.run.after-list")
     ledger = parts.open_ledger(config, Tier.CLOUD)
     try:
         told = forgetting.give(ledger, node, revoked=revoked)
+        reach("forget.run.after-order")
         bell = Signal(config.state / "gateway.sock")
         for edge in told.edges:
             bell.notify(edge)
@@ -64,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         waited = forgetting.wait_for_receipts(ledger, told, args.wait)
     finally:
         ledger.close()
+    reach("forget.run.after-receipts")
     path = args.receipt or config.state / "receipts" / f"{node}-{int(told.receipt.at)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"schema": 1, "order": told.order.id, "origin": node, "revoked": args.revoke, "receipts": waited.found,

@@ -7,6 +7,7 @@ Ctrl-C or SIGTERM.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import sys
@@ -14,46 +15,52 @@ from collections.abc import Sequence
 from types import FrameType
 
 from fedagg_edge import __version__
-from fedagg_edge.cli import (
-    autoencoder,
-    doctor,
-    drain,
-    enroll,
-    export,
-    fleet,
-    forget,
-    move,
-    new,
-    node,
-    pki,
-    pull,
-    reproduce,
-    simulate,
-    status,
-)
 from fedagg_edge.errors import FedaggError
 
 __all__ = ["main", "make_parser"]
 
+# in the order of `fedagg --help`; the modules are cli's
+_MODULES = {
+    "simulate": "simulate",
+    "reproduce": "reproduce",
+    "new": "new",
+    "autoencoder": "autoencoder",
+    "export": "export",
+    "fleet": "fleet",
+    "device": "node",
+    "edge": "node",
+    "cloud": "node",
+    "status": "status",
+    "pull": "pull",
+    "move": "move",
+    "drain": "drain",
+    "forget": "forget",
+    "pki": "pki",
+    "enroll": "enroll",
+    "doctor": "doctor",
+}
+
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command."""
+def make_parser(verb: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the whole command, or, where it is one, of this verb alone: a device that runs for months would
+    otherwise keep in memory what the others import."""
     parser = argparse.ArgumentParser(
         prog="fedagg", description="Train a large model together across devices, edges and a cloud (FedAgg)."
     )
     parser.add_argument("--version", action="version", version=f"fedagg-edge {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    everyday = (simulate, reproduce, new, autoencoder, export, fleet, node, status, pull)
-    for verb in (*everyday, move, drain, forget, pki, enroll, doctor):
-        verb.register(verbs)
+    wanted = _MODULES.values() if verb not in _MODULES else [_MODULES[verb]]
+    for module in dict.fromkeys(wanted):
+        importlib.import_module(f"fedagg_edge.cli.{module}").register(verbs)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `fedagg` with `argv`; return the exit code."""
-    args = make_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    args = make_parser(words[0] if words else None).parse_args(words)
     heeded = [number for number in _STOPS if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup and `&` ask
     before = {number: signal.signal(number, _interrupt) for number in heeded}
     try:

@@ -64,7 +64,7 @@ def seconds(text: str) -> float:
 
 def needing_extra(error: ModuleNotFoundError) -> Exception:
     """What to raise for a missing module: how to install it, if it is one of the extra's."""
-    if (error.name or "").partition(".")[0] not in ("cryptography", "urllib3"):
+    if (error.name or "").partition(".")[0] != "cryptography":
         return error
     return ConfigError(f"this needs {error.name}; run: pip install 'fedagg-edge[enroll]'")
 

@@ -38,7 +38,7 @@ def register(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the verb. Raises FedaggError."""
     try:
-        from fedagg_edge.fleet.pull import pull  # noqa: PLC0415  urllib3: only when it is used
+        from fedagg_edge.fleet.pull import pull  # noqa: PLC0415  TLS: only when it is used
     except ModuleNotFoundError as error:
         raise needing_extra(error) from error
     done = pull(args.url, args.identity, args.out, name=args.name)

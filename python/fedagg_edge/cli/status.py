@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if "://" not in args.url and Path(args.url).is_dir():
         return _print(args, _local(Path(args.url)))
     try:
-        from fedagg_edge.fleet.visitor import Visitor  # noqa: PLC0415  urllib3: only when it is used
+        from fedagg_edge.fleet.visitor import Visitor  # noqa: PLC0415  TLS: only when it is used
     except ModuleNotFoundError as error:
         raise needing_extra(error) from error
     with Visitor(args.url, args.identity) as visitor:

@@ -50,6 +50,7 @@ class Intake:
         self._due = 0.0
         self._cached: PrivateSamples | None = None
         self._refused: frozenset[str] = frozenset()  # what was said of the parcels refused at the last look
+        self._scrubbed = False  # nothing that was let go before this start is in a file still
 
     def look(self, bridge: Bridge) -> None:
         """Take in what is new, let go what retention says; at most every `poll` seconds."""
@@ -129,7 +130,11 @@ class Intake:
             with self._ledger.transaction():  # one commit: what is let go here without it is never forgotten above
                 private.drop(self._ledger.db, gone)
                 self._ledger.retire_rows(gone)
-            self._ledger.scrub()
+        if (
+            gone is not None or not self._scrubbed
+        ):  # the second: a kill may have come between the two at an earlier start
+            self._scrubbed = self._ledger.scrub()
+        if gone is not None:
             self._cached = None
             self._log.info("samples_retired", rows=len(gone))
 

@@ -1,6 +1,6 @@
 """One keep-alive HTTPS connection to a parent, with bounds on time and size, that another thread may cut.
 
-urllib3 underneath, without retries, redirects or decompression: what to do after a failure is the protocol's decision.
+What to do after a failure is the protocol's decision: nothing is sent twice here.
 """
 
 from __future__ import annotations
@@ -10,16 +10,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
-from http import HTTPStatus
-from typing import Any
-
-import urllib3
-from urllib3.connection import HTTPSConnection
-from urllib3.exceptions import HTTPError
-from urllib3.util import SKIP_HEADER, Timeout
+from collections.abc import Callable, Mapping
 
 from fedagg_edge.fleet.endpoints import Endpoint
+from fedagg_edge.fleet.https import BadAnswer, Head, HttpsLine
 from fedagg_edge.wire.http import MEDIA_TYPE, Request, Response, strange
 
 __all__ = ["Cutter", "NoAnswer", "ParentConnection", "StrangeAnswer"]
@@ -107,108 +101,48 @@ class ParentConnection:
         """`read_seconds` must be longer than the longest long poll; `whole_seconds` bounds an answer that drips;
         `most` bounds its bytes."""
         self._cutter, self._most, self._whole, self._clock = cutter, most, whole_seconds, clock
-        self._pool = urllib3.HTTPSConnectionPool(
-            *endpoint,
-            maxsize=1,
-            retries=False,
-            timeout=Timeout(connect=connect_seconds, read=read_seconds),
-            ssl_context=context,
-            assert_hostname=None if context.check_hostname else False,
+        self._line = HttpsLine(
+            endpoint,
+            context,
+            connect_seconds=connect_seconds,
+            read_seconds=read_seconds,
+            opening=cutter.register,
+            check=check,
         )
-        self._pool.ConnectionCls = _connection_class(cutter, check)
 
     def send(self, request: Request) -> Response:
         """One exchange; raises NoAnswer."""
-        headers = {"User-Agent": SKIP_HEADER, "Accept-Encoding": SKIP_HEADER}
-        if request.body:
-            headers["Content-Type"] = MEDIA_TYPE
         try:
-            answer = self._pool.urlopen(
-                request.method,
-                request.path,
-                body=request.body or None,
-                headers=headers,
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                decode_content=False,
-                assert_same_host=False,
+            answer = self._line.ask(
+                request.method, request.path, request.body, {"Content-Type": MEDIA_TYPE} if request.body else {}
             )
-            try:
-                _check_media(answer)
-                body = self._read(answer)
-            except BaseException:
-                answer.close()
+            _check_media(answer)
+            body = self._read(answer)
+        except (NoAnswer, BadAnswer, OSError, ValueError) as error:
+            self._line.close()
+            self._cutter.forget()
+            if isinstance(error, NoAnswer):
                 raise
-            finally:
-                answer.release_conn()  # also a broken one: the pool has but this, and connects it anew
-        except NoAnswer:
-            self._cutter.forget()
-            raise
-        except (HTTPError, OSError, ValueError) as error:
-            self._cutter.forget()
             raise NoAnswer(type(error).__name__) from error
-        return Response(answer.status, body, _seconds(answer.headers.get("Retry-After")), _media(answer.headers))
+        return Response(answer.status, body, _seconds(answer.headers.get("retry-after")), _media(answer.headers))
 
     def close(self) -> None:
         """Close the connection; this object is of no more use."""
-        self._pool.close()
+        self._line.close()
         self._cutter.forget()
 
-    def _read(self, answer: urllib3.BaseHTTPResponse) -> bytes:
-        if answer.status == HTTPStatus.NO_CONTENT:  # which has no Content-Length
-            answer.drain_conn()
-            return b""
-        declared = answer.headers.get("Content-Length")
-        if declared is None or not declared.isascii() or not declared.isdigit() or int(declared) > self._most:
+    def _read(self, answer: Head) -> bytes:
+        size, deadline = answer.length, self._clock() + self._whole
+        if size is None or size > self._most:
             raise NoAnswer("size")
-        size, deadline = int(declared), self._clock() + self._whole
         pieces, got = [], 0
         while got < size:
-            piece = answer.read1(min(PIECE, size - got))
+            piece = self._line.read(PIECE)
             if not piece or self._clock() > deadline:
                 raise NoAnswer("truncated" if not piece else "slow")
             pieces.append(piece)
             got += len(piece)
-        answer.drain_conn()
         return b"".join(pieces)
-
-
-def _connection_class(cutter: Cutter, check: CheckPeer) -> type[HTTPSConnection]:
-    class Connection(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            # as urllib3 does, but the socket is registered before it connects
-            assert self.timeout is None or isinstance(self.timeout, int | float)
-            return _connect(self.host, self.port, self.timeout, cutter)
-
-        def connect(self) -> None:
-            super().connect()
-            assert isinstance(self.sock, ssl.SSLSocket)
-            try:
-                check(self.sock)
-            except BaseException:
-                self.close()
-                raise
-
-    return Connection
-
-
-def _connect(host: str, port: int | None, seconds: float | None, cutter: Cutter) -> socket.socket:
-    """A connected socket to the first of the host's addresses that answers; raises OSError."""
-    last: OSError = OSError(f"{host}: no address")
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        connection = socket.socket(family, kind, protocol)
-        try:
-            connection.settimeout(seconds)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            cutter.register(connection)
-            connection.connect(address)
-        except OSError as error:
-            connection.close()
-            last = error
-        else:
-            return connection
-    raise last
 
 
 def _seconds(text: str | None) -> float | None:
@@ -220,11 +154,11 @@ def _seconds(text: str | None) -> float | None:
     return seconds if seconds is not None and 0 <= seconds < 86_400 else None
 
 
-def _media(headers: Any) -> str:
-    return str(headers.get("Content-Type", ""))
+def _media(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "")
 
 
-def _check_media(answer: urllib3.BaseHTTPResponse) -> None:
+def _check_media(answer: Head) -> None:
     media = _media(answer.headers)
     if (text := strange(answer.status, media)) is not None:
         raise StrangeAnswer(text, answer.status, media.partition(";")[0].strip().lower())

@@ -19,8 +19,8 @@ from fedagg_edge.wire.http import Request, Response
 
 __all__ = ["REVOKED_EVERY", "Errands", "RevocationList"]
 
-REVOKED_EVERY = 15.0
-"""Seconds between questions. A poll may be held for another 25: the list is here within 40, and is used at once."""
+REVOKED_EVERY = 5.0
+"""Seconds between questions. A poll may be held for another 25: the list is here within 30, and is used at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from fedagg_edge.errors import DataError, FedaggError, RemoteProtocolError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet import receipts
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.receipts import Stamped
@@ -25,7 +26,7 @@ from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.records import NodeId, Tier, node_id
 from fedagg_edge.wire.messages import Notice
 
-__all__ = ["KIND", "Order", "Told", "Waited", "give", "obey", "wait_for_receipts"]
+__all__ = ["KIND", "Order", "Told", "Waited", "finish", "give", "obey", "wait_for_receipts"]
 
 KIND = "forget"
 _SCRUBS = 20  # tries, a quarter of a second apart, while another process reads
@@ -97,6 +98,13 @@ def obey(
     log.info("forgotten", peer=origin, rows=done.rows, count=done.knowledge)
 
 
+def finish(ledger: Ledger, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """What a kill left undone, at a node's start: its own receipts that say that bytes are in its files still would say
+    so for ever, and be right. Raises StorageError."""
+    if not all(stamped.receipt.scrubbed for stamped in receipts.own(ledger)):
+        _scrub(ledger, ledger.scrub(), sleep)
+
+
 def wait_for_receipts(
     ledger: Ledger, told: Told, seconds: float, *, sleep: Callable[[float], None] = time.sleep
 ) -> Waited:
@@ -118,19 +126,27 @@ def _carry_out(
 ) -> Receipt:
     def within(receipt: Receipt, entries: dict[NodeId, int]) -> None:
         receipts.keep(ledger, Stamped(order=order.id, receipt=receipt, below=len(edges)))
+        reach("forgetting.carry-out.after-receipt")
         for edge in edges:
             below = msgspec.structs.replace(order, entry=entries.get(edge, 0))
             ledger.notify(edge, KIND, msgspec.msgpack.encode(below))
+            reach("forgetting.carry-out.after-notice")
         also()
 
     done = ledger.forget(NodeId(order.origin), within, entry=order.entry)
+    reach("forgetting.carry-out.after-scrub")
+    return msgspec.structs.replace(done, scrubbed=_scrub(ledger, done.scrubbed, sleep))
+
+
+def _scrub(ledger: Ledger, done: bool, sleep: Callable[[float], None]) -> bool:
+    """Whether the files are empty of what was forgotten: at once, or as soon as nobody else reads; the receipts say it,
+    those of earlier orders, too."""
     for _ in range(_SCRUBS):
-        if done.scrubbed:
+        if done:
+            receipts.mark_scrubbed(ledger)
             break
         sleep(0.25)
-        done = msgspec.structs.replace(done, scrubbed=ledger.scrub())
-    with ledger.transaction():
-        receipts.keep(ledger, Stamped(order=order.id, receipt=done, below=len(edges)))
+        done = ledger.scrub()
     return done
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedagg_edge.failpoints import reach
+
 __all__ = ["append"]
 
 _TAIL = 65_536  # bytes at the end in which the last row lies
@@ -23,7 +25,9 @@ def append(path: Path, row: Mapping[str, Any]) -> bool:
         whole = tail[: tail.rfind(b"\n") + 1]
         if len(whole) < len(tail):
             f.truncate(end - len(tail) + len(whole))
+        reach("journal.append.after-cut")
         if whole.endswith(line) and whole[: -len(line)][-1:] in (b"", b"\n"):
             return False
         f.write(line)
+    reach("journal.append.after-row")
     return True

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import fcntl
-import subprocess
+import hashlib
 import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 from fedagg_edge.autoencoder import artefact as autoencoders
 from fedagg_edge.errors import ConfigError, IdentityError
-from fedagg_edge.fleet import parts
+from fedagg_edge.fleet import forgetting, parts
 from fedagg_edge.fleet.backoff import Backoff
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.exits import Exit
+from fedagg_edge.fleet.keys import TERMS
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.node_loop import NodeLoop, Stopped
 from fedagg_edge.fleet.notify import extension, notify
@@ -23,7 +26,9 @@ from fedagg_edge.fleet.publish import Publisher
 from fedagg_edge.fleet.renewal import Renewer, by_own_issuer
 from fedagg_edge.fleet.shelf import AUTOENCODER
 from fedagg_edge.identity.renewal import DAY
+from fedagg_edge.ledger.fold import EMPTY
 from fedagg_edge.ledger.ledger import Ledger
+from fedagg_edge.ledger.log import links
 from fedagg_edge.records import Tier
 
 _TRY = 120.0  # seconds for one try to enrol
@@ -34,18 +39,27 @@ __all__ = ["enrol_if_needed", "own_renewer", "publish_autoencoder", "run_member"
 
 
 def run_member(
-    config: FleetConfig, tier: Tier, log: Log, stop: threading.Event, *, patience: float | None = 5.0
+    config: FleetConfig,
+    tier: Tier,
+    log: Log,
+    stop: threading.Event,
+    *,
+    patience: float | None = 5.0,
+    settle: Callable[[], None] | None = None,
 ) -> None:
     """Train until `stop` is set. Raises FedaggError for what a person has to mend.
 
-    `patience`: seconds that the link's thread may take to end, None: any; a process that ends needs no more.
+    `patience`: seconds that the link's thread may take to end, None: any; a process that ends needs no more. `settle`:
+    see NodeLoop.
     """
     _limit_threads(config)
     ledger = parts.open_ledger(config, tier)
     link: ParentLink | None = None
     renewer: Renewer | None = None
     try:
-        loop = NodeLoop(config, tier, ledger, log, stop=stop)
+        if tier is not Tier.DEVICE:
+            forgetting.finish(ledger)
+        loop = NodeLoop(config, tier, ledger, log, stop=stop, settle=settle)
         if config.parent is not None:
             enrol_if_needed(config, tier)
             link = loop.link = ParentLink(config, config.parent, tier, log, loop.wake)
@@ -75,8 +89,7 @@ def run_member(
 def enrol_if_needed(config: FleetConfig, tier: Tier) -> None:
     """Buy the first certificate with the configured token, in a short-lived process. Raises IdentityError."""
     identity = config.state / "identity"
-    # a kill between the last two steps of enrolling leaves a certificate without its key: the command ends it
-    if all((identity / name).exists() for name in ("certificate.pem", "key.pem")) or config.parent is None:
+    if config.parent is None or _is_enrolled(identity):
         return
     if config.parent.token_file is None:
         raise IdentityError(
@@ -90,8 +103,13 @@ def enrol_if_needed(config: FleetConfig, tier: Tier) -> None:
     config.state.mkdir(parents=True, exist_ok=True)
     with (config.state / "enrolment.lock").open("wb") as lock:  # an edge's two processes may both come here
         _wait_for(lock.fileno())
-        if not (identity / "certificate.pem").exists():
+        if not _is_enrolled(identity):
             _enrol(config, config.parent, tier, token, lock.fileno())
+
+
+def _is_enrolled(identity: Path) -> bool:
+    """A kill between the last two steps of enrolling leaves a certificate without its key: the command ends it."""
+    return all((identity / name).exists() for name in ("certificate.pem", "key.pem"))
 
 
 def _wait_for(lock: int) -> None:
@@ -109,6 +127,8 @@ def _wait_for(lock: int) -> None:
 def _enrol(config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lock: int) -> None:
     """`fedagg enroll` until the parent answers: it may still be starting, or away for days. The lock is the process's
     too, so that one that outlives this node, killed, is waited for."""
+    import subprocess  # noqa: PLC0415  once in a node's life
+
     command = [sys.executable, "-m", "fedagg_edge", "enroll", parent.url, "--token", "-"]
     command += ["--state", str(config.state), "--node", config.node.id, "--role", tier.value]
     backoff = Backoff(base=0.5, cap=30.0, rng=Random())
@@ -135,16 +155,18 @@ def _enrol(config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lo
 
 
 def publish_autoencoder(config: FleetConfig, ledger: Ledger, publisher: Publisher) -> None:
-    """The cloud's part at its start: pin the autoencoder, sign it, and say what the federation agreed on."""
+    """The cloud's part at its start: pin the autoencoder, sign it, and say what the federation agreed on. Raises
+    ConfigError for another one than the embeddings here were made by."""
     if config.autoencoder is None or config.autoencoder.path is None:
         raise ConfigError("autoencoder.path: this key is missing; a cloud needs it")
     content = autoencoders.dumps(autoencoders.load(config.path(config.autoencoder.path), config.autoencoder.digest))
+    _check_encoded(config, ledger, hashlib.sha256(content).hexdigest())
     found = publisher.shelf.find(AUTOENCODER)
     if found is None or publisher.shelf.content(found) != content:
         found = publisher.put(AUTOENCODER, content, version=publisher.next_version(AUTOENCODER))
     publisher.sign_again()  # a renewal may have been cut off before it came to that
     ledger.put(
-        "terms",
+        TERMS,
         {
             "parent": None,
             "classes": config.classes,
@@ -153,6 +175,19 @@ def publish_autoencoder(config: FleetConfig, ledger: Ledger, publisher: Publishe
             "autoencoder": found.digest.hex(),
         },
     )
+
+
+def _check_encoded(config: FleetConfig, ledger: Ledger, digest: str) -> None:
+    """Raise ConfigError if embeddings are here that another autoencoder made: a sample is encoded once, so they stay as
+    they are, and this one would decode them to something else."""
+    before = (ledger.get(TERMS) or {}).get("autoencoder")
+    if before in (None, digest):
+        return
+    if any(ledger.head(link).digest != EMPTY.digest for link in links(ledger.db)):
+        raise ConfigError(
+            f"autoencoder.path: got {config.autoencoder and config.autoencoder.path}, digest {digest[:12]}; the "
+            f"embeddings in {config.state} were made by {before[:12]}: name that one, or begin a new federation"
+        )
 
 
 def own_renewer(config: FleetConfig, publisher: Publisher, log: Log) -> Renewer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet.config import ParentConfig
 from fedagg_edge.ledger.ledger import Ledger
 
@@ -43,6 +44,7 @@ def begin(ledger: Ledger, url: str) -> int:
     with ledger.savepoint():
         fence = max(ledger.fence(ledger.node), ledger.get(_TRIED) or 0) + 1
         ledger.put(_TRIED, fence)
+        reach("moving.begin.after-number")
         ledger.put(_MOVE, {"url": url, "fence": fence})
         return fence
 
@@ -63,6 +65,7 @@ def finish(ledger: Ledger) -> None:
     move = under_way(ledger)
     if move is not None:
         ledger.put(_URL, move[0])
+        reach("moving.finish.after-address")
         ledger.put(_MOVE, None)
         ledger.put("noticed", 0)  # another parent numbers its own notices
 
@@ -71,6 +74,7 @@ def arrived(ledger: Ledger, parent: ParentConfig, url: str) -> None:
     """`url` has answered as this node's parent."""
     if ledger.get(_URL) != url:
         ledger.put(_URL, url)
+        reach("moving.arrived.after-address")
     if ledger.get(_CONFIGURED) != parent.url:
         ledger.put(_CONFIGURED, parent.url)
 

@@ -18,9 +18,10 @@ import msgspec
 import numpy as np
 
 from fedagg_edge.bridge import Bridge
-from fedagg_edge.errors import ArtefactError, DataError, FedaggError, PermissionDenied
+from fedagg_edge.errors import ArtefactError, DataError, FedaggError, LearnerError, PermissionDenied
+from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet import journal, moving, parts, receipts, weights
-from fedagg_edge.fleet.config import FleetConfig
+from fedagg_edge.fleet.config import FleetConfig, RoundsConfig
 from fedagg_edge.fleet.keys import ASIDE, CERTIFICATE, PARCELS, PROGRESS, PUBLISHED
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.metrics import Registry
@@ -34,7 +35,6 @@ from fedagg_edge.fleet.turns import Situation, next_turn, offline_pass_due
 from fedagg_edge.identity import folder, revocation
 from fedagg_edge.identity.facts import Facts
 from fedagg_edge.identity.revocation import Revocations
-from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.nodes import NodeFacts
 from fedagg_edge.ledger.signal import Signal
@@ -50,6 +50,7 @@ __all__ = ["NodeLoop", "ParentChanged", "Stopped"]
 _LOOK = 0.05  # seconds between looks at the ledger for what another process has committed
 _NOBODY = Revocations()
 _LIST_EVERY = 15.0  # seconds between tries to read a revocation list that is damaged from the start
+_SETTLE_EVERY = 10.0  # seconds, while nothing happens
 _MOST_WAITING = 1000  # batches that are counted
 
 
@@ -65,6 +66,8 @@ class ParentChanged(BaseException):
 class NodeLoop:
     """One node at work. `before_turn` is called between turns: a device takes in new samples there.
 
+    `settle` is called where it waits for a turn, once after each and now and then: what it left may be given back.
+
     `link` is None for the cloud, `publisher` for all others. `stop` ends the loop with `Stopped`; `wake` cuts a wait
     short.
     """
@@ -77,6 +80,7 @@ class NodeLoop:
     before_turn: Callable[[Bridge], None] | None = None
     private: Callable[[Bridge], PrivateSamples | None] | None = None
     publisher: Publisher | None = None
+    settle: Callable[[], None] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     _awake: threading.Event = field(default_factory=threading.Event)
     _bridge: Bridge | None = None
@@ -92,6 +96,7 @@ class NodeLoop:
     _metrics: MetricsFile = field(init=False)
     _seen: tuple[int, Revocations] = field(init=False)  # the mark of when the last wait ended
     _list_due: float = -math.inf
+    _settled: float = -math.inf
 
     def __post_init__(self) -> None:
         place = self.config.state / "identity"
@@ -168,7 +173,13 @@ class NodeLoop:
         if problems:
             self.log.warning("checkpoint_damaged", count=len(problems))
         if saved is not None:
-            learner.load_state(saved.state)
+            try:
+                learner.load_state(saved.state)
+            except LearnerError as error:
+                raise LearnerError(
+                    f"{self.checkpoints}: {error}; the configuration's model, optimizer or classes are not those that "
+                    "the node has trained with: put them back, or remove this folder to train anew"
+                ) from error
         done, trained = (-1, {}) if saved is None else (saved.done, dict(saved.trained))
         place = self._place(())
         if saved is not None:
@@ -221,14 +232,15 @@ class NodeLoop:
         self._fresh = self._fresh or (before != node.place.parent and done >= 0)
         now = self._situation(node, conductor, children, done)
         self._open_link(now)
-        version = next_turn(now, self.config.rounds)
+        rounds = conductor.rounds = self._rounds()
+        version = next_turn(now, rounds)
         if version is None:
-            if offline_pass_due(now, self.config.rounds):
+            if offline_pass_due(now, rounds):
                 self._offline_pass(node, conductor, done)
+            self._settle()
             self.wait(min(self.config.poll, self.config.rounds.idle) if self.tier is Tier.DEVICE else 1.0)
             return done
-        if self.private is not None and self._bridge is not None:
-            node.samples = self.private(self._bridge)
+        self._take_private(node)
         began = time.monotonic()
         self._parent = node.place.parent
         try:
@@ -248,6 +260,17 @@ class NodeLoop:
         self._finish(node, conductor, report, time.monotonic() - began)
         return version
 
+    def _settle(self) -> None:
+        """There is nothing to do: once after a turn, and now and then, as the link's thread leaves something, too."""
+        if self.settle is not None and time.monotonic() >= self._settled + _SETTLE_EVERY:
+            self._settled = time.monotonic()
+            self.settle()
+
+    def _take_private(self, node: Node) -> None:
+        """Let the node see the private samples that are here now."""
+        if self.private is not None and self._bridge is not None:
+            node.samples = self.private(self._bridge)
+
     def _restore(self, node: Node, conductor: Conductor) -> None:
         """Back to the weights that the turn began with."""
         saved, _ = weights.load_newest(self.checkpoints)
@@ -257,6 +280,14 @@ class NodeLoop:
             node.learner.load_state(saved.state)
         conductor.trained.clear()
         conductor.trained |= {} if saved is None else saved.trained
+
+    def _rounds(self) -> RoundsConfig:
+        """How rounds go. A device's parent decides for it: one that counts turns of its own below a parent that waits
+        for a version may never give that."""
+        rounds, mode = self.config.rounds, (self.ledger.get("terms") or {}).get("mode")
+        if self.tier is not Tier.DEVICE or mode not in ("sync", "async"):
+            return rounds
+        return msgspec.structs.replace(rounds, mode=mode)
 
     def _open_link(self, now: Situation) -> None:
         """Begin to exchange with the parent: a device once it has samples there, an edge once its children are here."""
@@ -270,11 +301,10 @@ class NodeLoop:
         link = node.place.link
         parent = None if link is None else self.ledger.newest(link, link.parent)
         links = [node.place.link_to(c) for c in children] + ([] if link is None else [link])
-        news = any(
-            (k := self.ledger.newest(x, x.other(node.place.id))) is not None
-            and k.knowledge.version > conductor.trained.get(str(x), -1)
-            for x in links
-        )
+        news = False
+        if self._rounds().mode == "async":
+            self._take_private(node)
+            news = any(conductor.is_news(x) for x in links)
         return Situation(
             tier=self.tier,
             done=done,
@@ -287,6 +317,7 @@ class NodeLoop:
             offline=self.link is not None and self.link.offline,
             finished=bool(self.ledger.get("finished")),
             fresh=self._fresh,
+            published=-1 if link is None else self.ledger.version(link, self.ledger.node),
         )
 
     def _shared(self, children: tuple[NodeId, ...]) -> int:
@@ -362,8 +393,7 @@ class NodeLoop:
         heard = None if link is None else self.ledger.newest(link, link.parent)
         if heard is None or done < 0:
             return
-        if self.private is not None and self._bridge is not None:
-            node.samples = self.private(self._bridge)
+        self._take_private(node)
         report = conductor.repeat(heard.knowledge, done)
         if report.trained or report.refused:
             self._finish(node, conductor, report, 0.0, keep_version=done)
@@ -415,6 +445,7 @@ class NodeLoop:
         )
         for _ in report.refused:
             self.log.warning("pass_refused", version=report.version)
+        self._settled = -math.inf
 
     def _follow_up(self, node: Node, row: Mapping[str, Any]) -> None:
         """What follows a checkpoint. Again it changes nothing: a process that was killed before it does it later."""
@@ -424,7 +455,9 @@ class NodeLoop:
             reach("node_loop.follow-up.after-finished")
         if self.tier is Tier.CLOUD:
             self._publish_if_due(node, int(row["version"]), finished=bool(row.get("finished")))
+        reach("node_loop.follow-up.after-publication")
         self.ledger.put(PROGRESS, {k: row.get(k) for k in ("version", "rows", "loss", "accuracy", "at")})
+        reach("node_loop.follow-up.after-progress")
         journal.append(self.config.state / "metrics.jsonl", row)
         self._row = row
         self._metrics.hurry()

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from fedagg_edge.errors import ConfigError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet import moving
 from fedagg_edge.fleet.endpoints import parse_endpoint
 from fedagg_edge.fleet.keys import LEFT_TO
@@ -70,6 +71,8 @@ def _notify(ledger: Ledger, state: Path, nodes: Sequence[NodeId], urls: Sequence
             ledger.put(key, value)
         for node in nodes:
             ledger.notify(node, "move", encode(MoveTo(tuple(urls))))
+            reach("operating.notify.after-notice")
+    reach("operating.notify.after-commit")
     bell = Signal(state / "gateway.sock")
     for node in nodes:
         bell.notify(node)
@@ -112,6 +115,7 @@ def serve_again(ledger: Ledger) -> None:
     if ledger.get(LEAVING) is True:
         with ledger.transaction():
             ledger.put(LEAVING, None)
+            reach("operating.serve-again.after-fact")
             for child in ledger.children():
                 notices.drop(ledger.db, child, "move")
 

@@ -21,6 +21,7 @@ from fedagg_edge.errors import (
     RemoteProtocolError,
     StorageFull,
 )
+from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet import forgetting, moving, parts, receipts
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.endpoints import parse_endpoint
@@ -201,11 +202,16 @@ class ParentLink:
         rows, longest = sum(b.rows for b in end.aside), max((b.size for b in end.aside), default=0)
         limit = min(end.limits.entry_bytes, end.limits.staged)
         found = {"batches": len(end.aside), "rows": rows, "bytes": longest, "limit": limit} if end.aside else None
-        if found != ledger.get(ASIDE):
-            try:
-                ledger.put(ASIDE, found)
-            except StorageFull:  # told when there is room
-                return
+        known = ledger.get(ASIDE)
+        try:
+            with ledger.transaction():
+                if end.aside:  # else they stay noted, as after a start the parent has not been asked yet
+                    ledger.set_aside(b.key for b in end.aside)
+                if found != known:
+                    ledger.put(ASIDE, found)
+        except StorageFull:  # told when there is room
+            return
+        if found != known:
             self._log_aside(found)
         self._aside = end.aside
 
@@ -247,10 +253,12 @@ class ParentLink:
         except (RemoteProtocolError, ConfigError) as error:
             self._log.failure("notice_refused", error)
             return
-        others = tuple(u for u in (urls or self._parent.fallback) if u != self.uplink.endpoint)
+        move = moving.under_way(ledger)
+        there = self.uplink.endpoint if move is None else move[0]  # told to go, and then to stay: the last word counts
+        others = tuple(u for u in (urls or self._parent.fallback) if u != there)
         if others:
             self._go(ledger, others, "the parent says so")
-        else:
+        elif not urls:
             self._log.warning("no_fallback", reason="the parent is about to stop, and parent.fallback names no other")
 
     def _turned_away(self, ledger: Ledger, why: str) -> None:
@@ -259,7 +267,7 @@ class ParentLink:
         other = None if move is None else moving.after(ledger, self._parent, move[0])
         if other is not None:
             with ledger.transaction():
-                self._go(ledger, (other,), why, time.time() + _PAUSE)
+                self._go(ledger, (other,), why, time.monotonic() + _PAUSE)
 
     def _refused(self, ledger: Ledger, code: str) -> None:
         """A refusal while this node moves; or its own parent has let it go, by a move that was thought given up."""
@@ -268,7 +276,7 @@ class ParentLink:
             self._turned_away(ledger, "the new parent refused")
         elif code == "moved" and home is not None:
             with ledger.transaction():
-                self._go(ledger, (home,), "the parent had let it go", time.time() + _PAUSE)
+                self._go(ledger, (home,), "the parent had let it go", time.monotonic() + _PAUSE)
 
     @contextmanager
     def _open(self) -> Iterator[Talker]:
@@ -339,8 +347,10 @@ class ParentLink:
         self._log.info("notice", kind=notice.kind, number=notice.number)
         if notice.kind == forgetting.KIND:
             forgetting.obey(ledger, notice, self._log, self._refuse)
+            reach("parent_link.noticed.after-order")
         with ledger.transaction():
             ledger.put("noticed", notice.number)
+            reach("parent_link.noticed.after-number")
             if notice.kind == "move":
                 self._told_to_go(ledger, notice.body)
 
@@ -356,6 +366,7 @@ class ParentLink:
         with ledger.transaction():
             moving.arrived(ledger, self._parent, self.uplink.endpoint)
             ledger.put("terms", terms)
+        reach("parent_link.welcomed.after-terms")
         ledger.put("finished", welcome.finished)
         self._log.info("welcomed", peer=welcome.node, mode=welcome.mode, entry=welcome.head)
         here = {a.digest: a for a in self._shelf.listing()}
@@ -386,9 +397,10 @@ class ParentLink:
         except FedaggError as error:
             self._log.failure("artefact_refused", error, digest=artefact.digest.hex()[:12])
             return
-        self._shelf.put(artefact.name, content, artefact.signature, artefact.media)
-        if version > seen:
+        if version > seen:  # first: whoever is killed in between must not take an older one afterwards
             ledger.put(SEEN, version)
+            reach("parent_link.keep.after-version")
+        self._shelf.put(artefact.name, content, artefact.signature, artefact.media)
         self._log.info("artefact_kept", bytes=artefact.size, version=version, digest=artefact.digest.hex()[:12])
 
 

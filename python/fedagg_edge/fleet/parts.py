@@ -20,6 +20,7 @@ from fedagg_edge.seeds import derive
 __all__ = ["check_parent", "make_learner", "make_log", "node_of", "open_federations_bridge", "open_ledger"]
 
 _DAY = 86_400.0
+_MOST = 1 << 62  # bytes: as good as the infinite that TOML can say
 
 
 def node_of(config: FleetConfig) -> NodeId:
@@ -40,7 +41,7 @@ def open_ledger(
     options = Options(
         tier=tier,
         hold_labels=tier is Tier.EDGE and config.labels == "first-edge",
-        outbox=Bounds(int(config.outbox.megabytes * 1e6), config.outbox.days * _DAY),
+        outbox=Bounds(int(min(config.outbox.megabytes * 1e6, _MOST)), config.outbox.days * _DAY),
         fold_bytes=fold_bytes,
         page_bytes=page_bytes,
         staged=config.limits.staged,

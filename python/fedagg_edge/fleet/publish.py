@@ -18,6 +18,7 @@ import numpy as np
 from safetensors.numpy import save as to_safetensors
 
 from fedagg_edge.bridge import Bridge
+from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.keys import PUBLISHED
 from fedagg_edge.fleet.shelf import MODEL, DiskShelf
@@ -79,6 +80,7 @@ class Publisher:
     def put_model(self, ledger: Ledger, content: bytes, version: int) -> Artefact:
         """The same for the model, and the fact that says so."""
         made = self.put(MODEL, content, version=version)
+        reach("publish.put-model.after-shelf")
         fact: dict[str, Any] = {"version": version, "digest": made.digest.hex(), "size": made.size, "at": self._clock()}
         ledger.put(PUBLISHED, fact)
         return made
@@ -96,6 +98,7 @@ class Publisher:
                 content = self.shelf.content(artefact)
                 signature = self._signature(artefact.name, content, known.version, artefact.media)
                 self.shelf.put(artefact.name, content, signature, artefact.media)
+                reach("publish.sign-again.after-artefact")
             return len(old)
 
     def _signature(self, name: str, content: bytes, version: int, media: str) -> bytes:

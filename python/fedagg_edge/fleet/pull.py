@@ -18,6 +18,7 @@ from typing import BinaryIO
 import msgspec
 
 from fedagg_edge.errors import ArtefactError, ConfigError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.files import sync_folder, write_atomic
 from fedagg_edge.fleet.signatures import verify
 from fedagg_edge.fleet.visitor import Visitor
@@ -66,6 +67,8 @@ def pull(
     for a wrong digest or version, PermissionDenied if it is not the cloud's or the server refuses, RemoteProtocolError
     for no answer, ConfigError, OSError.
     """
+    if out.is_dir():  # told before the download, which could not be put in its place
+        raise ConfigError(f"{out}: got a folder, expected the name of a file; take --out {out}/{name}.safetensors")
     pin_path = out.with_name(out.name + ".pin.json")
     with visitor(url, identity) as server, _owned(out.with_name(out.name + ".part")) as part:
         offered = decode(Offered, server.get("/v1/artefacts").body, _listing())
@@ -73,10 +76,10 @@ def pull(
         known, told = _read_pin(pin_path), verify(identity, artefact, time.time())
         pin = _advance(known, _pin(identity, artefact, told), out)
         if known == pin and _digest(out) == pin.digest:
+            part.truncate(0)  # of one that was killed at its very end
             return Pulled(pin=pin, size=artefact.size, fetched=0, signer=told.signer)
         fetched = _fetch(server, artefact, offered.chunk, part, progress)
-        _finish(part, artefact, out)
-    write_atomic(pin_path, msgspec.json.encode(pin))
+        _finish(part, artefact, out, lambda: write_atomic(pin_path, msgspec.json.encode(pin)))
     return Pulled(pin=pin, size=artefact.size, fetched=fetched, signer=told.signer)
 
 
@@ -156,6 +159,8 @@ def _fetch(
         part.truncate(0)
         part.seek(0)
         part.write(artefact.digest)
+        part.flush()
+        reach("pull.fetch.after-name")
     done = (max(0, part.seek(0, os.SEEK_END) - 32)) // chunk * chunk
     fetched = 0
     while done < artefact.size:
@@ -165,6 +170,8 @@ def _fetch(
             raise ArtefactError(f"{artefact.name!r}: part {done // chunk} has {len(data)} bytes, expected {wanted}")
         part.seek(32 + done)
         part.write(data)
+        part.flush()  # a kill costs this part at most
+        reach("pull.fetch.after-part")
         done, fetched = done + wanted, fetched + wanted
         progress(done, artefact.size)
     part.truncate(32 + artefact.size)
@@ -172,8 +179,9 @@ def _fetch(
     return fetched
 
 
-def _finish(part: BinaryIO, artefact: Artefact, out: Path) -> None:
-    """Check the whole and move it into place."""
+def _finish(part: BinaryIO, artefact: Artefact, out: Path, pin: Callable[[], None]) -> None:
+    """Check the whole and move it into place, once `pin` has noted it: whoever is killed in between must not take an
+    older one for new afterwards, and finds the whole again in `part`."""
     beside = out.with_name(out.name + ".new")
     digest = hashlib.sha256()
     part.seek(32)
@@ -186,8 +194,13 @@ def _finish(part: BinaryIO, artefact: Artefact, out: Path) -> None:
                 part.truncate(0)
                 raise ArtefactError(f"{artefact.name!r}: what came is not what was signed; pull again")
             f.flush()
+            reach("pull.finish.after-copy")
             os.fsync(f.fileno())
+        reach("pull.finish.after-sync")
+        pin()
+        reach("pull.finish.after-pin")
         beside.replace(out)
+        reach("pull.finish.after-rename")
     except BaseException:
         beside.unlink(missing_ok=True)
         raise

@@ -15,7 +15,7 @@ from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.wire.chunks import digest_of
 from fedagg_edge.wire.parent_exchange import MOST_RECEIPTS
 
-__all__ = ["MOST_BYTES", "Stamped", "keep", "known", "mark_sent", "pending", "shown"]
+__all__ = ["MOST_BYTES", "Stamped", "keep", "known", "mark_scrubbed", "mark_sent", "own", "pending", "shown"]
 
 MOST_BYTES = 4096
 """Of one receipt: what the wire takes (`Exchange.receipts`)."""
@@ -37,6 +37,20 @@ def keep(ledger: Ledger, stamped: Stamped) -> None:
     key = RECEIPTS + ledger.node
     blobs = [b for b in ledger.get(key) or () if _order(b) != stamped.order]
     ledger.put(key, [*blobs, _encoded(stamped)][-MOST_RECEIPTS:])
+
+
+def own(ledger: Ledger) -> list[Stamped]:
+    """The receipts of this node's own that are kept."""
+    return [stamped for b in ledger.get(RECEIPTS + ledger.node) or () if (stamped := _read(b)) is not None]
+
+
+def mark_scrubbed(ledger: Ledger) -> None:
+    """No file of the ledger holds any bytes that were forgotten: each receipt of this node's own says so now."""
+    with ledger.transaction():
+        for stamped in own(ledger):
+            if not stamped.receipt.scrubbed:
+                receipt = msgspec.structs.replace(stamped.receipt, scrubbed=True)
+                keep(ledger, msgspec.structs.replace(stamped, receipt=receipt))
 
 
 def _encoded(stamped: Stamped) -> bytes:

@@ -8,6 +8,7 @@ so a new certificate is one file renamed into place; gateways and uplinks make t
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import ssl
 import threading
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedagg_edge.errors import FedaggError, IdentityError, PermissionDenied, RemoteProtocolError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet.connection import Cutter, NoAnswer, ParentConnection
 from fedagg_edge.fleet.endpoints import parse_endpoint
 from fedagg_edge.fleet.logs import Log
@@ -32,6 +34,7 @@ __all__ = ["Renewer", "at_parent", "by_own_issuer"]
 _FIRST, _LONGEST = 30.0, 3600.0  # seconds between tries that fail
 _LEAST = 5.0  # seconds between two renewals, however short certificates last
 _LOOK = 600.0  # seconds after which the clock is looked at again, as it may jump
+_REST = 1 / 3  # of a lifetime, on a clock that never jumps: by one that is days ahead, a new certificate is due at once
 
 Buy = Callable[[requests.Prepared], bytes]
 """A certificate chain (PEM) for a renewal request. Raises FedaggError."""
@@ -49,10 +52,13 @@ class Renewer:
         log: Log,
         *,
         clock: Callable[[], float] = time.time,
+        running: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
+        """`running`: seconds that never jump."""
         self._identity, self._buy, self._installed, self._log = identity, buy, installed, log
-        self._clock, self._rng = clock, rng or random.Random()
+        self._clock, self._running, self._rng = clock, running, rng or random.Random()
+        self._rest = -math.inf  # until when the last one is new enough, whatever the clock says
         self._failures = 0
         self._refused = False
         self._told = True  # `installed` was called for the certificate that is in place
@@ -85,8 +91,9 @@ class Renewer:
             self._tell()
             validity = self._validity()
             due = renewal_due(validity, _jitter(validity.serial))
-            if not self._refused and (now < due or clock_is_unset(now, validity)):
-                return min(max(_LEAST, due - now), _LOOK)
+            early = max(due - now, self._rest - self._running())
+            if not self._refused and (early > 0 or clock_is_unset(now, validity)):
+                return min(max(_LEAST, early), _LOOK)
             if standing(validity, now) is Standing.LAPSED:
                 self._log.warning("certificate_lapsed", until=validity.not_after)
             self._renew(now)
@@ -96,13 +103,17 @@ class Renewer:
             self._failures += 1
             return wait
         self._failures, self._refused = 0, False
-        self._log.info("certificate_renewed", until=self._validity().not_after)
+        validity = self._validity()
+        self._rest = self._running() + _REST * (validity.not_after - validity.not_before)
+        self._log.info("certificate_renewed", until=validity.not_after)
         return _LEAST
 
     def _renew(self, now: float) -> None:
         prepared = offload.ask(requests.Prepare(folder=str(self._identity), time=now), requests.Prepared)
         chain = self._buy(prepared)
+        reach("renewal.renew.after-buy")
         offload.ask(requests.Install(folder=str(self._identity), certificate=chain), requests.Issued)
+        reach("renewal.renew.after-install")
         self._told = False
         self._tell()
 

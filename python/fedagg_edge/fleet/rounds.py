@@ -20,6 +20,8 @@ from fedagg_edge.node import Node
 from fedagg_edge.passes import TrainReport
 from fedagg_edge.records import Knowledge, Link, NodeId
 
+_ROUNDING = 1e-9  # 0.28 of 25 are 7, as floats a little more
+
 __all__ = ["Arrived", "Conductor", "KnowledgeStore", "RoundReport"]
 
 
@@ -40,6 +42,9 @@ class KnowledgeStore(Protocol):
 
     def newest(self, link: Link, publisher: NodeId) -> Arrived | None:
         """The newest knowledge that `publisher` gave on `link`."""
+
+    def knowledge(self, link: Link, publisher: NodeId, version: int) -> Arrived | None:
+        """That of one version, while it is kept: the newest and the one before are."""
 
     def put_knowledge(self, known: Knowledge, basis: int, at: float, /) -> object:
         """Keep it; what is there already stays as it is."""
@@ -119,19 +124,24 @@ class Conductor:
                 raise LocalProtocolError(f"{self.node.place.id}: {type(request).__name__} has no place in a round")
 
     def _published_before(self, link: Link, version: int) -> Knowledge | None:
-        """What this node, before it was stopped, had already published: neighbours may have it, so it stands."""
+        """What this node had already published, before it was stopped, or before it came to a parent whose versions are
+        behind those of the one before: neighbours may have it, so it stands."""
         own = self.store.newest(link, self.node.place.id)
-        return own.knowledge if own is not None and own.knowledge.version == version else None
+        return own.knowledge if own is not None and own.knowledge.version >= version else None
 
     def _publish(self, knowledge: Knowledge) -> None:
         self.store.put_knowledge(knowledge, self.trained.get(str(knowledge.link), -1), self.now())
         self.published(knowledge.link)
 
     def _receive(self, link: Link, version: int, report: RoundReport) -> Received:
-        """The parent's knowledge: wait for this version or a newer one; after the deadline an older one will do."""
+        """The parent's knowledge: wait for this version or a newer one; after the deadline an older one will do.
+
+        This version goes before a newer one: who was killed between its answer and its checkpoint runs the round again
+        while its parent goes on with that answer, and has to learn from what it learnt from."""
         deadline = self.clock() + self.rounds.deadline
         while True:
-            newest = self._newest(link)
+            exact = self.store.knowledge(link, link.other(self.node.place.id), version)
+            newest = exact or self._newest(link)
             if newest is not None:
                 age = max(0, version - newest.knowledge.version)
                 if age == 0 or self.clock() >= deadline:
@@ -145,7 +155,7 @@ class Conductor:
         deadline = self.clock() + self.rounds.deadline
         while True:
             links = tuple(link for link in links if not self.gone(link.child))
-            wanted = math.ceil(self.rounds.quorum * len(links))
+            wanted = math.ceil(self.rounds.quorum * len(links) - _ROUNDING)
             newest = {link: self._newest(link) for link in links}
             fresh = sum(k is not None and k.knowledge.version >= version for k in newest.values())
             late = self.clock() >= deadline
@@ -178,6 +188,14 @@ class Conductor:
             age = max(0, version - arrived.basis) if from_child and arrived.basis >= 0 else 0
             found.append(Received(arrived.knowledge, age))
         return tuple(found)
+
+    def is_news(self, link: Link) -> bool:
+        """Whether there is knowledge on the link to train on that was not trained on yet. What cannot be used is none,
+        until the link's rows change: an async node would take one turn after the other because of it."""
+        newest = self._newest(link)
+        if newest is None or newest.knowledge.version <= self.trained.get(str(link), -1):
+            return False
+        return self._fits(Received(newest.knowledge), RoundReport(-1))
 
     def _newest(self, link: Link) -> Arrived | None:
         return self.store.newest(link, link.other(self.node.place.id))

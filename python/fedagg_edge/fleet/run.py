@@ -33,11 +33,15 @@ __all__ = ["exit_of", "gateway", "main", "told", "train"]
 
 def train(config: FleetConfig, tier: Tier) -> Exit:
     """Train until SIGTERM or SIGINT; a batch under way is cut off, its round is run again at the next start."""
-    from fedagg_edge.fleet import parts  # noqa: PLC0415
+    from fedagg_edge.fleet import memory, parts  # noqa: PLC0415
     from fedagg_edge.fleet.member import run_member  # noqa: PLC0415
     from fedagg_edge.fleet.notify import signs_of_life  # noqa: PLC0415
 
     stop = threading.Event()
+    settle = None
+    if tier is Tier.DEVICE:
+        memory.one_arena()
+        settle = memory.give_back
 
     def ask(number: int, frame: FrameType | None) -> None:
         stop.set()
@@ -48,7 +52,7 @@ def train(config: FleetConfig, tier: Tier) -> Exit:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, ask)
         with signs_of_life():
-            run_member(config, tier, log, stop)
+            run_member(config, tier, log, stop, settle=settle)
     except Stopped:
         pass
     except FedaggError as error:

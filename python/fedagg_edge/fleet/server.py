@@ -22,6 +22,7 @@ from fedagg_edge.errors import (
     PermissionDenied,
     RemoteProtocolError,
 )
+from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet import parts
 from fedagg_edge.fleet.commons import Commons
 from fedagg_edge.fleet.config import FleetConfig, ListenConfig
@@ -298,8 +299,10 @@ class _Gateway:
             grant = tokens.find_grant(self.identity, asked.token, time.time())
             if (grant.node, grant.role.value) != (asked.node, asked.role):
                 raise PermissionDenied(f"enrolment: the token is not for {asked.role} {asked.node!r}")
+            revocation.check_token(self._revoked.get(), grant.node, grant.made)
             key = hashlib.sha256(asked.public_key).hexdigest()
             await self._in_ledger(lambda ledger: _spend(ledger, grant.digest, key))
+            reach("server.enrol.after-token")
             wanted = requests.Enrol(
                 folder=str(self.identity),
                 node=grant.node,
@@ -313,6 +316,7 @@ class _Gateway:
                 lifetime=self._lifetime,
             )
             issued = await offload.ask_async(wanted, requests.Issued)
+            reach("server.enrol.after-issue")
             node = NodeId(grant.node)
             await self._in_ledger(lambda ledger: _enter(ledger, node, grant.role, issued.serial))
         except (FedaggError, RemoteProtocolError) as error:
@@ -334,6 +338,7 @@ class _Gateway:
                 lifetime=self._lifetime,
             )
             issued = await offload.ask_async(wanted, requests.Issued)
+            reach("server.renew.after-issue")
             node, role = NodeId(issued.node), issued.role
             # a certificate makes nobody a child: this may be the former parent of a node whose own does not answer
             await self._in_ledger(lambda ledger: ledger.ledger.introduce(node, role, issued.serial))

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from fedagg_edge.errors import ArtefactError, StorageFull
+from fedagg_edge.failpoints import reach
 from fedagg_edge.files import write_atomic
 from fedagg_edge.wire.messages import Artefact
 
@@ -21,7 +22,7 @@ __all__ = ["AUTOENCODER", "MODEL", "DiskShelf", "Pinned"]
 
 AUTOENCODER, MODEL = "autoencoder", "model"
 _INDEX = "index.msgpack"
-_CONTENT = re.compile(r"[0-9a-f]{64}")
+_CONTENT = re.compile(r"[0-9a-f]{64}(\.tmp)?")
 
 
 class Pinned:
@@ -57,6 +58,7 @@ class DiskShelf:
             self._folder.mkdir(parents=True, exist_ok=True)
             if not any(a.digest == artefact.digest for a in before):
                 write_atomic(self._path(artefact.digest), content)
+            reach("shelf.put.after-content")
             write_atomic(self._folder / _INDEX, msgspec.msgpack.encode([*kept, artefact]))
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -65,14 +67,16 @@ class DiskShelf:
                 f"{self._folder}: no room for {name!r}, {len(content)} bytes; free space on its disk, it is tried again"
             )
             raise StorageFull(text) from error
+        reach("shelf.put.after-index")
         self._sweep({a.digest.hex() for a in (*before, artefact)})
         return artefact
 
     def _sweep(self, wanted: set[str]) -> None:
-        """Remove contents that neither this index nor the one before it names."""
+        """Remove contents that neither this index nor the one before it names, and what killed writers left of some."""
         for path in self._folder.iterdir():
             if _CONTENT.fullmatch(path.name) and path.name not in wanted:
                 path.unlink(missing_ok=True)
+                reach("shelf.sweep.after-file")
 
     def listing(self) -> tuple[Artefact, ...]:
         """The artefacts there are. Raises ArtefactError for a damaged index."""

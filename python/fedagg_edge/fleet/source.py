@@ -192,10 +192,16 @@ def open_source(config: DataConfig, sample_ndim: int, base_dir: str) -> Source:
             raise ConfigError(f"data.options.{key}: unknown key{nearest(key, known)}; known: {', '.join(known)}")
     if "path" not in config.options:
         raise ConfigError("data.options.path: this key is missing; name the folder of private samples")
-    label = config.options.get("label")
+    path, classes, label = (config.options.get(key) for key in known)
+    if not isinstance(path, str):
+        raise ConfigError(f"data.options.path: got {path!r}, expected the name of a folder")
+    if classes is not None and not isinstance(classes, list | tuple):  # of a text, each letter would be a class
+        raise ConfigError(f"data.options.classes: got {classes!r}, expected a list of names of folders")
+    if label is not None and not isinstance(label, str):
+        raise ConfigError(f"data.options.label: got {label!r}, expected 'module:function'")
     return FolderSource(
-        Path(base_dir) / config.options["path"],
+        Path(base_dir) / path,
         sample_ndim=sample_ndim,
-        classes=tuple(map(str, config.options.get("classes", ()))),
+        classes=tuple(map(str, classes or ())),
         label=None if label is None else plugins.load_object(label, base_dir),
     )

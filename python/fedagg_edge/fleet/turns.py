@@ -37,6 +37,7 @@ class Situation:
     offline: bool = False
     finished: bool = False
     fresh: bool = False
+    published: int = -1  # the newest version that this node has given its parent
 
 
 def next_turn(now: Situation, rounds: RoundsConfig) -> int | None:
@@ -53,6 +54,8 @@ def next_turn(now: Situation, rounds: RoundsConfig) -> int | None:
 def _sync(now: Situation) -> int | None:
     if now.fresh:
         return now.parent if now.parent >= 0 else None
+    if now.published > now.done:  # killed between its answer and its checkpoint: others go on with that answer
+        return now.published
     if now.tier is Tier.DEVICE:
         return now.parent if now.parent > now.done else None
     return max(now.done + 1, now.parent)
@@ -60,7 +63,10 @@ def _sync(now: Situation) -> int | None:
 
 def _async(now: Situation, rounds: RoundsConfig) -> int | None:
     first = now.done < 0 and now.tier is not Tier.DEVICE  # somebody has to speak first: parents do
-    return now.done + 1 if first or now.news or now.idle >= rounds.idle else None
+    if now.news or first:
+        return now.done + 1
+    # a turn without news trains on nothing: a device that nobody hears makes passes of its own instead
+    return now.done + 1 if now.idle >= rounds.idle and not offline_pass_due(now, rounds) else None
 
 
 def offline_pass_due(now: Situation, rounds: RoundsConfig) -> bool:

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from fedagg_edge.errors import IdentityError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.files import sync_folder
 from fedagg_edge.identity import chain, folder, keys, pem, tokens
 from fedagg_edge.identity.facts import federation_name
@@ -80,8 +81,11 @@ def install_first(place: Path, certificate: bytes, authority: bytes, request: En
             f"expected {request.role.value} {request.node!r} with the key that was sent"
         )
     folder.write(place / folder.AUTHORITY, authority)
+    reach("enrolment.install.after-authority")
     folder.write(place / folder.CERTIFICATE, certificate)  # from here on `finish` can end what a kill interrupts
+    reach("enrolment.install.after-certificate")
     (place / _NEXT).replace(place / folder.KEY)
+    reach("enrolment.install.after-key")
     sync_folder(place)
     return issued(certificate, authority)
 

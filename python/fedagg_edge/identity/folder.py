@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from fedagg_edge.errors import IdentityError
 from fedagg_edge.files import sync_folder, write_atomic
@@ -85,17 +86,11 @@ def write_private(path: Path, content: bytes) -> None:
 
     Raises OSError, and then `path` is as it was.
     """
-    beside = path.with_name(path.name + ".tmp")
+    write_atomic(path, content, create=_create_private)
+
+
+def _create_private(beside: Path) -> BinaryIO:
     beside.unlink(missing_ok=True)  # a killed writer's, perhaps of another mode
-    try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as f:
-            os.fchmod(f.fileno(), 0o600)  # a umask may only take away; this also holds where it took too much
-            f.write(content)
-            f.flush()
-            os.fsync(f.fileno())
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    os.fchmod(descriptor, 0o600)  # a umask may only take away; this also holds where it took too much
+    return os.fdopen(descriptor, "wb")

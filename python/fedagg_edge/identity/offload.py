@@ -6,7 +6,6 @@ fails, IdentityBusy for one that is killed, as one that takes too long is.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from typing import TypeVar
 
@@ -27,6 +26,8 @@ A = TypeVar("A", requests.Issued, requests.Prepared, requests.Signed, requests.V
 
 def ask(request: requests.Request, wanted: type[A], *, timeout: float = PATIENCE) -> A:
     """The answer to `request`, which must be of type `wanted`."""
+    import subprocess  # noqa: PLC0415  with what it imports half a megabyte, for a renewal in days or weeks
+
     try:
         done = subprocess.run(
             _COMMAND, input=requests.encode(request), capture_output=True, timeout=timeout, check=False

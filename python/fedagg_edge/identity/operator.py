@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,7 +62,9 @@ def make_server(
     return done
 
 
-def grant(place: Path, *, node: str, role: Tier, expires: float, hosts: Sequence[str] = ()) -> tokens.Token:
+def grant(
+    place: Path, *, node: str, role: Tier, expires: float, hosts: Sequence[str] = (), now: float | None = None
+) -> tokens.Token:
     """Make a token that a server with the identity folder `place` will take. It is kept as a digest only."""
     roots = pem.certificates(folder.read(place / folder.AUTHORITY))
     authority.check_hosts(node, role, hosts)
@@ -75,6 +78,7 @@ def grant(place: Path, *, node: str, role: Tier, expires: float, hosts: Sequence
             role=role,
             expires=expires,
             hosts=tuple(hosts),
+            made=time.time() if now is None else now,
         ),
     )
     return token

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-import calendar
 import hashlib
 import re
-import time
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from fedagg_edge.errors import IdentityError
 
-__all__ = ["Validity", "certificates", "fingerprint", "to_pem", "validity"]
+__all__ = ["Validity", "certificates", "fingerprint", "named_time", "to_pem", "validity"]
 
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+?)-----END CERTIFICATE-----")
 MOST = 8  # certificates in a file; ours have at most three
 SIZE = 65_536
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_NAMED = re.compile(r"([A-Z][a-z]{2}) +(\d{1,2}) (\d{2}):(\d{2}):(\d{2}) (\d{4}) GMT")
 _SEQUENCE, _INTEGER, _UTC, _GENERALIZED, _VERSION = 0x30, 0x02, 0x17, 0x18, 0xA0
 
 
@@ -73,6 +74,20 @@ def validity(der: bytes) -> Validity:
     return Validity(f"{int.from_bytes(serial, 'big'):x}", before, after)
 
 
+def named_time(text: str) -> float:
+    """Unix seconds of a time as `ssl` writes it, ``Nov 26 08:05:09 2026 GMT``; raises ValueError.
+
+    The standard library's own (`ssl.cert_time_to_seconds`, `time.strptime`, `calendar.timegm`) load tables of months
+    and days in all languages, which a device would keep for as long as it runs.
+    """
+    found = _NAMED.fullmatch(text)
+    if found is None:
+        raise ValueError(f"time: got {text!a}, expected one like 'Nov 26 08:05:09 2026 GMT'")
+    month, *numbers = found.groups()
+    day, hour, minute, second, year = map(int, numbers)
+    return datetime(year, _MONTHS.index(month) + 1, day, hour, minute, second, tzinfo=UTC).timestamp()
+
+
 def _value(data: bytes, *tags: int) -> tuple[bytes, bytes]:
     """The content of the first DER value, which has one of `tags`, and what follows it."""
     if data[0] not in tags:
@@ -95,4 +110,5 @@ def _time(data: bytes) -> tuple[float, bytes]:
         text = ("19" if text[:2] >= "50" else "20") + text
     if not re.fullmatch(r"\d{14}Z", text):
         raise ValueError("a time that is not UTC")
-    return float(calendar.timegm(time.strptime(text, "%Y%m%d%H%M%SZ"))), rest
+    month, day, hour, minute, second = (int(text[i : i + 2]) for i in range(4, 14, 2))
+    return datetime(int(text[:4]), month, day, hour, minute, second, tzinfo=UTC).timestamp(), rest

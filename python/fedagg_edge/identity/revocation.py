@@ -23,7 +23,19 @@ from fedagg_edge.identity import folder
 from fedagg_edge.identity.facts import Facts
 from fedagg_edge.identity.renewal import GRACE, LONGEST, SKEW
 
-__all__ = ["Revocations", "check", "decode", "encode", "load", "merge", "prune", "revoke", "save", "update"]
+__all__ = [
+    "Revocations",
+    "check",
+    "check_token",
+    "decode",
+    "encode",
+    "load",
+    "merge",
+    "prune",
+    "revoke",
+    "save",
+    "update",
+]
 
 _LOCK = "revoked.lock"
 LIMIT = 8 << 20  # bytes of an encoded list: some 100,000 entries
@@ -80,6 +92,13 @@ def check(known: Revocations, facts: Facts) -> None:
     made = facts.not_before + SKEW
     if made <= known.nodes.get(facts.node, -1.0):
         raise PermissionDenied(f"node {facts.node!r}: revoked; enrol again with a new token")
+
+
+def check_token(known: Revocations, node: str, made: float) -> None:
+    """Raise PermissionDenied if a token for `node` was made before it was revoked: what it buys would not be refused,
+    so whoever has the board, or its token file, would lift the revocation."""
+    if made <= known.nodes.get(node, -1.0):
+        raise PermissionDenied(f"enrolment token: node {node!r} was revoked since; make another: fedagg pki token")
 
 
 def encode(known: Revocations) -> bytes:

@@ -133,8 +133,8 @@ def peer_of(source: ssl.SSLSocket | ssl.SSLObject | Mapping[str, Any] | None) ->
             issuer=_flat(shown["issuer"]),
             uris=[value for kind, value in names if kind == "URI"],
             serial=f"{int(shown['serialNumber'], 16):x}",
-            not_before=float(ssl.cert_time_to_seconds(shown["notBefore"])),
-            not_after=float(ssl.cert_time_to_seconds(shown["notAfter"])),
+            not_before=pem.named_time(shown["notBefore"]),
+            not_after=pem.named_time(shown["notAfter"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, PermissionDenied):
@@ -226,7 +226,7 @@ def _flat(name: Iterable[Iterable[tuple[str, str]]]) -> list[tuple[str, str]]:
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
-    """An exception, those it wraps (urllib3 keeps them in `reason` and in its arguments) and those that led to it."""
+    """An exception, those it wraps (in its arguments or in `reason`, as URLError) and those that led to it."""
     found: list[BaseException] = []
     pending = [error]
     while pending and len(found) < 32:

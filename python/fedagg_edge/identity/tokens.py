@@ -40,8 +40,8 @@ class Token:
 
 
 class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a token is good for, kept under its digest. `expires` is Unix seconds, `hosts` a server's names and
-    addresses.
+    """What a token is good for, kept under its digest. `made` and `expires` are Unix seconds, `hosts` a server's names
+    and addresses.
     """
 
     digest: str
@@ -50,6 +50,7 @@ class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     role: Tier
     expires: float
     hosts: tuple[str, ...] = ()
+    made: float = 0.0
 
 
 def make(authority: bytes) -> Token:

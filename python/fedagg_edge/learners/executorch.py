@@ -71,7 +71,7 @@ class ExecutorchLearner(ExportedLearner[TrainingProgram]):
         report = objective.report(private, bridge)
         self._check_finite(report, trial.gradient.numpy(), trial.buffers())
         self._weights[self._trained :] = trial.buffers()
-        self._optimizer.update(self._weights[: self._trained], trial.gradient.numpy(), hyperparameters)
+        self._optimizer.update(self._weights[: self._trained], [trial.gradient.numpy()], hyperparameters)
         return report
 
     def _check_rows(self, x_N: Array) -> None:

@@ -52,7 +52,8 @@ class ExportedLearner(Generic[File]):
         self._weights = file.weights.copy()
         self._trained = sum(e.size for e in file.table if e.trained)
         self._optimizer = make_optimizer(optimizer, self._trained)
-        self._rng = np.random.default_rng(0)
+        self._seed = 0
+        self._drawn: np.random.Generator | None = None
         self.rejected_steps = 0
 
     def state(self) -> LearnerState:
@@ -76,7 +77,14 @@ class ExportedLearner(Generic[File]):
 
     def seed(self, seed: int) -> None:
         """See `Learner.seed`."""
-        self._rng = np.random.default_rng(seed)
+        self._seed, self._drawn = seed, None
+
+    @property
+    def _rng(self) -> np.random.Generator:
+        """Made when something is drawn: a device that only waits does without the generators, 2 MB."""
+        if self._drawn is None:
+            self._drawn = np.random.default_rng(self._seed)
+        return self._drawn
 
     def _check_samples(self, x_N: NDArray[Any]) -> None:
         if x_N.dtype != np.float32 or x_N.shape[1:] != self._file.sample_shape:

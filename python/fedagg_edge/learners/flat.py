@@ -18,7 +18,7 @@ __all__ = ["FlatModule"]
 
 
 class FlatModule:
-    """Moves a module's parameters, gradients and float buffers into flat buffers, of which they become views.
+    """Moves a module's parameters and float buffers into one flat buffer, of which they become views.
 
     Trained parameters come first, then frozen ones (``requires_grad`` is off), then float buffers, each in torch's
     order; integer buffers (a batch counter) stay in the module and travel as float32. Raises LearnerError for
@@ -39,31 +39,40 @@ class FlatModule:
         self._counters = [(n, b) for n, b in module.named_buffers() if not b.is_floating_point()]
         self.trained = sum(p.numel() for _, p in trained)
         self.values = torch.cat([t.detach().reshape(-1) for _, t in [*trained, *rest]])
-        self.gradient = torch.zeros(self.trained)
         self.table = (
             *(Entry(n, tuple(t.shape), trained=True) for n, t in trained),
             *(Entry(n, tuple(t.shape), trained=False) for n, t in rest),
             *(Entry(n, tuple(t.shape), trained=False) for n, t in self._counters),
         )
-        self._relocate([p for _, p in trained], [p for _, p in frozen], buffers)
+        self._trained = [p for _, p in trained]
+        self._relocate([p for _, p in frozen], buffers)
 
-    def _relocate(
-        self,
-        trained: list[torch.nn.Parameter],
-        frozen: list[torch.nn.Parameter],
-        buffers: list[tuple[str, torch.Tensor]],
-    ) -> None:
+    def _relocate(self, frozen: list[torch.nn.Parameter], buffers: list[tuple[str, torch.Tensor]]) -> None:
         start = 0
-        for parameter in [*trained, *frozen]:
+        for parameter in [*self._trained, *frozen]:
             view = slice(start, start + parameter.numel())
             parameter.data = self.values[view].view(parameter.shape)
-            if parameter.requires_grad:
-                parameter.grad = self.gradient[view].view(parameter.shape)
+            parameter.grad = None
             start = view.stop
         for name, old in buffers:
             owner, _, leaf = name.rpartition(".")
             self.module.get_submodule(owner)._buffers[leaf] = self.values[start : start + old.numel()].view(old.shape)
             start += old.numel()
+
+    def take_gradients(self) -> list[torch.Tensor]:
+        """The trained parameters' gradients, flat and contiguous, in the table's order; the module has none afterwards.
+
+        They are autograd's own tensors: a flat buffer would cost a pass to clear it, another to add to it, and its
+        memory in every node. A parameter that the output did not depend on has zeros.
+        """
+        taken = [_flat_gradient(parameter) for parameter in self._trained]
+        self.drop_gradients()
+        return taken
+
+    def drop_gradients(self) -> None:
+        """Leave no gradient in the module: the next backward pass does not add to an old one."""
+        for parameter in self._trained:
+            parameter.grad = None
 
     @contextmanager
     def untrained_kept_on_error(self) -> Iterator[None]:
@@ -96,3 +105,9 @@ class FlatModule:
         for _, buffer in self._counters:
             buffer.copy_(source[start : start + buffer.numel()].view(buffer.shape))
             start += buffer.numel()
+
+
+def _flat_gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
+    if parameter.grad is None:
+        return torch.zeros(parameter.numel())
+    return parameter.grad.to_dense().reshape(-1).contiguous()

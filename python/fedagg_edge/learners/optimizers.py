@@ -5,6 +5,7 @@ An update is one pass however many layers there are, and a state saved under one
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -24,8 +25,11 @@ class Optimizer(Protocol):
     slots: dict[str, Array]
     steps: int
 
-    def update(self, weights: Array, gradient: Array, hyperparameters: Hyperparameters) -> None:
-        """Change `weights` in place; `gradient` stays as it is."""
+    def update(self, weights: Array, gradients: Sequence[Array], hyperparameters: Hyperparameters) -> None:
+        """Change `weights` in place. `gradients` are flat, one behind another, and stay as they are.
+
+        However they are cut the update is the same.
+        """
 
 
 class Sgd:
@@ -35,16 +39,17 @@ class Sgd:
         self.slots = {"momentum": np.zeros(size, np.float32)}
         self.steps = 0
 
-    def update(self, weights: Array, gradient: Array, hyperparameters: Hyperparameters) -> None:
+    def update(self, weights: Array, gradients: Sequence[Array], hyperparameters: Hyperparameters) -> None:
         """See `Optimizer.update`."""
-        kernels.sgd_step(
-            weights,
-            gradient,
-            self.slots["momentum"],
-            learning_rate=hyperparameters.learning_rate,
-            momentum=hyperparameters.momentum,
-            weight_decay=hyperparameters.weight_decay,
-        )
+        for part, gradient in _parts(gradients):
+            kernels.sgd_step(
+                weights[part],
+                gradient,
+                self.slots["momentum"][part],
+                learning_rate=hyperparameters.learning_rate,
+                momentum=hyperparameters.momentum,
+                weight_decay=hyperparameters.weight_decay,
+            )
         self.steps += 1
 
 
@@ -56,11 +61,16 @@ class Adam:
         self.steps = 0
         self._scratch = np.empty(size, np.float32)
 
-    def update(self, weights: Array, gradient: Array, hyperparameters: Hyperparameters) -> None:
+    def update(self, weights: Array, gradients: Sequence[Array], hyperparameters: Hyperparameters) -> None:
         """See `Optimizer.update`."""
+        self.steps += 1
+        for part, gradient in _parts(gradients):
+            self._update(part, weights[part], gradient, hyperparameters)
+
+    def _update(self, part: slice, weights: Array, gradient: Array, hyperparameters: Hyperparameters) -> None:
         if hyperparameters.weight_decay:
             gradient = gradient + np.float32(hyperparameters.weight_decay) * weights
-        mean, square, scratch = self.slots["exp_avg"], self.slots["exp_avg_sq"], self._scratch
+        mean, square, scratch = self.slots["exp_avg"][part], self.slots["exp_avg_sq"][part], self._scratch[part]
         np.subtract(gradient, mean, out=scratch)
         scratch *= np.float32(1 - 0.9)
         mean += scratch
@@ -68,13 +78,20 @@ class Adam:
         scratch *= np.float32(1 - 0.999)
         square *= np.float32(0.999)
         square += scratch
-        self.steps += 1
         np.sqrt(square, out=scratch)
         scratch /= np.float32((1 - 0.999**self.steps) ** 0.5)
         scratch += np.float32(1e-8)
         np.divide(mean, scratch, out=scratch)
         scratch *= np.float32(hyperparameters.learning_rate / (1 - 0.9**self.steps))
         weights -= scratch
+
+
+def _parts(gradients: Sequence[Array]) -> Iterator[tuple[slice, Array]]:
+    """Where each gradient lies in the flat buffers."""
+    start = 0
+    for gradient in gradients:
+        yield slice(start, start + len(gradient)), gradient
+        start += len(gradient)
 
 
 def make_optimizer(name: str, size: int) -> Optimizer:

@@ -33,7 +33,8 @@ class SmallMapConv2d(nn.Conv2d):
             return super().forward(input)  # which says what is wrong with a map that is too small
         meets = padding[0] < kernel[0] and padding[1] < kernel[1]
         if input.shape[2:] == (1, 1) and height * width == 1 and meets:  # with one tap, the others lie over the padding
-            at = self.weight[:, :, padding[0], padding[1]]
+            # one selection, not two: its gradient is the whole weight's, mostly zeros; and one copy for both directions
+            at = self.weight.flatten(2)[:, :, padding[0] * kernel[1] + padding[1]].contiguous()
             return functional.linear(input.flatten(1), at, self.bias)[:, :, None, None]
         if len(input) * height * width > FEW_ROWS:
             return super().forward(input)

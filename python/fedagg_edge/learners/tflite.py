@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from fedagg_edge.config import Hyperparameters
 from fedagg_edge.errors import LearnerError
 from fedagg_edge.kernels import DistillLoss
-from fedagg_edge.learners import objective, targets, tflite_file
+from fedagg_edge.learners import objective, targets, tflite_file, tflite_runtime
 from fedagg_edge.learners.base import Batch, StepReport
 from fedagg_edge.learners.exported import ExportedLearner
 from fedagg_edge.learners.targets import Targets
 from fedagg_edge.learners.tflite_file import TrainingFile
-from fedagg_edge.learners.tflite_runtime import Pass, Runtime, open_graphs
+from fedagg_edge.learners.tflite_runtime import Graphs, Pass, Runtime
 
 __all__ = ["TfliteLearner"]
 
@@ -36,7 +36,9 @@ class TfliteLearner(ExportedLearner[TrainingFile]):
     `runtime`: ``ai-edge-litert`` or ``tflite-runtime``, by default the first that works. `threads` of the runtime.
     `rejected_steps` counts the steps whose loss was not finite.
 
-    Raises ArtefactError for a file that is damaged, foreign or of another model, LearnerError if no runtime is usable.
+    Raises ArtefactError for a file that is damaged, foreign or of another model, LearnerError if no runtime is there.
+    It is loaded, 10 MB of a device's memory, when something is first computed: a device whose parent is away, or that
+    has no samples yet, does without. One that is there but cannot be used is a LearnerError then.
     """
 
     def __init__(
@@ -49,9 +51,17 @@ class TfliteLearner(ExportedLearner[TrainingFile]):
         runtime: str | None = None,
         threads: int = 1,
     ) -> None:
-        super().__init__(_opened(file), optimizer, classes=classes, sample_shape=sample_shape)
-        self._graphs = open_graphs(self._file, threads, runtime)
+        super().__init__(_training_file(file), optimizer, classes=classes, sample_shape=sample_shape)
+        tflite_runtime.refuse_if_none(runtime)
+        self._threads, self._prefer = threads, runtime
+        self._opened: Graphs | None = None
         self._seen = len(self._weights) - len(self._file.counted)  # what the graphs take: all but the counters
+
+    @property
+    def _graphs(self) -> Graphs:
+        if self._opened is None:
+            self._opened = tflite_runtime.open_graphs(self._file, self._threads, self._prefer)
+        return self._opened
 
     @property
     def runtime(self) -> Runtime:
@@ -84,7 +94,7 @@ class TfliteLearner(ExportedLearner[TrainingFile]):
         self._check_finite(report, trial.gradient, trial.weights[self._trained :])
         self._weights[: self._seen] = trial.weights
         self._weights[self._seen :] += trial.passes * self._file.counted
-        self._optimizer.update(self._weights[: self._trained], trial.gradient, hyperparameters)
+        self._optimizer.update(self._weights[: self._trained], [trial.gradient], hyperparameters)
         return report
 
     def _train(self, x_N: Array, weights: Array, targets: Targets) -> Pass:
@@ -145,7 +155,7 @@ class _Trial:
         return done
 
 
-def _opened(file: str | os.PathLike[str] | bytes | TrainingFile) -> TrainingFile:
+def _training_file(file: str | os.PathLike[str] | bytes | TrainingFile) -> TrainingFile:
     if isinstance(file, TrainingFile):
         return file
     return tflite_file.loads(file) if isinstance(file, bytes) else tflite_file.load(file)

@@ -7,9 +7,7 @@ its own. Real devices get their file from `fedagg export`, name it as their mode
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -80,6 +78,9 @@ def _compiled_here(described: str, sample_shape: tuple[int, ...], classes: int, 
 def _compiled_elsewhere(
     described: str, sample_shape: tuple[int, ...], classes: int, seed: int, base_dir: str
 ) -> TrainingFile:
+    import subprocess  # noqa: PLC0415  a device that was given its file needs neither
+    import tempfile  # noqa: PLC0415
+
     model = msgspec.json.decode(described, type=ModelConfig)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model.tflite"

@@ -7,6 +7,8 @@ imported but not used: so one counts as there only when it has made an interpret
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ from fedagg_edge.errors import LearnerError
 from fedagg_edge.learners.targets import Targets
 from fedagg_edge.learners.tflite_file import TrainingFile
 
-__all__ = ["Graphs", "Pass", "Runtime", "open_graphs", "open_interpreter"]
+__all__ = ["Graphs", "Pass", "Runtime", "open_graphs", "open_interpreter", "refuse_if_none"]
 
 _KNOWN = (
     ("ai-edge-litert", "ai_edge_litert.interpreter", "litert"),
@@ -56,18 +58,49 @@ def open_interpreter(content: bytes, threads: int = 1, prefer: str | None = None
     Raises LearnerError, saying why for each runtime, if none can.
     """
     faults = []
-    for name, module, extra in _KNOWN:
-        if prefer not in (None, name):
-            continue
+    for name, module, extra in _wanted(prefer):
         try:
             interpreter = importlib.import_module(module).Interpreter(model_content=content, num_threads=threads)
             version = importlib.import_module(module.partition(".")[0]).__version__
             return interpreter, Runtime(name, version)
         except ModuleNotFoundError:
-            faults.append(f"{name} is not installed: pip install 'fedagg-edge[{extra}]'")
+            faults.append(_not_installed(name, extra))
         except (ImportError, AttributeError, RuntimeError, SystemError, TypeError, ValueError) as error:
             faults.append(f"{name} cannot make an interpreter: {error}{_remedy(name)}")
-    raise LearnerError(f"no TFLite runtime is usable: {'; '.join(faults) or f'{prefer!r} is not known'}")
+    raise _none(faults, prefer)
+
+
+def refuse_if_none(prefer: str | None = None) -> None:
+    """Raise LearnerError as `open_interpreter` does if none is installed that this NumPy can have. Imports none."""
+    faults = []
+    for name, module, extra in _wanted(prefer):
+        if not _is_installed(module):
+            faults.append(_not_installed(name, extra))
+        elif remedy := _remedy(name):
+            faults.append(f"{name} cannot make an interpreter{remedy}")
+        else:
+            return
+    raise _none(faults, prefer)
+
+
+def _wanted(prefer: str | None) -> list[tuple[str, str, str]]:
+    return [known for known in _KNOWN if prefer in (None, known[0])]
+
+
+def _is_installed(module: str) -> bool:
+    """Whether the package of a module is there; what a package imports is not looked at."""
+    package = module.partition(".")[0]
+    if package in sys.modules:
+        return sys.modules[package] is not None
+    return importlib.util.find_spec(package) is not None
+
+
+def _not_installed(name: str, extra: str) -> str:
+    return f"{name} is not installed: pip install 'fedagg-edge[{extra}]'"
+
+
+def _none(faults: list[str], prefer: str | None) -> LearnerError:
+    return LearnerError(f"no TFLite runtime is usable: {'; '.join(faults) or f'{prefer!r} is not known'}")
 
 
 def _remedy(name: str) -> str:

@@ -45,7 +45,6 @@ class TorchLearner:
         self._optimizer = make_optimizer(optimizer, self._flat.trained)
         # the same memory as the tensors', for the update without torch
         self._trained_P = self._flat.values[: self._flat.trained].numpy()
-        self._gradient_P = self._flat.gradient.numpy()
         self._module = module.train()
         self._norms = norms_of(module)
 
@@ -66,8 +65,7 @@ class TorchLearner:
 
     def apply_gradient(self, gradient_P: NDArray[np.float32], hyperparameters: Hyperparameters) -> None:
         """One update from a gradient computed elsewhere, float32 over the trained entries in the table's order."""
-        self._gradient_P[:] = gradient_P
-        self._optimizer.update(self._trained_P, self._gradient_P, hyperparameters)
+        self._optimizer.update(self._trained_P, [gradient_P], hyperparameters)
 
     def logits(self, x_N: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Learner.logits`."""
@@ -89,8 +87,8 @@ class TorchLearner:
         """See `Learner.step`."""
         with self._flat.untrained_kept_on_error():
             report, outputs, losses = self._losses(batch, hyperparameters)
-            self._backward(outputs, losses)
-        self._optimizer.update(self._trained_P, self._gradient_P, hyperparameters)
+            gradients = self._backward(outputs, losses)
+        self._optimizer.update(self._trained_P, gradients, hyperparameters)
         return report
 
     def _losses(
@@ -140,16 +138,18 @@ class TorchLearner:
             ) from e
         return out
 
-    def _backward(self, outputs: list[torch.Tensor], losses: list[DistillLoss]) -> None:
-        """Fill the flat gradient; raise LearnerError if it is not finite, though the loss was."""
-        self._flat.gradient.zero_()
+    def _backward(self, outputs: list[torch.Tensor], losses: list[DistillLoss]) -> list[NDArray[np.float32]]:
+        """The gradients, flat, in the table's order; raise LearnerError if one is not finite, though the loss was."""
+        self._flat.drop_gradients()  # of a pass that raised, or of a user's own
         torch.autograd.backward(outputs, [torch.from_numpy(loss.gradient_NC) for loss in losses])
+        gradients = self._flat.take_gradients()
         # one pass over memory: infinities that cancel leave NaN, and finite values only overflow where training is lost
-        if not math.isfinite(float(self._flat.gradient.sum())):
+        if not math.isfinite(sum(float(gradient.sum()) for gradient in gradients)):
             raise LearnerError(
                 f"the gradient became infinite or NaN after {self._optimizer.steps} steps; the weights are those "
                 "before it; lower learning_rate, or look for a square root or a division at 0 in the model"
             )
+        return [gradient.numpy() for gradient in gradients]
 
     def state(self) -> LearnerState:
         """See `Learner.state`."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from fedagg_edge.errors import StorageBusy, StorageError, StorageFailed, StorageFull
+from fedagg_edge.failpoints import reach
 from fedagg_edge.files import sync_folder
-from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.schema import APPLICATION_ID, MIGRATIONS
 
 __all__ = ["Database"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from fedagg_edge.failpoints import reach
 from fedagg_edge.ledger import log, outbox, payloads
 from fedagg_edge.ledger.database import Database
-from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import Fold, only, parts_of, without
 from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import NodeId, PackedLogits, SampleSet
@@ -118,8 +118,11 @@ def _blank(db: Database, child: NodeId, digest: str, rows: slice) -> int:
         " WHERE child = ? AND digest = ? AND logits IS NOT NULL",
         (child, digest),
     )
+    changed = 0
     for number, form, count, classes, logits in found:
         packed = load_logits(logits, form, count, classes)
+        if not packed.value_NC[rows].any():  # an order that was given again: the receipts count each change once
+            continue
         value_NC, scale_N = packed.value_NC.copy(), packed.scale_N
         value_NC[rows] = 0
         if scale_N is not None:
@@ -127,7 +130,8 @@ def _blank(db: Database, child: NodeId, digest: str, rows: slice) -> int:
             scale_N[rows] = 0
         blank = dump_logits(PackedLogits(packed.format, value_NC, scale_N))
         db.execute("UPDATE knowledge SET logits = ? WHERE rowid = ?", (blank, number))
-    return len(found)
+        changed += 1
+    return changed
 
 
 def compact(db: Database, child: NodeId, before: int) -> int:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedagg_edge.errors import Conflict
+from fedagg_edge.failpoints import reach
 from fedagg_edge.ledger.database import Database
-from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.records import Knowledge, Link, NodeId
 from fedagg_edge.wire.tensors import dump_logits, load_logits
 
@@ -49,8 +49,9 @@ class Packed:
     data: bytes
 
 
-def put(db: Database, knowledge: Knowledge, basis: int, at: float) -> bool:
-    """Keep `knowledge`; False if it, or a newer one, was there. Raises Conflict for a version with other content."""
+def put(db: Database, knowledge: Knowledge, basis: int, at: float, *, own: bool = False) -> bool:
+    """Keep `knowledge`; False if it, or a newer one, was there. Raises Conflict for a version with other content, but
+    for one of this node's `own` that was forgotten: that version stays taken, the next one has what it knows now."""
     k, logits = knowledge, dump_logits(knowledge.logits)
     where = (k.link.child, k.link.parent, k.publisher)
     rows, classes = k.logits.value_NC.shape
@@ -59,6 +60,8 @@ def put(db: Database, knowledge: Knowledge, basis: int, at: float) -> bool:
         known = db.all(f"SELECT version FROM knowledge WHERE {_WHERE} ORDER BY version DESC", where)
         if (k.version,) in known:
             same = db.one(f"SELECT {_COLUMNS} FROM knowledge WHERE {_WHERE} AND version = ?", (*where, k.version))
+            if own and same[7] is None:
+                return False
             if same[:7] != said or same[7] not in (None, logits):
                 raise Conflict(f"knowledge on {k.link}: version {k.version} of {k.publisher} came with two contents")
         if known and known[0][0] >= k.version:

@@ -17,10 +17,10 @@ import msgspec
 from numpy.typing import NDArray
 
 from fedagg_edge.errors import DataError, StorageError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.ledger import chunks, erase, knowledge, log, moves, nodes, notices, outbox, payloads, relay, uptime
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.erase import Receipt
-from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import EMPTY, union, without
 from fedagg_edge.ledger.knowledge import Packed, Stored
 from fedagg_edge.ledger.log import By, Kind, LogEntry, Position
@@ -224,6 +224,10 @@ class Ledger:
         with self.db.savepoint():
             outbox.split(self.db, rows, size)
 
+    def set_aside(self, keys: Iterable[int]) -> None:
+        """See `outbox.set_aside`."""
+        outbox.set_aside(self.db, keys)
+
     def acknowledged(self) -> Position:
         """The last entry of the own log that is known to be committed by the parent."""
         return log.head(self.db, self.node)
@@ -239,6 +243,8 @@ class Ledger:
             for entry in news:  # one by one: rows that were released may come again behind that
                 before, done = done, outbox.follow(self.db, self.node, [entry])
                 if entry.number > before.entry:
+                    if entry.kind is Kind.APPEND:  # an old parent hands on late what this node has forgotten since
+                        outbox.forget_late(self.db, self.node, EMPTY, self._ran())
                     late = self._forget_again(entry)
                     relay.down(self.db, self.node, [entry], self._now(), late)
                     self._follow_up(entry)
@@ -428,7 +434,8 @@ class Ledger:
 
     def put_knowledge(self, known: Knowledge, basis: int, at: float | None = None) -> bool:
         """See `knowledge.put`."""
-        return knowledge.put(self.db, known, basis, self._now() if at is None else at)
+        own = known.publisher == self.node
+        return knowledge.put(self.db, known, basis, self._now() if at is None else at, own=own)
 
     def newest(self, link: Link, publisher: NodeId) -> Stored | None:
         """See `knowledge.newest`."""

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedagg_edge.errors import Conflict, DataError, RemoteProtocolError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.ledger import payloads
 from fedagg_edge.ledger.database import Database
-from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import EMPTY, Fold, only, without
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
 from fedagg_edge.wire.tensors import OWN, load_embeddings, load_release, load_samples

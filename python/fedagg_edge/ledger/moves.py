@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import msgspec
 
 from fedagg_edge.errors import RemoteProtocolError
-from fedagg_edge.ledger import log, nodes, notices
+from fedagg_edge.failpoints import reach
+from fedagg_edge.ledger import log, nodes, notices, payloads
 from fedagg_edge.ledger.database import Database
-from fedagg_edge.ledger.failpoints import reach
-from fedagg_edge.ledger.fold import Fold
+from fedagg_edge.ledger.fold import EMPTY, Fold, pick, pieces_of, union, without
 from fedagg_edge.ledger.relay import give_rows, of_origins, release_rows
-from fedagg_edge.records import Embeddings, NodeId
-from fedagg_edge.wire.tensors import OWN, Release, load_embeddings
+from fedagg_edge.records import Embeddings, NodeId, SampleSet
+from fedagg_edge.wire.tensors import OWN, Release, dump_samples, load_embeddings, load_samples
 
 __all__ = [
     "Adoption",
@@ -83,21 +83,43 @@ def waiting(db: Database) -> list[Adoption]:
 def settle(db: Database, asked: Adoption, *, node: NodeId, now: float) -> Adoption:
     """Take the node in: all rows of its origins here go to its link. If it moved to this very parent, it is a child."""
     with db.savepoint():
-        everything = Fold()
+        everything, origins = Fold(), _along(db, asked.node, asked.child, asked.origins)
         for link in log.links(db):
-            rows = of_origins(log.fold(db, link).embeddings(), asked.origins)
+            rows = of_origins(log.fold(db, link).embeddings(), origins)
             if len(rows):
                 everything.add(1, rows)
         at = move_in(
             db, asked.child, everything.embeddings(), asked.fence, node=node, now=now, mover=asked.node,
-            origins=asked.origins,
+            origins=origins,
         )  # fmt: skip
+        reach("moves.settle.after-rows")
+        at = _forget_again(db, asked.child, origins, now) or at
         if asked.child == asked.node:
             nodes.join(db, asked.node)
             notices.drop(db, asked.node, "move")  # it was told to go when it was here before
         done = msgspec.structs.replace(asked, head=at.entry)
         want(db, done)
         return done
+
+
+def _forget_again(db: Database, child: NodeId, origins: Sequence[NodeId], now: float) -> log.Position | None:
+    """Say on the link, too, what parents have forgotten of these origins: a node that was away then, and comes to
+    another parent, would send it again. The link's head if there was anything to say."""
+    gone = without(_forgotten(db, origins), _forgotten(db, origins, child))
+    at = None
+    if len(gone):
+        for part in pieces_of(gone):
+            at = log.append(db, child, log.Kind.FORGET, dump_samples(part), key=None, by="parent", at=now)
+    return at
+
+
+def _forgotten(db: Database, origins: Sequence[NodeId], child: NodeId | None = None) -> SampleSet:
+    """The samples of these origins that parents' entries have forgotten, on the link of `child` or on any."""
+    where = "kind = ?1 AND by = 'parent' AND (?2 IS NULL OR child = ?2)"
+    gone = EMPTY
+    for (stored,) in db.all(f"SELECT payload FROM entries WHERE {where}", (int(log.Kind.FORGET), child)):
+        gone = union(gone, pick(load_samples(payloads.read(db, stored), OWN), set(origins)))
+    return gone
 
 
 def overtaken(db: Database, release: Release) -> None:
@@ -113,15 +135,41 @@ def owner(db: Database, origin: NodeId) -> Owner | None:
     return None if row is None else Owner(*row)
 
 
-def claim(db: Database, child: NodeId, origins: Iterable[NodeId], fence: int) -> None:
-    """Make `child` the owner; raise RemoteProtocolError if a newer fence gave an origin to somebody else."""
+def claim(db: Database, child: NodeId, origins: Iterable[NodeId], fence: int, mover: NodeId | None = None) -> None:
+    """Make `child` the owner; raise RemoteProtocolError if a newer fence gave an origin to somebody else.
+
+    `mover` None: each origin itself. One that only comes along keeps the number of its own last move: two nodes'
+    numbers do not compare.
+    """
     for origin in origins:
-        known = owner(db, origin)
-        if known is not None and (known.fence > fence or (known.fence == fence and known.child != child)):
+        known, number = owner(db, origin), fence
+        if mover not in (None, origin):
+            number = 0 if known is None else known.fence
+        elif known is not None and known.child != child and known.fence >= fence:
             raise RemoteProtocolError(
                 f"origin {origin}: got fence {fence} from {child}, it moved to {known.child} with fence {known.fence}"
             )
-        db.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?)", (origin, child, fence))
+        elif known is not None:
+            number = max(fence, known.fence)
+        db.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?)", (origin, child, number))
+        reach("moves.claim.after-owner")
+
+
+def _along(db: Database, mover: NodeId, child: NodeId, origins: Iterable[NodeId]) -> tuple[NodeId, ...]:
+    """Those of `origins` that go with `mover`. One whose rows are on another link than where the mover was has left it
+    meanwhile, by a move of its own that the mover has not heard of."""
+    owners = {o: owner(db, o) for o in origins}
+    known = {o: k for o, k in owners.items() if k is not None and o != mover}
+    before, former = owner(db, mover), {child}
+    if before is not None:
+        former.add(before.child)
+    elif child != mover:  # its first move, from another link of this node or from elsewhere: where it was, those tell
+        former |= {k.child for k in known.values() if k.fence == 0}  # that never moved by themselves
+        if len(former) == 1:
+            return tuple(owners)
+    here = {link: log.fold(db, link).samples().origins for link in {k.child for k in known.values()} - former}
+    left = {o for o, k in known.items() if o in here.get(k.child, ())}
+    return tuple(o for o in owners if o not in left)
 
 
 def move_in(
@@ -143,7 +191,7 @@ def move_in(
     origins = tuple(dict.fromkeys((*rows.samples.origins, *origins)))
     mover = mover or (*origins, child)[0]
     with db.savepoint():
-        claim(db, child, origins, fence)
+        claim(db, child, origins, fence, mover)
         log.open_link(db, child, fence if mover == child else 0)
         give_rows(db, child, rows, now)
         reach("moves.move-in.after-append")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedagg_edge.errors import DataError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.ledger.database import Database
-from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.records import NodeId, Tier
 
 __all__ = [

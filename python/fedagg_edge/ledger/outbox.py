@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from fedagg_edge.errors import OutboxFull, RemoteProtocolError
+from fedagg_edge.failpoints import reach
 from fedagg_edge.ledger import log, payloads
 from fedagg_edge.ledger.database import Database
-from fedagg_edge.ledger.failpoints import reach
 from fedagg_edge.ledger.fold import EMPTY, Fold, only, pick, pieces, pieces_of, union, without
 from fedagg_edge.ledger.log import Kind, LogEntry, Position
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
@@ -25,6 +25,7 @@ __all__ = [
     "Batch",
     "Bounds",
     "accept",
+    "aside",
     "batch_bytes",
     "expected",
     "follow",
@@ -36,19 +37,21 @@ __all__ = [
     "put_forget",
     "put_rows",
     "rebase",
+    "set_aside",
     "split",
 ]
 
 
 _FEW = 16  # origins
 _VERSIONS = "outbox.versions/"  # facts, by key: what a batch named before rows of it were erased
+_ASIDE = "outbox.aside.keys"  # a fact: batches that the parent does not take, but those behind them
 _GONE = "outbox.gone"  # a fact: samples that were to be forgotten when this node changed parents
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """How much may wait: payload bytes, and seconds that this node has run since the oldest batch was put (None: any
-    age)."""
+    age). What is set aside does not age: it waits for the parent to take more, not to be reached."""
 
     size: int = 256 << 20
     age: float | None = None
@@ -101,9 +104,9 @@ def _put(db: Database, kind: Kind, payload: bytes, samples: SampleSet, now: floa
 
 
 def _check_room(db: Database, size: int, bounds: Bounds, now: float) -> None:
-    waiting, oldest = db.one(
-        "SELECT coalesce(sum(size), 0), min(at) FROM outbox JOIN payloads ON payloads.id = payload"
-    )
+    (waiting,) = db.one("SELECT coalesce(sum(size), 0) FROM outbox JOIN payloads ON payloads.id = payload")
+    ages = "SELECT min(at) FROM outbox WHERE key NOT IN (SELECT value FROM json_each(?))"
+    (oldest,) = db.one(ages, (msgspec.json.encode(aside(db)).decode(),))
     if waiting + size > bounds.size:
         raise OutboxFull(
             f"outbox: got {size} bytes more, {waiting} of {bounds.size} wait for the parent; "
@@ -114,6 +117,17 @@ def _check_room(db: Database, size: int, bounds: Bounds, now: float) -> None:
             f"outbox: the oldest batch waits for {now - oldest:.0f} s, the bound is {bounds.age:.0f} s; "
             "new samples are refused until the parent can be reached"
         )
+
+
+def set_aside(db: Database, keys: Iterable[int]) -> None:
+    """Note which batches the parent does not take as they are."""
+    db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_ASIDE, msgspec.msgpack.encode(list(keys))))
+
+
+def aside(db: Database) -> list[int]:
+    """The keys of these."""
+    row = db.one("SELECT value FROM facts WHERE key = ?", (_ASIDE,))
+    return [] if row is None else msgspec.msgpack.decode(row[0], type=list[int])
 
 
 def expected(db: Database, node: NodeId, origins: tuple[NodeId, ...] | None = None) -> SampleSet:
@@ -306,7 +320,8 @@ def rebase(db: Database, node: NodeId, news: Iterable[LogEntry], fence: int, now
 
     Rows that the old parent had and the new one lacks, those whose labels it lacks, and those that wait, are put into
     the outbox under new keys: so nothing that was acknowledged is lost however late the old parent was. What the new
-    one has and this node had forgotten is forgotten there. A `fence` that is not newer changes nothing.
+    one has and this node had forgotten is forgotten there, and what its log forgets is not put: an order to forget may
+    come while a node is on its way. A `fence` that is not newer changes nothing.
     """
     with db.savepoint():
         log.open_link(db, node)
@@ -319,14 +334,26 @@ def rebase(db: Database, node: NodeId, news: Iterable[LogEntry], fence: int, now
         db.execute("UPDATE links SET fence = ? WHERE child = ?", (fence, node))
         news = list(news)
         last = follow(db, node, [_labelled(entry, mine) for entry in news])
+        reach("outbox.rebase.after-log")
         theirs = log.fold(db, node).embeddings()
         bare = only(theirs, _unlabelled(news, mine)).samples
         missing = union(without(mine.samples, log.fold(db, node).samples()), bare)
+        missing = without(missing, _forgets(news))
         if len(missing):
             for rows in pieces(only(mine, missing)):
                 _put(db, Kind.APPEND, dump_embeddings(rows), rows.samples, now)
+        reach("outbox.rebase.after-rows")
         forget_late(db, node, union(gone, without(theirs.samples, mine.samples)), now)
         return last
+
+
+def _forgets(news: Iterable[LogEntry]) -> SampleSet:
+    """The samples that these entries forget; such a one is gone for good."""
+    gone = EMPTY
+    for entry in news:
+        if entry.kind is Kind.FORGET:
+            gone = union(gone, load_samples(entry.payload or b"", OWN))
+    return gone
 
 
 def forget_late(db: Database, node: NodeId, gone: SampleSet, now: float) -> SampleSet:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from fedagg_edge.failpoints import reach
 from fedagg_edge.ledger import log, nodes, outbox
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.fold import EMPTY, Fold, only, pieces, without
@@ -78,6 +79,7 @@ def down(db: Database, node: NodeId, news: Iterable[LogEntry], now: float, late:
             release = load_release(entry.payload or b"", OWN)
             if release.mover in children and release.fence > log.fence(db, release.mover):
                 nodes.leave(db, release.mover)  # before its log says so: it must never follow that
+                reach("relay.down.after-leave")
                 log.open_link(db, release.mover, release.fence)
             for child in children:
                 release_rows(db, child, release, now)

@@ -118,9 +118,10 @@ def shared(setting: Setting, variant: Variant) -> Setting:
 def config_of(cell: Cell, data: str, autoencoder: str) -> SimulationConfig:
     """The cell's simulation; `data` and `autoencoder` are absolute paths."""
     dataset, side = DATASETS[cell.dataset], cell.edges
-    keys: dict[str, Any] = {**PRESETS[cell.variant.preset]}
-    tuned = TUNED.get(cell.variant.method, Tuned()) if cell.variant.preset == "tuned" else Tuned()
-    training = tuned_training(_training(keys.pop("training", {}), cell), tuned)
+    preset = PRESETS[cell.variant.preset]
+    keys: dict[str, Any] = {**preset.keys}
+    tuned = TUNED.get(cell.variant.method, Tuned()) if preset.tuned else Tuned()
+    training = _training(tuned_training(keys.pop("training", {}), tuned), cell)
     if tuned.options:
         keys["methods"] = {cell.variant.method: dict(tuned.options)}
     return parse_config(
@@ -168,8 +169,9 @@ def tuned_training(training: Mapping[str, Any], tuned: Tuned) -> dict[str, Any]:
     return out
 
 
-def _training(preset: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
-    training = dict(preset)
+def _training(own: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+    """A row's ``[training]`` in a cell: its table's beta goes over every preset's, a tuned one's included."""
+    training = dict(own)
     if training.get("learning_rate_schedule", "constant") != "constant":
         training["decay_rounds"] = cell.scale.rounds
     if cell.setting.beta is not None:

@@ -20,7 +20,7 @@ __all__ = ["draw", "draw_section"]
 
 _TIERS = ("cloud", "edge", "device")
 _COLOUR = dict(zip(METHODS, [f"C{i}" for i in range(10)], strict=False))
-_MARKER = dict(zip(PRESETS, ("x", "o", "^", "s", "D"), strict=True))
+_MARKER = dict(zip(PRESETS, "xo^sDvP<>*hpd", strict=True))
 
 
 def draw(rows: Sequence[Row], out: Path) -> dict[Section, str]:

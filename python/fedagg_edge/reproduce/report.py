@@ -11,6 +11,7 @@ from fedagg_edge.reproduce.cells import shared
 from fedagg_edge.reproduce.rows import Row
 from fedagg_edge.reproduce.tables import (
     AUTOENCODERS,
+    BFLOAT16,
     DATASETS,
     METHODS,
     PRESETS,
@@ -164,7 +165,7 @@ machine that did other work too; MB are payload over all links.
 
 - The cloud's model sees test images `raw`, as `bridge` samples dec(enc(x)), or the two predictions averaged (`both`).
 - `bridge-only` is FedAgg without distillation: its cloud is the centralised training on the same bridge samples, with
-  labels, and so their ceiling.
+  labels. What FedAgg has beyond it, distillation bought; under a tuned preset the two also differ in rates and batches.
 - `centralised` trains the cloud's model on all real images in one place: the ceiling of all, not a protocol."""
 
 
@@ -269,9 +270,13 @@ def _figure(table: Table, setting: Setting, method: str) -> Any:
 def _presets(names: Sequence[str]) -> str:
     lines = ["Keys of the configuration, see docs/config.md; what is not named has its default.", ""]
     for name in names:
-        keys = ", ".join(f"{k} {v}" for k, v in AUTOENCODERS[name].arguments.items())
-        own = "; ".join(f"{METHODS[m]} {_tuned(t)}" for m, t in TUNED.items() if name == "tuned")
-        how = f"as `default`, but {own}" if own else _keys(PRESETS[name])
+        preset = PRESETS[name]
+        keys = ", ".join(f"{k} {v}" for k, v in AUTOENCODERS[preset.autoencoder].arguments.items())
+        own = [f"{METHODS[m]} {_tuned(t)}" for m, t in TUNED.items()] if preset.tuned else []
+        if preset.keys == PRESETS[name.removesuffix(BFLOAT16)].keys:
+            how = f"as `default`, but {'; '.join(own)}" if own else _keys(preset.keys)
+        else:
+            how = f"as `{name.removesuffix(BFLOAT16)}`, edges and cloud in bfloat16"
         lines.append(f"- `{name}`: {how}; autoencoder: {keys}")
     return "\n".join(lines)
 

@@ -27,7 +27,7 @@ from fedagg_edge.reproduce import arrays, report
 from fedagg_edge.reproduce import rows as results
 from fedagg_edge.reproduce.cells import Cell, config_of
 from fedagg_edge.reproduce.rows import Row, rows_of
-from fedagg_edge.reproduce.tables import AUTOENCODERS
+from fedagg_edge.reproduce.tables import AUTOENCODERS, PRESETS
 from fedagg_edge.simulation import build
 from fedagg_edge.simulation.folder import RunFolder
 from fedagg_edge.simulation.progress import Progress
@@ -133,12 +133,13 @@ def finished(folder: RunFolder, rounds: int) -> list[dict[str, Any]] | None:
 
 
 def obtain_autoencoder(cell: Cell, bench: Bench) -> Path:
-    """The file of the data set's and preset's autoencoder in `runs/autoencoders`; trained on `public_x` if there is
-    none.
+    """The file in `runs/autoencoders` of the data set's autoencoder for the cell's preset; trained on `public_x` if
+    there is none.
 
     Raises DataError if there is nothing to train it on.
     """
-    name = f"{cell.dataset}-{cell.variant.preset}.safetensors"
+    recipe = PRESETS[cell.variant.preset].autoencoder
+    name = f"{cell.dataset}-{recipe}.safetensors"
     path = bench.runs / "autoencoders" / name
     if path.exists():
         return path
@@ -157,7 +158,7 @@ def obtain_autoencoder(cell: Cell, bench: Bench) -> Path:
         trained_on=f"public_x of {bench.data.name}",
         seed=0,
         progress=lambda p: progress.part(p.epoch, p.epochs, "epochs"),
-        **AUTOENCODERS[cell.variant.preset].arguments,
+        **AUTOENCODERS[recipe].arguments,
     )
     progress.close()
     path.parent.mkdir(parents=True, exist_ok=True)

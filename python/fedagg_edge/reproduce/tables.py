@@ -7,13 +7,14 @@ table's number. Accuracy is the cloud model's on the real test set, in %, after 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedagg_edge.errors import ConfigError, nearest
 
 __all__ = [
     "AUTOENCODERS",
+    "BFLOAT16",
     "BRIDGED",
     "DATASETS",
     "METHODS",
@@ -23,6 +24,7 @@ __all__ = [
     "TUNED",
     "AutoencoderRecipe",
     "DatasetKind",
+    "Preset",
     "Setting",
     "Table",
     "Tuned",
@@ -128,20 +130,10 @@ _OURS: Mapping[str, Any] = {
     },
 }
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "paper": {"preset": "paper"},
-    "default": _OURS,
-    "open": _OURS,
-    "guarded": _OURS,
-    "tuned": _OURS,
-}
-"""Configuration keys by preset; `default`, `open` and `guarded` differ in their autoencoder alone. Every method gets
-the same ones, but for `tuned`, which has `default`'s with what `TUNED` says of the method."""
-
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What the preset `tuned` changes for one method: all learning rates times `rate`, its own `options`, and keys of
+    """What a tuned preset changes for one method: all learning rates times `rate`, its own `options`, and keys of
     `training`, over which what the preset says of a tier alone (the devices' batch size) still lies."""
 
     rate: float = 1.0
@@ -164,6 +156,44 @@ AUTOENCODERS: Mapping[str, AutoencoderRecipe] = {
     "tuned": AutoencoderRecipe({"preset": "default", "epochs": 2}),
     **{name: AutoencoderRecipe({"preset": name, "epochs": 2}) for name in ("default", "open", "guarded")},
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """How a row is trained: `keys` of the configuration, one of `AUTOENCODERS` by name, and whether what `TUNED` says
+    of a method goes over the keys."""
+
+    keys: Mapping[str, Any]
+    autoencoder: str
+    tuned: bool = False
+
+    def in_bfloat16(self) -> Preset:
+        """The same with edges and cloud computing in bfloat16; devices are too small to gain by it."""
+        training = dict(self.keys["training"])
+        for tier in ("edge", "cloud"):
+            training[tier] = {**training.get(tier, {}), "precision": "bfloat16"}
+        return replace(self, keys={**self.keys, "training": training})
+
+
+BFLOAT16 = "-bf16"
+"""How the names of presets end whose edges and cloud compute in bfloat16."""
+
+_FLOAT32: Mapping[str, Preset] = {
+    "default": Preset(_OURS, "default"),
+    "open": Preset(_OURS, "open"),
+    "guarded": Preset(_OURS, "guarded"),
+    "tuned": Preset(_OURS, "tuned", tuned=True),
+    "open-tuned": Preset(_OURS, "open", tuned=True),
+    "guarded-tuned": Preset(_OURS, "guarded", tuned=True),
+}
+
+PRESETS: Mapping[str, Preset] = {
+    "paper": Preset({"preset": "paper"}, "paper"),
+    **_FLOAT32,
+    **{f"{name}{BFLOAT16}": preset.in_bfloat16() for name, preset in _FLOAT32.items()},
+}
+"""How rows are trained, by name. `default`, `open` and `guarded` differ in their autoencoder alone; every method gets
+the same keys, but for the tuned ones."""
 
 METHODS: Mapping[str, str] = {
     "hierfavg": "HierFAVG",

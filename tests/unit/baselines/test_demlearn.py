@@ -10,11 +10,11 @@ from fedagg_edge.errors import ConfigError
 OPTIONS = {"levels": 2, "alpha": 0.6, "mu": 0.5}
 
 
-def trained_by_hand(method, number, start, centres, mu):
+def trained_by_hand(method, number, start, centres, mu, *, model="mlp"):
     world, out = method.world, []
     for k, device in enumerate(method.devices):
         place = world.tree.places[device]
-        learner = local.shared_learner(world, {}, place, "mlp")
+        learner = local.shared_learner(world, {}, place, model)
         local.load_weights(learner, start[k])
         drawn = ProximalLearner(learner, centres[k], mu) if number else learner
         local.train_private(world, drawn, place, world.arrays.rows_of[device], "local", device, number)
@@ -56,6 +56,22 @@ def test_groups_stay_between_clusterings(method_of):
     np.testing.assert_array_equal(method.snapshot()[0]["method/merges"], merges)
 
 
+def test_counters_of_batch_norm_do_not_decide_who_is_alike(method_of):
+    tree = {"model": "cnn3", "children": [{"model": "cnn3", "count": 2, "children": [{"model": "cnn3", "count": 2}]}]}
+    rule = {"rule": "dirichlet", "options": {"alpha": 0.5, "min_samples": 4}}
+    method = method_of("demlearn", OPTIONS, tree=tree, partition=rule, training={"batch_size": 2})
+    rows_of = method.world.arrays.rows_of
+    assert len({len(rows_of[d]) for d in method.devices}) > 1  # or all count the same batches
+    start_P = weights(method, "cloud")
+    models = np.stack(trained_by_hand(method, 0, [start_P] * 4, [start_P] * 4, 0.0, model="cnn3"))
+    run(method)
+    table = method.learners["cloud"].state().table
+    trained_P = np.repeat([e.trained for e in table], [e.size for e in table])
+    merges = method.snapshot()[0]["method/merges"]
+    np.testing.assert_array_equal(merges, cluster(models[:, trained_P]))
+    assert (merges != cluster(models)).any()  # what the counters would make of it
+
+
 def test_a_snapshot_holds_all_that_the_next_round_needs(method_of):
     one, other = method_of("demlearn", OPTIONS), method_of("demlearn", OPTIONS)
     run(one, rounds=2)
@@ -73,6 +89,7 @@ def test_options_out_of_range_are_refused(method_of, wrong):
 
 
 def test_the_term_needs_sgd(method_of):
-    method = method_of("demlearn", training={"device": {"optimizer": "adam"}})
-    with pytest.raises(ConfigError, match="expected SGD's"):
-        run(method, rounds=2)
+    adam = {"device": {"optimizer": "adam"}}
+    with pytest.raises(ConfigError, match="expected SGD's"):  # before any training
+        method_of("demlearn", training=adam)
+    run(method_of("demlearn", {"mu": 0.0}, training=adam), rounds=2)

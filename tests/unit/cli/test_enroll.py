@@ -52,7 +52,8 @@ class Parent(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Type", self.server.media)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(body[: len(body) // 2] if self.server.cut else body)
+        self.close_connection = self.server.cut
 
     def log_message(self, *words):
         pass
@@ -72,7 +73,7 @@ def world(tmp_path):
 def parent(world):
     server = Quiet(("127.0.0.1", 0), Parent)
     server.place, server.spent, server.seen, server.canned = world.edge, set(), [], None
-    server.media = ""
+    server.media, server.cut = "", False
     server.socket = tls.server_context(world.edge).wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )
@@ -173,6 +174,17 @@ def test_a_parent_that_cannot_now_is_asked_again_later(fedagg, world, parent, tm
     parent.canned = (503, msgspec.msgpack.encode(["draining", "later", 1.0]))
     code, _, err = fedagg("enroll", parent.url, "--token", grant(world), "--node", "n", "--state", tmp_path / "state")
     assert (code, "later" in err) == (Exit.UNREACHABLE, True)
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(fedagg, world, parent, tmp_path):
+    """The token is spent by then: a device that took half an answer for a server's error would have ended for good."""
+    parent.cut = True
+    words = ("enroll", parent.url, "--token", grant(world), "--node", "n", "--state", tmp_path / "state")
+    code, _, err = fedagg(*words)
+    assert (code, "the answer broke off" in err) == (Exit.UNREACHABLE, True)
+    parent.cut = False
+    parent.spent.clear()  # this server knows no retries
+    assert fedagg(*words)[0] == 0
 
 
 def test_addresses():

@@ -34,6 +34,24 @@ def test_wrong_use_is_exit_2_with_the_usage(fedagg, words):
     assert err.startswith("usage: fedagg")
 
 
+def verbs_of(parser):
+    (found,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return found.choices
+
+
+def test_one_verbs_parser_is_the_whole_commands_and_imports_no_other_verb():
+    whole = verbs_of(main.make_parser())
+    assert list(whole) == list(main._MODULES)
+    for verb, parser in whole.items():
+        alone = main.make_parser(verb)
+        assert verbs_of(alone)[verb].format_help() == parser.format_help()
+        assert alone.format_usage() == main.make_parser().format_usage()
+    program = "import sys, fedagg_edge.cli.main as m; m.make_parser('device'); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    mine = {m for m in loaded if m.startswith("fedagg_edge.cli.")}
+    assert mine == {"fedagg_edge.cli.main", "fedagg_edge.cli.node"}
+
+
 def every_command(parser, words=()):
     yield list(words)
     for action in parser._actions:

@@ -36,7 +36,7 @@ def test_an_answer_over_the_bound_is_not_read(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_is_refused_or_empty_leaves_the_connection_usable(tmp_path: Path) -> None:
-    """Its pool has one connection: what is not given back is waited for, for ever."""
+    """A connection that is not given up, or of which something is unread, would spoil the next answer."""
 
     class Handler:
         def handle(self, ledger: object, peer: object, request: Request, now: float) -> Response:
@@ -64,7 +64,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n"
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200", HEAD, HEAD + b"half", b"HTTP/1.1 200 OK\r\n\r\nno length"])
 def test_a_parent_that_dies_in_the_middle_of_its_answer_is_asked_again(tmp_path: Path, said: bytes) -> None:
-    """A connection that broke must not be missing from the pool: the next request would wait for it for ever."""
+    """A connection that broke is made anew: the next request must neither wait for it nor read what is left of it."""
     context = Authority(tmp_path).server()
     listener = socket.create_server(("127.0.0.1", 0))
 

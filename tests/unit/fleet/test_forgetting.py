@@ -255,3 +255,28 @@ def test_an_order_to_a_device_is_told_and_passed_over(tmp_path):
     assert "order_refused" in said.getvalue()
     assert receipts.known(device, "o1") == []
     device.close()
+
+
+def test_a_node_that_was_killed_before_it_emptied_its_files_does_so_at_its_next_start(tree, monkeypatch):
+    tree.send(GONE, 4, 1)
+    tree.settle()
+    monkeypatch.setattr(type(tree.cloud), "scrub", lambda self: False)
+    monkeypatch.setattr(type(tree.cloud.db), "scrub", lambda self: False)
+    told = give(tree)
+    assert not told.receipt.scrubbed
+    monkeypatch.undo()
+    forgetting.finish(tree.cloud)
+    assert [(s.order, s.receipt.scrubbed) for s in receipts.own(tree.cloud)] == [(told.order.id, True)]
+    before = tree.cloud.get(receipts.RECEIPTS + CLOUD)
+    forgetting.finish(tree.cloud)  # and then there is nothing to do
+    assert tree.cloud.get(receipts.RECEIPTS + CLOUD) == before
+
+
+def test_an_order_that_is_given_again_counts_nothing_twice(tree):
+    tree.send(GONE, 4, 1)
+    tree.send(OTHER, 4, 1)
+    tree.settle()
+    logits = PackedLogits(LogitsFormat.F32, np.ones((8, CLASSES), np.float32))
+    tree.cloud.put_knowledge(Knowledge("f", LINK, EDGE, 0, tree.cloud.head(EDGE).digest, 0, logits), -1)
+    first, second = give(tree).receipt, give(tree).receipt
+    assert [(r.rows, r.knowledge) for r in (first, second)] == [(4, 1), (0, 0)]

@@ -4,6 +4,7 @@ import subprocess
 import threading
 
 import pytest
+from toys import embeddings
 
 from fedagg_edge.errors import ConfigError, IdentityError
 from fedagg_edge.fleet import member
@@ -11,7 +12,9 @@ from fedagg_edge.fleet.config import parse_fleet_config
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.parts import open_ledger
 from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import Tier
+from fedagg_edge.wire.tensors import dump_embeddings
 
 DEVICE = {
     "federation": "toy",
@@ -45,6 +48,22 @@ def test_who_has_a_certificate_does_not_enrol_again(config, tmp_path):
         member.enrol_if_needed(config, Tier.DEVICE)
     (tmp_path / "state" / "identity" / "key.pem").write_text("mine")
     member.enrol_if_needed(config, Tier.DEVICE)
+
+
+def test_a_certificate_whose_key_is_not_in_place_yet_is_finished_by_the_command(config, tmp_path, monkeypatch):
+    """The node and the command were killed between the last two steps: it took itself for enrolled, and ended for want
+    of a key at each start."""
+    (tmp_path / "token").write_text("fedagg1.any")
+    (tmp_path / "state" / "identity").mkdir(parents=True)
+    (tmp_path / "state" / "identity" / "certificate.pem").write_text("mine")
+    asked = []
+    monkeypatch.setattr(
+        subprocess,
+        "run",
+        lambda words, **_: asked.append(words) or subprocess.CompletedProcess(words, 0, "", ""),
+    )
+    member.enrol_if_needed(config, Tier.DEVICE)
+    assert [words[3] for words in asked] == ["enroll"]
 
 
 def test_a_cloud_without_an_autoencoder(tmp_path):
@@ -96,8 +115,16 @@ def test_another_autoencoder_has_a_higher_version_and_the_same_one_is_not_signed
     for now in (b"first", b"first", b"other"):
         content[0] = now
         member.publish_autoencoder(config, ledger, Publisher())
-    ledger.close()
     assert signed == [(b"first", 0), (b"other", 1)]
+    ledger.append("edge-0", Kind.APPEND, dump_embeddings(embeddings("device-000", 2)), key=1, by="child")
+    member.publish_autoencoder(config, ledger, Publisher())
+    content[0] = b"a third"  # samples are encoded once: what is here would be decoded to something else
+    with pytest.raises(ConfigError, match=r"were made by [0-9a-f]{12}: name that one, or begin a new federation"):
+        member.publish_autoencoder(config, ledger, Publisher())
+    ledger.forget("device-000")
+    member.publish_autoencoder(config, ledger, Publisher())
+    ledger.close()
+    assert [data for data, _ in signed] == [b"first", b"other", b"a third"]
 
 
 def test_enrolment_is_tried_until_the_parent_answers(config, tmp_path, monkeypatch, capsys):
@@ -112,7 +139,7 @@ def test_enrolment_is_tried_until_the_parent_answers(config, tmp_path, monkeypat
         return subprocess.CompletedProcess(command, codes.pop(0), "", "fedagg: no answer\n")
 
     told = []
-    monkeypatch.setattr(member.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(member.time, "sleep", waits.append)
     monkeypatch.setattr(member, "notify", lambda *lines: told.append(lines))
     member.enrol_if_needed(config, Tier.DEVICE)
@@ -130,7 +157,8 @@ def test_who_waits_for_the_other_process_to_enrol_says_that_it_lives(config, tmp
     def enrolled(*lines):
         told.append(lines)
         (tmp_path / "state" / "identity").mkdir()
-        (tmp_path / "state" / "identity" / "certificate.pem").write_text("mine")
+        for name in ("certificate.pem", "key.pem"):
+            (tmp_path / "state" / "identity" / name).write_text("mine")
         other.close()
 
     monkeypatch.setattr(member, "notify", enrolled)

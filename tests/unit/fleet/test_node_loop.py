@@ -12,7 +12,7 @@ import pytest
 from toys import embeddings
 
 from fedagg_edge.autoencoder import artefact as autoencoders
-from fedagg_edge.errors import StorageError
+from fedagg_edge.errors import LearnerError, StorageError
 from fedagg_edge.fleet import parts, weights
 from fedagg_edge.fleet.config import RoundsConfig, parse_fleet_config
 from fedagg_edge.fleet.keys import CERTIFICATE
@@ -73,6 +73,18 @@ def test_a_child_counts_once_it_has_begun_to_exchange(cloud):
     assert cloud._children() == ()
     cloud.ledger.put(PRESENT + EDGE, True)
     assert cloud._children() == (EDGE,)
+
+
+def test_what_a_turn_left_is_given_back_once_it_waits_and_now_and_then(cloud, monkeypatch):
+    now, settled = [100.0], []
+    monkeypatch.setattr("fedagg_edge.fleet.node_loop.time.monotonic", lambda: now[0])
+    cloud._settle()  # there is nothing to call
+    cloud.settle = lambda: settled.append(now[0])
+    for now[0] in (100.0, 101.0, 109.0, 110.0, 115.0):
+        cloud._settle()
+    cloud._settled = -float("inf")  # a turn ended
+    cloud._settle()
+    assert settled == [100.0, 110.0, 115.0]
 
 
 def test_a_child_that_left_does_not_count_until_it_says_hello_again(cloud):
@@ -261,6 +273,31 @@ def edge(tmp_path, autoencoder):
 TERMS = {"parent": "a", "classes": 3, "mode": "sync", "target": 0, "autoencoder": None}
 
 
+def test_a_devices_parent_decides_how_its_rounds_go(tmp_path):
+    config = parse_fleet_config(
+        {
+            "federation": "toy",
+            "node": {"id": "d", "state": "state", "model": "mlp"},
+            "parent": {"url": "https://127.0.0.1:1"},
+            "data": {"source": "folder", "options": {"path": "private"}},
+            "rounds": {"mode": "async", "idle": 7.0},
+        },
+        Tier.DEVICE,
+        base_dir=tmp_path,
+    )
+    ledger = parts.open_ledger(config, Tier.DEVICE)
+    device = NodeLoop(config, Tier.DEVICE, ledger, Log(io.StringIO()))
+    for terms, mode in ((None, "async"), (TERMS, "sync"), ({**TERMS, "mode": "async"}, "async")):
+        ledger.put("terms", terms)
+        assert (device._rounds().mode, device._rounds().idle) == (mode, 7.0)
+    ledger.close()
+
+
+def test_an_edge_decides_for_itself(edge):
+    edge.ledger.put("terms", {**TERMS, "mode": "async"})
+    assert edge._rounds() == edge.config.rounds
+
+
 def test_a_turn_for_a_parent_that_changed_ends_and_its_weights_are_dropped(edge):
     edge.wait(0.0)
     edge._parent = NodeId("a")  # in the middle of a turn
@@ -383,6 +420,13 @@ def test_a_turn_whose_samples_are_forgotten_in_the_middle_is_given_up_with_its_w
         cloud.run()
     thread.join()
     assert not len(cloud.ledger.samples(EDGE))
+
+
+def test_weights_of_another_model_say_where_they_are_and_what_to_do(cloud):
+    learner = parts.make_learner(cloud.config, (1, 8, 8), 5)
+    weights.save(cloud.checkpoints, weights.Saved(3, learner.state()))
+    with pytest.raises(LearnerError, match=r"weights: state: got '3\.weight' .* put them back, or remove this folder"):
+        cloud.run()
 
 
 class Learner:

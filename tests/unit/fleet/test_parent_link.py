@@ -2,6 +2,7 @@ import hashlib
 import io
 import random
 import ssl
+import time
 
 import msgspec
 import pytest
@@ -19,9 +20,11 @@ from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.views import ChildView
 from fedagg_edge.identity import revocation
 from fedagg_edge.identity.requests import Verified
+from fedagg_edge.ledger import outbox
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire import events
 from fedagg_edge.wire.child import ChildEnd, Idle, Step
+from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import Artefact, MoveTo, Notice, Problem, Welcome, encode
 from fedagg_edge.wire.parent import ParentEnd
@@ -180,6 +183,15 @@ def test_a_parent_that_is_about_to_stop_sends_to_the_fallback_and_is_heeded_once
     assert moving.under_way(link._ledger) == ("https://127.0.0.1:9", 2)
 
 
+def test_who_is_told_to_go_and_then_to_stay_stays(with_fallback):
+    link = with_fallback
+    link._on_events([welcome(), notice(3, "https://127.0.0.1:2"), notice(4, "https://127.0.0.1:1")])
+    assert moving.under_way(link._ledger) is None
+    link._on_events([notice(5, "https://127.0.0.1:1")])  # where it is
+    assert moving.under_way(link._ledger) is None
+    assert "no_fallback" not in link._log._stream.getvalue()
+
+
 def test_a_notice_that_cannot_be_meant_is_passed_over(with_fallback):
     link = with_fallback
     link._on_events([welcome(), notice(3, "ftp://x"), events.NoticeArrived(Notice(4, "move", b"\xc1"))])
@@ -208,6 +220,7 @@ def test_a_lost_parent_and_one_that_refuses_lead_to_the_next_under_a_new_number(
     link._on_events([events.Refused(409, Problem("leaving", "no", None))])
     assert moving.under_way(link._ledger) == ("https://127.0.0.1:1", 2)
     assert isinstance(link._end.next(0.0), Idle)  # not at once
+    assert isinstance(link._end.next(time.monotonic() + 10.0), Request)  # but soon, on the link's own clock
     link._on_events([events.Refused(0, Problem("malformed", "what?", None))])
     assert moving.under_way(link._ledger)[1] == 2
 
@@ -330,6 +343,7 @@ def test_what_the_parent_does_not_take_is_told_once_and_kept_for_status(link):
     text = link._log._stream.getvalue()
     assert text.count("rows_set_aside") == 1
     assert f"rows=2 bytes={told['bytes']} limit={told['limit']}" in text
+    assert outbox.aside(ledger.db) == [b.key for b in end.aside]
     end.aside = tuple(ledger.pending(inline=0))  # the same, looked at again
     link.tell_aside()
     assert text == link._log._stream.getvalue()

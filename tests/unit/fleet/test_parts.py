@@ -45,6 +45,13 @@ def test_a_ledger_has_the_configured_bounds_and_is_one_nodes(config):
         parts.open_ledger(config, Tier.DEVICE)
 
 
+def test_an_outbox_may_have_no_bound(tmp_path):
+    config = parse_fleet_config(
+        {**EDGE, "outbox": {"megabytes": float("inf"), "days": float("inf")}}, Tier.EDGE, base_dir=tmp_path
+    )
+    parts.open_ledger(config, Tier.EDGE).close()
+
+
 def test_a_learner_begins_where_the_simulators_begins(config):
     mine = parts.make_learner(config, (1, 8, 8), 10).state().weights
     seed = derive(5, "init", "edge-0")

@@ -188,3 +188,11 @@ def test_nothing_there_and_nothing_too_large(cloud, shelf, device, tmp_path):
 def test_two_pulls_into_one_file(cloud, shelf, device, tmp_path):
     with module._owned(tmp_path / "m.part"), pytest.raises(ConfigError, match="another pull is at work"):
         pull(cloud.url, device, tmp_path / "m")
+
+
+def test_a_folder_in_the_files_place_is_told_before_anything_is_fetched(device, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"got a folder, expected the name of a file; take --out .*model\.safetensors"
+    ):
+        pull("https://127.0.0.1:1", device, tmp_path)
+    assert files(tmp_path) == []

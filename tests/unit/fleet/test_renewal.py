@@ -220,6 +220,29 @@ def test_when_it_looks(world):
     assert all(w <= 3600 for w in waits)
 
 
+def test_a_clock_that_is_days_ahead_does_not_have_it_renew_again_and_again(world, tmp_path):
+    """By that clock the new certificate is due at once, too."""
+    place, bought = made_ago(world, tmp_path / "identity", 6, "ahead.1"), []
+    certify, running = by_own_issuer(world / "edge" / "identity", DAY * 7), Clock(50.0)
+
+    def buy(prepared):
+        bought.append(prepared)
+        return certify(prepared)
+
+    one = renewer(place, buy, clock=lambda: time.time() + 6 * DAY, running=running)
+    assert one.look() == 5.0
+    running.now += 5.0
+    assert one.look() == 600.0
+    running.now += 2 * DAY
+    assert (one.look(), len(bought)) == (600.0, 1)
+    one.refused()
+    one.look()
+    assert len(bought) == 2
+    running.now += 3 * DAY
+    one.look()
+    assert len(bought) == 3
+
+
 def test_a_server_that_says_expired_counts_more_than_the_own_clock(world):
     bought, clock = [], Clock(1000.0)
     one = renewer(world / "fresh", lambda p: bought.append(p) or (_ for _ in ()).throw(NoAnswer("gone")), clock=clock)

@@ -4,14 +4,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from test_distill import make_nodes, run
-from toys import hyperparameters, small_tree
+from toys import embeddings, hyperparameters, small_tree
 
 from fedagg_edge import distill
 from fedagg_edge.distill import Freshest, Gather, Predict, Receive, Received
 from fedagg_edge.errors import LearnerError
 from fedagg_edge.fleet.config import RoundsConfig
 from fedagg_edge.fleet.rounds import Conductor, RoundReport
-from fedagg_edge.records import Knowledge, Link, NodeId, Tier
+from fedagg_edge.ledger.ledger import Ledger, Options
+from fedagg_edge.records import Embeddings, Knowledge, Link, NodeId, Tier
 
 EDGE = NodeId("edge-0")
 LINKS = (Link(NodeId("device-000"), EDGE), Link(NodeId("device-001"), EDGE))
@@ -32,6 +33,10 @@ class Shelf:
 
     def newest(self, link, publisher):
         return self.kept.get((link, publisher))
+
+    def knowledge(self, link, publisher, version):
+        found = self.kept.get((link, publisher))
+        return found if found is not None and found.knowledge.version == version else None
 
     def put_knowledge(self, knowledge, basis, at):
         with self.arrived:
@@ -197,6 +202,86 @@ def test_a_round_that_was_stopped_is_run_again_and_publishes_nothing_twice(nodes
         Conductor(edge, shelf, RoundsConfig(), lambda: 0.0, stop, lambda: 0.0).run(0)
     assert shelf.puts == len(LINKS)
     assert {key: kept.knowledge for key, kept in shelf.kept.items()} == first
+
+
+def test_a_version_below_what_was_published_publishes_nothing_new(nodes, tmp_path):
+    """An edge came to a parent whose rounds are behind; its children know its later word."""
+    ledger = Ledger.open(tmp_path / "ledger", node=EDGE, federation="toy", options=Options(tier=Tier.EDGE))
+    edge = nodes[EDGE]
+
+    def stop(seconds):
+        raise Stop
+
+    for version in (9, 10, 9, 8, 10):
+        with pytest.raises(Stop):
+            Conductor(edge, ledger, RoundsConfig(), lambda: 0.0, stop, lambda: 0.0).run(version)
+        state = edge.learner.state()
+        edge.learner.load_state(replace(state, weights=state.weights + 1))
+    assert [ledger.newest(link, EDGE).knowledge.version for link in LINKS] == [10, 10]
+    ledger.close()
+
+
+def test_a_round_is_run_again_after_its_knowledge_was_forgotten_and_the_device_came_back(nodes, tmp_path):
+    """With other rows than those of the first time; its version stays taken."""
+    ledger = Ledger.open(tmp_path / "ledger", node=EDGE, federation="toy", options=Options(tier=Tier.EDGE))
+
+    def stop(seconds):
+        raise Stop
+
+    def run_again():
+        with pytest.raises(Stop):
+            Conductor(nodes[EDGE], ledger, RoundsConfig(), lambda: 0.0, stop, lambda: 0.0).run(3)
+
+    run_again()
+    ledger.forget(LINKS[0].child)
+    rows = embeddings(LINKS[0].child, 4, start=100)
+    width = nodes[EDGE].store.read(LINKS[0].child).code_NB.shape[1]
+    nodes[EDGE].store.append(LINKS[0].child, Embeddings(rows.samples, np.zeros((4, width), np.uint8), rows.label_N))
+    run_again()
+    assert ledger.newest(LINKS[0], EDGE) is None
+    assert ledger.newest(LINKS[1], EDGE).knowledge.version == 3
+    ledger.close()
+
+
+@pytest.mark.parametrize(("quorum", "children"), [(0.28, 25), (0.55, 100), (0.07, 100)])
+def test_a_quorum_is_the_share_that_was_written(nodes, quorum, children):
+    """As a float, 0.28 of 25 is a little more than 7."""
+    shelf, clock = Shelf(), Clock()
+    edge = conductor(nodes[EDGE], shelf, clock, quorum=quorum, deadline=30.0)
+    links = tuple(Link(NodeId(f"d{i}"), EDGE) for i in range(children))
+    known = of(nodes, LINKS[0], LINKS[0].child, 5)
+    for link in links[: round(quorum * children)]:
+        shelf.put_knowledge(replace(known, link=link, publisher=link.child), 5, 0.0)
+    assert len(edge._answer(Gather(links, 5), RoundReport(5))) == round(quorum * children)
+    assert clock.now == 30.0
+
+
+def test_what_cannot_be_used_is_no_news(nodes):
+    shelf = Shelf()
+    edge = conductor(nodes[EDGE], shelf, mode="async")
+    assert not edge.is_news(LINKS[0])
+    known = of(nodes, LINKS[0], LINKS[0].child, 0)
+    shelf.put_knowledge(replace(known, digest="f" * 64), 0, 0.0)
+    assert not edge.is_news(LINKS[0])
+    shelf.put_knowledge(replace(known, version=1), 0, 0.0)
+    assert edge.is_news(LINKS[0])
+    edge.run(1)
+    assert not edge.is_news(LINKS[0])
+
+
+def test_a_round_that_is_run_again_learns_from_the_version_that_it_learnt_from(nodes):
+    """A node that was killed between its answer and its checkpoint: its parent has gone on with that answer."""
+    device = next(name for name in nodes if name.startswith("device"))
+    link = nodes[device].place.link
+    shelf = Shelf()
+    older, newer = (Kept(of(nodes, link, EDGE, version), -1) for version in (3, 4))
+    shelf.kept[link, EDGE] = newer
+    shelf.knowledge = lambda link, publisher, version: older if version == 3 else None
+    mine = conductor(nodes[device], shelf)
+    mine.run(3)
+    assert mine.trained[str(link)] == 3
+    mine.run(2)  # not kept any more: the newest will do
+    assert mine.trained[str(link)] == 4
 
 
 def test_an_async_turn_takes_what_is_new_and_knows_how_old_it_is(nodes):

@@ -1,10 +1,13 @@
 import errno
+import signal
 
 import pytest
 
 from fedagg_edge import errors
+from fedagg_edge.fleet import member, memory, parts
 from fedagg_edge.fleet.exits import PERMANENT, Exit
-from fedagg_edge.fleet.run import exit_of, main
+from fedagg_edge.fleet.run import exit_of, main, train
+from fedagg_edge.records import Tier
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,17 @@ def test_a_node_without_a_certificate_or_a_token_says_what_to_do(tmp_path, capsy
     )
     assert main(["gateway", "edge", str(path)]) == Exit.IDENTITY
     assert "this node has no certificate; run `fedagg enroll`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tier", list(Tier))
+def test_the_heap_of_a_devices_process_alone_is_looked_after(monkeypatch, tier):
+    done, before = [], [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    monkeypatch.setattr(memory, "one_arena", lambda: done.append("one arena"))
+    monkeypatch.setattr(parts, "make_log", lambda config, tier: None)
+    monkeypatch.setattr(member, "run_member", lambda *words, settle: done.append(settle))
+    try:
+        assert train(None, tier) is Exit.DONE
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+            signal.signal(number, handler)
+    assert done == (["one arena", memory.give_back] if tier is Tier.DEVICE else [None])

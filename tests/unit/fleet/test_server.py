@@ -7,6 +7,7 @@ import time
 
 import msgspec
 import pytest
+from identity.worlds import make_world
 from toys import embeddings
 
 from fedagg_edge.errors import IdentityBusy, IdentityError, PermissionDenied, StorageFull
@@ -16,13 +17,13 @@ from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.node_loop import NodeLoop
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.views import ParentView
-from fedagg_edge.identity import revocation, tokens
+from fedagg_edge.identity import enrolment, operator, revocation, tokens
 from fedagg_edge.identity.facts import Facts, Issuer, IssuerKind
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
-from fedagg_edge.wire.messages import Adopt, Exchange, Hello, MoveTo, Problem, Welcome, decode, encode
+from fedagg_edge.wire.messages import Adopt, Enrol, Exchange, Hello, MoveTo, Problem, Welcome, decode, encode
 from fedagg_edge.wire.parent import Later
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import EMPTY_DIGEST, Peer
@@ -275,6 +276,34 @@ class _Service:
     async def run(self, operation):
         with self.view.transaction():
             return operation(self.view)
+
+
+def test_a_token_from_before_a_revocation_buys_nothing_not_even_for_whom_it_was_spent(config, view, tmp_path):
+    """Else whoever has a revoked board, with its key and token file, would have a certificate that is not refused."""
+    world = make_world(tmp_path / "world", federation="toy")
+    config.state.mkdir(exist_ok=True)
+    place = world.cloud.rename(config.state / "identity")
+    gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
+    gateway._service = _Service(view)
+    root = (place / "authority.pem").read_bytes()
+
+    def enrol(token):
+        mine = enrolment.request_enrolment(tmp_path / "d", root, token, node="d.1", role=Tier.DEVICE, time=time.time())
+        body = Enrol(token.text, mine.node, mine.role, mine.public_key, mine.proof, mine.time)
+        return asyncio.run(gateway._enrol(Request("POST", "/v1/enrol", encode(body)), None))
+
+    def grant():
+        return operator.grant(place, node="d.1", role=Tier.DEVICE, expires=time.time() + 3600)
+
+    spent, unused = grant(), grant()
+    assert [enrol(spent).status, enrol(spent).status] == [200, 200]  # an answer can be lost
+    operator.revoke(place, time.time(), node="d.1")
+    for token in (spent, unused):
+        answer = enrol(token)
+        assert answer.status == 403
+        assert "was revoked since; make another" in decode(Problem, answer.body, Limits()).message
+    new = grant()
+    assert [enrol(new).status, enrol(new).status] == [200, 200]
 
 
 def test_chunks_are_dropped_once_their_node_has_sent_none_for_a_day(config, tmp_path, monkeypatch):

@@ -83,3 +83,11 @@ def test_a_full_disk_is_told_as_such_and_what_was_there_stays(tmp_path, monkeypa
         shelf.put("model", b"new", b"s", "m")
     assert shelf.listing() == (before,)
     assert shelf.content(before) == b"old"
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_artefact(tmp_path):
+    """A version that was overtaken is never written again: its half would lie there for ever."""
+    (tmp_path / f"{'0' * 64}.tmp").write_bytes(b"half")
+    shelf = DiskShelf(tmp_path)
+    made = shelf.put("model", b"new", b"s", "m")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([made.digest.hex(), "index.msgpack"])

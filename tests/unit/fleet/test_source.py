@@ -128,6 +128,9 @@ def test_opening_by_configuration(tmp_path):
         (DataConfig(source="digits"), "expected 'folder' or 'module:function'"),
         (DataConfig(source="folder"), "data.options.path: this key is missing"),
         (DataConfig(source="folder", options={"pat": "x"}), "did you mean 'path'"),
+        (DataConfig(source="folder", options={"path": 5}), "got 5, expected the name of a folder"),
+        (DataConfig(source="folder", options={"path": "x", "classes": "cat"}), "got 'cat', expected a list"),
+        (DataConfig(source="folder", options={"path": "x", "label": 5}), "got 5, expected 'module:function'"),
     ):
         with pytest.raises(ConfigError, match=message):
             open_source(config, 2, str(tmp_path))

@@ -1,4 +1,7 @@
 import hashlib
+import re
+import ssl
+import time
 
 import pytest
 from cryptography import x509
@@ -31,6 +34,25 @@ def test_years_from_2050_have_four_digits(world):
     signer = authority.load_signer(world.root)
     root = authority.make_root(signer.key, "fed", 2_500_000_000.0)  # until 2059
     assert pem.validity(pem.certificates(authority.to_pem(root))[0]).not_after == root.not_valid_after_utc.timestamp()
+
+
+@given(st.integers(0, 253_402_300_799))
+def test_a_time_as_ssl_writes_it(at):
+    text = time.strftime("%b %d %H:%M:%S %Y GMT", time.gmtime(at))
+    for written in (text, re.sub(r"^(...) 0", r"\1  ", text)):  # OpenSSL's days have one figure or two
+        assert pem.named_time(written) == at == ssl.cert_time_to_seconds(written)
+
+
+def test_what_is_no_time_as_ssl_writes_it():
+    for wrong in (
+        "",
+        "Nov 26 08:05:09 2026",
+        "Nov 31 08:05:09 2026 GMT",
+        "Nob 26 08:05:09 2026 GMT",
+        "Nov 26 2026 GMT",
+    ):
+        with pytest.raises(ValueError):  # noqa: PT011  of several modules
+            pem.named_time(wrong)
 
 
 def test_text_and_bytes(world):

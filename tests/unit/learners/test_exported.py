@@ -23,7 +23,7 @@ def learner(**given) -> ExportedLearner[Toy]:
 
 def test_a_state_is_a_copy_and_one_without_slots_starts_with_empty_ones() -> None:
     one, other = learner(), learner()
-    one._optimizer.update(one._weights[:4], np.ones(4, np.float32), Hyperparameters())
+    one._optimizer.update(one._weights[:4], [np.ones(4, np.float32)], Hyperparameters())
     state = one.state()
     one._weights[:] = 0
     other.load_state(state)

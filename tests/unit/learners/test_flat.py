@@ -35,9 +35,43 @@ def test_the_module_still_computes_the_same_and_lives_in_the_buffer():
     assert torch.equal(module(x), twin(x))
     module(x).sum().backward()
     twin(x).sum().backward()
-    assert torch.equal(flat.gradient, torch.cat([p.grad.reshape(-1) for p in twin.parameters()]))
+    assert torch.equal(torch.cat(flat.take_gradients()), torch.cat([p.grad.reshape(-1) for p in twin.parameters()]))
     flat.values[: flat.trained].zero_()
     assert all(not p.any() for p in module.parameters())
+
+
+def test_gradients_are_taken_once_and_dropped_ones_are_gone():
+    module = network()
+    flat, x = FlatModule(module), torch.randn(5, 1, 4, 4)
+    module(x).sum().backward()
+    first = torch.cat(flat.take_gradients())
+    assert all(p.grad is None for p in module.parameters())
+    module(x).sum().backward()
+    flat.drop_gradients()
+    module(x).sum().backward()
+    assert torch.equal(torch.cat(flat.take_gradients()), first)
+    assert not torch.cat(flat.take_gradients()).any()
+
+
+def test_gradients_are_flat_whatever_autograd_makes():
+    """Of a parameter that the output does not depend on, of an expanded one, a transposed one and a sparse one."""
+
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Parameter(torch.ones(2, 2))
+            self.summed = nn.Parameter(torch.ones(3))
+            self.turned = nn.Parameter(torch.ones(2, 3))
+            self.table = nn.Embedding(4, 2, sparse=True)
+
+        def forward(self, weight):
+            return self.summed.sum() + (self.turned.t() * weight).sum() + self.table(torch.tensor([1, 1, 3])).sum()
+
+    flat, weight = FlatModule(module := Odd()), torch.arange(6.0).view(3, 2)
+    module(weight).backward()
+    got = flat.take_gradients()
+    assert all(g.is_contiguous() and g.ndim == 1 for g in got)
+    assert [g.tolist() for g in got] == [[0] * 4, [1] * 3, [0, 2, 4, 1, 3, 5], [0, 0, 2, 2, 0, 0, 1, 1]]
 
 
 def test_buffers_move_with_the_flat_values_and_back():
@@ -89,8 +123,8 @@ def test_frozen_parameters_are_kept_but_not_trained():
     assert [e.name for e in flat.table][:4] == ["1.weight", "1.bias", "4.weight", "4.bias"]
     optimizer = make_optimizer("sgd", flat.trained)
     module(torch.randn(4, 1, 4, 4)).sum().backward()
-    weights_P, gradient_P = flat.values[: flat.trained].numpy(), flat.gradient.numpy()
-    optimizer.update(weights_P, gradient_P, hyperparameters(weight_decay=0.5))
+    weights_P, gradients = flat.values[: flat.trained].numpy(), [g.numpy() for g in flat.take_gradients()]
+    optimizer.update(weights_P, gradients, hyperparameters(weight_decay=0.5))
     assert torch.equal(module[0].weight, frozen)
 
 

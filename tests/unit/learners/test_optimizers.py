@@ -1,5 +1,8 @@
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from toys import hyperparameters
 
@@ -30,9 +33,29 @@ def test_twenty_updates_equal_torch_optim(name, options):
     for step in range(20):
         gradient = torch.randn(50, generator=generator) * 0.5**step  # also small ones, where Adam's epsilon counts
         kept = gradient.clone()
-        own.update(ours.numpy(), gradient.numpy(), hp)
+        own.update(ours.numpy(), [gradient.numpy()], hp)
         theirs.grad = kept.clone()
         rule.step()
         assert torch.equal(gradient, kept)
         torch.testing.assert_close(ours, theirs.detach(), rtol=2e-6, atol=2e-7)
     assert own.steps == 20
+
+
+@given(
+    name=st.sampled_from(["sgd", "adam"]),
+    cuts=st.lists(st.integers(0, 40), max_size=4),
+    decay=st.sampled_from([0, 0.1]),
+)
+def test_an_update_does_not_depend_on_how_the_gradients_are_cut(name, cuts, decay):
+    rng = np.random.default_rng(len(cuts))
+    whole, cut = make_optimizer(name, 40), make_optimizer(name, 40)
+    weights = rng.normal(size=40).astype(np.float32)
+    other, hp = weights.copy(), hyperparameters(optimizer=name, momentum=0.9, weight_decay=decay)
+    for _ in range(3):
+        gradient = rng.normal(size=40).astype(np.float32)
+        whole.update(weights, [gradient], hp)
+        cut.update(other, np.split(gradient, sorted(cuts)), hp)
+    np.testing.assert_array_equal(other, weights)
+    for slot, values in whole.slots.items():
+        np.testing.assert_array_equal(cut.slots[slot], values)
+    assert cut.steps == whole.steps == 3

@@ -38,6 +38,8 @@ from fedagg_edge.config import Hyperparameters
 from fedagg_edge.learners.base import Batch
 from fedagg_edge.learners.tflite import TfliteLearner
 learner = TfliteLearner({str(file)!r})
+learner.load_state(learner.state())
+assert not {{"ai_edge_litert", "tflite_runtime"}} & set(sys.modules), "the runtime is for what computes"
 learner.step(Batch(np.ones((2, *{IMAGE}), np.float32), np.zeros(2, np.int64), None), Hyperparameters())
 assert not {{"torch", "tensorflow"}} & set(sys.modules)
 """
@@ -168,6 +170,11 @@ def test_a_batch_that_does_not_fit_is_named_and_the_next_is_taken(changes: dict[
     np.testing.assert_array_equal(learner.state().weights, before.weights)
     learner.step(good, Hyperparameters())
     assert learner.state().steps == 1
+
+
+def test_a_runtime_that_is_not_there_is_missed_at_once() -> None:
+    with pytest.raises(LearnerError, match="no TFLite runtime is usable: 'torch' is not known"):
+        TfliteLearner(small_file(), runtime="torch")
 
 
 def test_distillation_that_the_file_does_not_have_is_refused() -> None:

@@ -9,7 +9,7 @@ from fedagg_edge.errors import LearnerError
 from fedagg_edge.learners import objective, tflite_file
 from fedagg_edge.learners.base import Batch
 from fedagg_edge.learners.targets import private_targets
-from fedagg_edge.learners.tflite_runtime import open_graphs
+from fedagg_edge.learners.tflite_runtime import open_graphs, refuse_if_none
 
 
 def test_it_says_which_runtime_it_chose() -> None:
@@ -53,3 +53,20 @@ def test_a_runtime_that_can_be_imported_but_not_used_is_passed_over(monkeypatch:
 def test_an_unknown_runtime() -> None:
     with pytest.raises(LearnerError, match="'torch' is not known"):
         open_graphs(tflite_file.loads(small_file()), prefer="torch")
+    with pytest.raises(LearnerError, match="'torch' is not known"):
+        refuse_if_none("torch")
+
+
+def test_a_runtime_is_missed_before_one_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_if_none()
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)  # as if it was not installed
+    monkeypatch.setitem(sys.modules, "tflite_runtime", None)
+    missing = r"ai-edge-litert is not installed: pip install 'fedagg-edge\[litert\]'; tflite-runtime is not installed"
+    with pytest.raises(LearnerError, match=missing):
+        refuse_if_none()
+    monkeypatch.setitem(sys.modules, "tflite_runtime", ModuleType("tflite_runtime"))
+    monkeypatch.setattr(np, "__version__", "2.1.0")
+    with pytest.raises(LearnerError, match=r"cannot make an interpreter \(it needs numpy < 2, got 2\.1\.0\)"):
+        refuse_if_none("tflite-runtime")
+    monkeypatch.setattr(np, "__version__", "1.26.4")
+    refuse_if_none()

@@ -187,6 +187,21 @@ def test_the_outbox_refuses_at_its_bound_and_keeps_what_it_has(make):
         old.send(embeddings("d2", 1, start=1))
 
 
+def test_what_the_parent_does_not_take_does_not_age(tmp_path):
+    """One row that is too long for it had all new samples refused after 30 days, although it answers."""
+    since_boot = [20.0]
+    options = Options(tier=Tier.DEVICE, outbox=Bounds(age=86_400.0), boot_clock=lambda: since_boot[0])
+    device = Ledger.open(tmp_path / "d", node=NodeId("d1"), federation="f", options=options)
+    device.send(embeddings("d1", 1))
+    device.set_aside([device.pending()[0].key])
+    since_boot[0] += 10 * 86_400.0
+    device.send(embeddings("d1", 1, start=1))
+    since_boot[0] += 2 * 86_400.0
+    with pytest.raises(OutboxFull, match="the oldest batch waits for 172800"):
+        device.send(embeddings("d1", 1, start=2))
+    device.close()
+
+
 @pytest.mark.parametrize("at_boot", [0.0, 1.75e9])  # 1970; the time of its last shutdown
 def test_samples_are_not_refused_as_the_clock_was_set_meanwhile(tmp_path, at_boot):
     wall, since_boot = [at_boot], [20.0]

@@ -113,7 +113,7 @@ def test_the_papers_settings_reach_the_simulation():
 
 
 def test_beta_goes_over_the_presets():
-    for preset in ("paper", "default"):
+    for preset in ("paper", "default", "tuned"):
         config = config_of(cell(setting=Setting(225, 1.0, beta=50.0), variant=Variant("fedagg", preset)), "/d", "/a")
         assert {config.training.of(t).beta for t in Tier} == {50.0}
 

@@ -115,6 +115,13 @@ def test_the_tuned_preset_is_told_method_by_method():
     assert "`tuned`" not in render(curve([0.2, 0.4]), {})
 
 
+def test_a_preset_in_bfloat16_is_told_by_the_other():
+    text = render(curve([0.2, 0.4], preset="open-tuned-bf16"), {})
+    assert (
+        "- `open-tuned-bf16`: as `open-tuned`, edges and cloud in bfloat16; autoencoder: preset open, epochs 2" in text
+    )
+
+
 def test_bridge_only_is_a_ceiling_of_its_own_preset_alone():
     lines = [line for line in render(some(), {}).splitlines() if line.startswith("- FedAgg, ")]
     assert ["bridge-only" in line for line in lines] == [False, True]  # paper, default

@@ -6,6 +6,7 @@ from fedagg_edge.config import parse_config
 from fedagg_edge.errors import ConfigError
 from fedagg_edge.reproduce.tables import (
     AUTOENCODERS,
+    BFLOAT16,
     DATASETS,
     METHODS,
     PRESETS,
@@ -30,7 +31,7 @@ def test_every_table_has_a_figure_a_setting_a_bridge_only_row_and_the_ceiling(ta
         if table.thresholds:
             assert {len(pair) for pair in figures} == {len(table.thresholds)}
     assert {"bridge-only", "centralised", "fedagg"} <= {v.method for v in table.variants}
-    assert {v.preset for v in table.variants} <= PRESETS.keys() & AUTOENCODERS.keys()
+    assert {v.preset for v in table.variants} <= PRESETS.keys()
     assert table.dataset in DATASETS
     assert len({s.name for s in table.settings}) == len(table.settings)
 
@@ -52,11 +53,22 @@ def test_tables_six_and_eight_agree_with_table_two_where_they_meet():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_is_a_configuration(preset):
-    keys = {k: v for k, v in PRESETS[preset].items() if k != "training"}
-    training = {**PRESETS[preset].get("training", {}), "decay_rounds": 3}
+    keys = {k: v for k, v in PRESETS[preset].keys.items() if k != "training"}
+    training = {**PRESETS[preset].keys.get("training", {}), "decay_rounds": 3}
     tree = {"model": "mlp", "children": [{"model": "mlp"}]}
     config = parse_config({**keys, "name": "x", "data": {"source": "digits"}, "tree": tree, "training": training})
     assert config.training.device.batch_size == 8
+    tiers = (config.training.device, config.training.edge, config.training.cloud)
+    large = "bfloat16" if preset.endswith(BFLOAT16) else "float32"
+    assert [t.precision for t in tiers] == ["float32", large, large]
+
+
+@pytest.mark.parametrize("preset", [p for p in PRESETS if p.endswith(BFLOAT16)])
+def test_a_preset_in_bfloat16_is_the_other_but_for_its_precision(preset):
+    mine, other = PRESETS[preset], PRESETS[preset.removesuffix(BFLOAT16)]
+    assert (mine.autoencoder, mine.tuned) == (other.autoencoder, other.tuned)
+    large = {"edge": {"precision": "bfloat16"}, "cloud": {"precision": "bfloat16"}}
+    assert mine.keys == {**other.keys, "training": {**other.keys["training"], **large}}
 
 
 def test_what_is_tuned_are_methods():
@@ -65,13 +77,13 @@ def test_what_is_tuned_are_methods():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_has_an_autoencoder_that_can_be_made(preset):
-    named = AUTOENCODERS[preset].arguments.get("preset")
+    named = AUTOENCODERS[PRESETS[preset].autoencoder].arguments.get("preset")
     assert named is None or named in AUTOENCODER_PRESETS
     assert AUTOENCODERS["tuned"] == AUTOENCODERS["default"]
 
 
 def test_the_papers_preset_trains_as_the_paper_says():
-    assert PRESETS["paper"] == {"preset": "paper"}
+    assert PRESETS["paper"].keys == {"preset": "paper"}
 
 
 def test_names_of_settings():

@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 PROGRAM = """
-from fedagg_edge.ledger.failpoints import reach
+from fedagg_edge.failpoints import reach
 for i in range(4):
     reach("a.b.c")
     reach("other")

@@ -160,7 +160,7 @@ class HttpsLine:
 
     def _send(self, connection: ssl.SSLSocket, head: bytes, body: bytes) -> None:
         # a server that refuses a body may answer and hang up before it has all of it: its answer is there to be read
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             if len(body) <= _TOGETHER:
                 connection.sendall(head + body)
             else:

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -188,6 +189,24 @@ def test_what_is_no_answer_is_refused_and_the_next_request_has_a_new_connection(
 def test_a_server_that_hangs_up_instead_of_answering(serve: Serve) -> None:
     with pytest.raises(ConnectionResetError):
         serve([b""]).ask("GET", "/")
+
+
+def test_the_answer_of_a_server_that_hangs_up_on_a_body_is_read(authority: Authority) -> None:
+    def refuse() -> None:
+        with authority.server().wrap_socket(listener.accept()[0], server_side=True) as line:
+            line.recv(100)
+            line.sendall(answer(b"no", first=b"HTTP/1.1 413 Too Large"))
+            time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=refuse, daemon=True)
+        thread.start()
+        where = ("127.0.0.1", listener.getsockname()[1])
+        line = HttpsLine(where, authority.client("device-1"), connect_seconds=5, read_seconds=5)
+        assert line.ask("PUT", "/", bytes(16 << 20)).status == 413
+        assert body_of(line) == b"no"
+        line.close()
+        thread.join(10)
 
 
 def test_a_body_that_breaks_off_ends_early(serve: Serve) -> None:

@@ -31,6 +31,8 @@ AHEAD = 65_536
 """Bytes of a body that are taken before anybody has asked for it."""
 LINGER = 2.0
 """Seconds in which the rest of a body that nobody wants may come, so that its sender reads why."""
+FLUSH = 10.0
+"""Seconds in which what was written last must be read."""
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _EMPTY = (204, 304)
@@ -333,7 +335,10 @@ class HttpConnection(asyncio.Protocol):
             if self._is_full:  # its client does not read
                 self._transport.abort()
             else:
-                self._transport.close()
+                self._transport.close()  # which over plain TCP waits without end for a client that does not read
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._timer = self._loop.call_later(FLUSH, self._transport.abort)
 
     def abort(self) -> None:
         """End it now."""

@@ -1,6 +1,7 @@
 """Raw bytes in, raw bytes out: what a client may send, and what ends its connection."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -353,6 +354,31 @@ async def test_idle_connections_are_closed_those_that_are_served_are_not():
     release.set()
     await asyncio.sleep(0.2)
     assert (served.statuses, served.wire.ended) == ([200], "closed")
+
+
+@run
+async def test_what_was_written_last_is_not_kept_for_ever():
+    made, patch = [], pytest.MonkeyPatch()
+    patch.setattr(http1, "FLUSH", 0.1)
+
+    def make():
+        made.append(HttpConnection(answer, keepalive=60.0))
+        return made[0]
+
+    async def answer(request):
+        transport = made[0]._transport
+        while not transport.get_write_buffer_size():
+            transport.write(bytes(32_768))  # until the kernel takes no more
+        return Answer(200, {})
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        server = await asyncio.get_running_loop().create_server(make, sock=listener)
+        client.connect(listener.getsockname())
+        client.send(GET.replace(b"Host", b"Connection: close\r\nHost"))
+        await asyncio.sleep(0.4)
+        server.close()
+        patch.undo()
+        assert made[0]._transport is None
 
 
 @run

@@ -92,7 +92,9 @@ class Incoming:
             self._reader = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(seconds):
                 await self._reader
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        if len(self._parts) != 1:
+            self._parts = [b"".join(self._parts)]  # not kept twice while the answer is made
+        return self._parts[0]
 
     def feed(self, data: bytes) -> None:
         """A part of the body came."""

@@ -292,6 +292,22 @@ async def test_the_last_answer_waits_for_the_body_too():
 
 
 @run
+async def test_a_body_is_kept_once():
+    asked = []
+
+    async def read(request):
+        asked.append(request)
+        body = await request.read(5.0)
+        assert request._parts == [body]
+        return Answer(200, {}, body + await request.read(5.0))
+
+    ends = Ends(handler=read)
+    await ends.feed(HEAD % 4, b"ab", b"cd", GET)
+    assert [sent.partition(b"\r\n\r\n")[2] for sent in ends.wire.sent] == [b"abcdabcd", b""]
+    assert [request._parts for request in asked] == [[], []]
+
+
+@run
 async def test_a_body_in_time_or_not():
     async def read(request):
         try:

@@ -281,6 +281,13 @@ def test_another_authoritys_server_is_no_parent(authority: Authority, tmp_path: 
     script.listener.close()
 
 
+def test_a_head_that_drips_is_not_waited_for_without_end() -> None:
+    line = HttpsLine(("x", 1), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), connect_seconds=1, read_seconds=0.1)
+    line._socket = Dripping(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 90, 1)  # type: ignore[assignment]
+    with pytest.raises(TimeoutError):
+        line._read_head()
+
+
 class Canned:
     """A connection that has said these bytes, in pieces of some size, and hung up."""
 
@@ -293,6 +300,14 @@ class Canned:
 
     def close(self) -> None:
         pass
+
+
+class Dripping(Canned):
+    """Says each piece after a while, so that no single wait is too long."""
+
+    def recv(self, most: int) -> bytes:
+        time.sleep(0.01)
+        return super().recv(most)
 
 
 @settings(max_examples=300, deadline=None)

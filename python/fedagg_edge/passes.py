@@ -17,9 +17,19 @@ from fedagg_edge.errors import LocalProtocolError
 from fedagg_edge.learners.base import Batch, Learner, StepReport, TellsBridge
 from fedagg_edge.views import look
 
-__all__ = ["Lesson", "TrainReport", "batch_rows", "bridge_logits", "mean_report", "pass_batches", "train_pass"]
+__all__ = [
+    "Lesson",
+    "TrainReport",
+    "batch_rows",
+    "bridge_logits",
+    "cut_batches",
+    "mean_report",
+    "pass_batches",
+    "train_pass",
+]
 
 _BLOCK_BYTES = 32 << 20  # decoded bridge samples held at once
+_FEW_ROWS = 4  # a last batch of fewer is not left as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +119,7 @@ def block_rows(bridge: Bridge) -> int:
 
 
 def _batches(bridge: Bridge, lesson: Lesson, order: NDArray[np.int64], size: int) -> Iterator[Batch]:
-    for group in _groups(_cut(order, size), block_rows(bridge)):
+    for group in _groups(cut_batches(order, size), block_rows(bridge)):
         bridge_x_N = _decode(bridge, lesson, np.concatenate(group))
         start = 0
         for rows in group:
@@ -117,11 +127,15 @@ def _batches(bridge: Bridge, lesson: Lesson, order: NDArray[np.int64], size: int
             start += len(rows)
 
 
-def _cut(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    """Batches of row numbers; a last batch of one row joins the one before it: batch norm cannot train on one row."""
+def cut_batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """Row numbers in batches of `size`. A last batch of one row joins the one before it, one of two or three rows
+    shares evenly with it: batch norm over a map of one pixel cannot train on one row, and two or three that happen to
+    be near each other in a channel have a gradient large enough to ruin the weights (docs/decisions/0003-last-batch.md)
+    """
     batches = [order[i : i + size] for i in range(0, len(order), size)]
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [np.concatenate(batches[-2:])]
+    if len(batches) > 1 and len(batches[-1]) < min(_FEW_ROWS, size):
+        parts = 1 if len(batches[-1]) == 1 else 2
+        batches[-2:] = np.array_split(np.concatenate(batches[-2:]), parts)
     return batches
 
 

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import io
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -267,7 +268,7 @@ def enrol(place):
         return argparse.Namespace(returncode=0, stdout="", stderr="")
 
     tls.first_contact = lambda *_, **__: tls.Contact(None, root)
-    member.subprocess.run = command
+    subprocess.run = command
     member.enrol_if_needed(load_fleet_config(place / "device.toml", Tier.DEVICE), Tier.DEVICE)
 
 

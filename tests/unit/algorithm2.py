@@ -81,8 +81,10 @@ class Transcription:
         rng.integers(2**63)
         order = rng.permutation(len(y))
         model, size = self.models[student], self.hp.batch_size
-        for i in range(0, len(y), size):
-            rows = order[i : i + size]
+        cuts = list(range(size, len(y), size))
+        if cuts and 1 < len(y) - cuts[-1] < min(4, size):  # decisions/0003: the last two batches as even as can be
+            cuts[-1] -= (size - (len(y) - cuts[-1])) // 2
+        for rows in np.split(order, cuts):
             _, g = loss_nl(model.f(x[rows]), teacher[rows], y[rows], self.hp)
             if student in self.leaf_data:  # eq. 4: mean CE on private samples + gamma * L_nl
                 private = self.leaf_data[student][0][rows]

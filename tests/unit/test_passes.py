@@ -7,7 +7,7 @@ from toys import CLASSES, SHAPE, IdentityBridge, hyperparameters
 from fedagg_edge import passes
 from fedagg_edge.errors import LocalProtocolError
 from fedagg_edge.learners.base import StepReport
-from fedagg_edge.passes import Lesson, bridge_logits, train_pass
+from fedagg_edge.passes import Lesson, bridge_logits, cut_batches, train_pass
 
 
 class Recorder:
@@ -65,6 +65,26 @@ def test_no_batch_has_one_row(n, size):
     assert min(len(b.bridge_y_N) for b in learner.batches) > 1
 
 
+@given(st.integers(4, 90), st.integers(6, 40))
+def test_no_batch_has_too_few_rows_for_batch_norm_over_one_pixel(n, size):
+    lengths = [len(rows) for rows in cut_batches(np.arange(n), size)]
+    assert min(lengths) >= 4
+    assert sum(lengths) == n
+    assert lengths[:-2] == [size] * (len(lengths) - 2)
+    if len(lengths) > 1 and 0 < n % size < 4:
+        assert abs(lengths[-2] - lengths[-1]) <= 1 or n % size == 1
+
+
+def test_the_last_rows_share_evenly_in_their_order():
+    order = np.arange(34)[::-1]
+    batches = cut_batches(order, 16)
+    assert [len(rows) for rows in batches] == [16, 9, 9]
+    np.testing.assert_array_equal(np.concatenate(batches), order)
+    assert [len(rows) for rows in cut_batches(np.arange(33), 16)] == [16, 17]
+    assert [len(rows) for rows in cut_batches(np.arange(36), 16)] == [16, 16, 4]
+    assert [len(rows) for rows in cut_batches(np.arange(2), 16)] == [2]
+
+
 def test_private_samples_alone_and_bridge_samples_alone():
     for private, bridge in ((True, False), (False, True)):
         learner = Recorder()
@@ -78,8 +98,8 @@ def test_private_samples_alone_and_bridge_samples_alone():
 
 def test_the_report_weighs_batches_by_their_rows():
     learner = Recorder()
-    report = train_pass(learner, IdentityBridge(), lesson(6), hyperparameters(batch_size=4), np.random.default_rng(0))
-    assert report.loss == pytest.approx((1.0 * 4 + 2.0 * 2) / 6)
+    report = train_pass(learner, IdentityBridge(), lesson(9), hyperparameters(batch_size=5), np.random.default_rng(0))
+    assert report.loss == pytest.approx((1.0 * 5 + 2.0 * 4) / 9)
 
 
 def test_rows_that_do_not_match_and_no_rows():

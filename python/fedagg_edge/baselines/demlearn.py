@@ -61,6 +61,8 @@ class DemLearn(Trained):
         root, places = world.tree.root, world.tree.places
         self.learners = {n: shared_learner(world, factories, places[n], model) for n in (root.id, *self.devices)}
         start_P = self.learners[root.id].state().weights
+        if mu:
+            ProximalLearner(self.learners[root.id], start_P, mu)  # refuses an optimizer here, not after a round
         for device in self.devices:
             load_weights(self.learners[device], start_P)
         # of each device its group's model; before round 0 the model that all start from, where the term vanishes

@@ -5,7 +5,6 @@ too.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from fedagg_edge.config import Hyperparameters
 from fedagg_edge.errors import ConfigError
 from fedagg_edge.learners.base import Batch, Learner, LearnerState
-from fedagg_edge.passes import Lesson, train_pass
+from fedagg_edge.passes import Lesson, cut_batches, train_pass
 from fedagg_edge.records import Link, NodeId, Tier
 from fedagg_edge.seeds import stream
 from fedagg_edge.simulation.build import World, make_learner
@@ -75,24 +74,17 @@ def taught_pass(
 ) -> float:
     """Passes over samples of any shape on CE + beta * KL against `teacher_NC` (None: CE alone); the mean loss.
 
-    The loss is the bridge loss's (eq. 2's form), here on samples that are no bridge samples. As in `train_pass`, a last
-    batch of one row joins the one before.
+    The loss is the bridge loss's (eq. 2's form), here on samples that are no bridge samples. Batches are cut as in
+    `train_pass`.
     """
     learner.seed(int(rng.integers(2**63)))
     losses: list[tuple[float, int]] = []
     for _ in range(hyperparameters.epochs):
-        for rows in _cut(rng.permutation(len(y_N)), hyperparameters.batch_size):
+        for rows in cut_batches(rng.permutation(len(y_N)), hyperparameters.batch_size):
             teacher = None if teacher_NC is None else teacher_NC[rows]
             report = learner.step(Batch(x_N[rows], y_N[rows], teacher), hyperparameters)
             losses.append((report.loss, len(rows)))
     return sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
-
-
-def _cut(order: NDArray[np.int64], size: int) -> Sequence[NDArray[np.int64]]:
-    batches = [order[i : i + size] for i in range(0, len(order), size)]
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [np.concatenate(batches[-2:])]
-    return batches
 
 
 def route(tree: Tree, node: NodeId) -> tuple[Link, ...]:

@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 from fedagg_edge.errors import RemoteProtocolError, StorageFull
 from fedagg_edge.fleet.ends import Handler, Later, Peer
 from fedagg_edge.fleet.gateway_metrics import GatewayMetrics, endpoint
-from fedagg_edge.fleet.http1 import Answer, Incoming
+from fedagg_edge.fleet.http1 import Answer, Finish, Incoming
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.peers import Connections
 from fedagg_edge.fleet.problems import problem
@@ -58,6 +58,7 @@ class _Refused(Exception):
         self.response = problem(status, code, message, retry_after)
 
 
+_HEALTH = ("/healthz", "/readyz")
 _FULL_SECONDS = 30.0
 """How long who is refused for want of room may wait before it tries again; a log says it once in that time."""
 
@@ -99,20 +100,72 @@ class Gateway(Generic[L]):
     async def __call__(self, request: Incoming) -> Answer:
         """Answer one HTTP request."""
         started = self._monotonic()
-        path = request.path
         self.in_flight += 1
         try:
-            response = await self._answer(request, path)
+            response = await self._answer(request, request.path)
         except Exception as error:
-            self._log.failure("request_failed", error)
-            response = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the server failed; its log says where")
+            response = self._failed(error)
         finally:
             self.in_flight -= 1
-        self._metrics.answered(endpoint(path), response, self._monotonic() - started, request.size)
+        return self._done(request, started, response)
+
+    def begin(self, request: Incoming, finish: Finish) -> bool:
+        """Take a request as nearly all are, a whole one for the handler, and call `finish` after its commit: that saves
+        a task and its turns of the event loop. False for any other."""
+        body, path = request.whole(), request.path
+        if body is None or self.draining or path in _HEALTH or path in self._hooks:
+            return False
+        started, asked, mark = self._monotonic(), self._clock(), self.waiters.mark
+        connection = self._connections().of(request)
+        connection.requests += 1
+
+        def done(response: Response) -> None:
+            self.in_flight -= 1
+            finish(self._done(request, started, response))
+
+        def committed(value: Response | Later, error: BaseException | None) -> None:
+            if error is not None:
+                done(self._refusal(error))
+            elif isinstance(value, Response):
+                self._meters.charge(peer.node, len(value.body))
+                done(value)
+            elif (task := finish(partial(wait, value))) is not None:
+                task.add_done_callback(over)
+            else:
+                over(None)
+
+        async def wait(later: Later) -> Answer:
+            try:
+                response = await self._news(peer, later, mark, asked)
+            except Exception as error:
+                response = self._refusal(error)
+            self._meters.charge(peer.node, len(response.body))
+            return self._done(request, started, response)
+
+        def over(_: object) -> None:
+            self.in_flight -= 1
+
+        self.in_flight += 1
+        try:
+            peer = self._known(connection.peer)
+            self._check_rate(request, self._meters, peer.node, self._most(request))
+            self._writer.submit(partial(self._handle, peer, Request(request.method, path, body), asked), committed)
+        except _Refused as refused:
+            asyncio.get_running_loop().call_soon(done, refused.response)
+        except Exception as error:
+            asyncio.get_running_loop().call_soon(done, self._refusal(error))
+        return True
+
+    def _done(self, request: Incoming, started: float, response: Response) -> Answer:
+        self._metrics.answered(endpoint(request.path), response, self._monotonic() - started, request.size)
         return self._render(response)
 
+    def _failed(self, error: BaseException) -> Response:
+        self._log.failure("request_failed", error)
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the server failed; its log says where")
+
     async def _answer(self, request: Incoming, path: str) -> Response:
-        if path in ("/healthz", "/readyz"):
+        if path in _HEALTH:
             return self.health(path)
         if self.draining:
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "draining", "the server is stopping, try again", 2.0)
@@ -125,13 +178,15 @@ class Gateway(Generic[L]):
                 async with self._hooks_free:
                     return await hook(Request(request.method, path, body), connection.peer)
             peer = self._known(connection.peer)
-            most = self._limits.chunk if request.method == "PUT" else self._limits.body
-            body = await self._admit(request, self._meters, peer.node, most)
+            body = await self._admit(request, self._meters, peer.node, self._most(request))
         except _Refused as refused:
             return refused.response
         response = await self._ask(peer, Request(request.method, path, body))
         self._meters.charge(peer.node, len(response.body))
         return response
+
+    def _most(self, request: Incoming) -> int:
+        return self._limits.chunk if request.method == "PUT" else self._limits.body
 
     def _known(self, peer: Peer | None) -> Peer:
         if peer is None:
@@ -142,35 +197,44 @@ class Gateway(Generic[L]):
 
     async def _admit(self, request: Incoming, meters: Meters, name: str, most: int) -> bytes:
         """The body, if its declared size and the name's rate allow it; raises _Refused."""
-        size = _declared_size(request, most)
-        if wait := meters.admit(name, size, self._monotonic()):
-            raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, "rate", "over the rate for one node", wait)
+        self._check_rate(request, meters, name, most)
         try:
             return await request.read(self._limits.body_seconds)
         except TimeoutError as error:
             raise _Refused(HTTPStatus.REQUEST_TIMEOUT, "slow", "the body did not arrive in time") from error
 
+    def _check_rate(self, request: Incoming, meters: Meters, name: str, most: int) -> None:
+        if wait := meters.admit(name, _declared_size(request, most), self._monotonic()):
+            raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, "rate", "over the rate for one node", wait)
+
     async def _ask(self, peer: Peer, request: Request) -> Response:
         """The handler's answer, waiting for news where it says so."""
-        mark = self.waiters.mark
+        mark, asked = self.waiters.mark, self._clock()
         try:
-            asked = self._clock()
             answer = await self._writer.run(partial(self._handle, peer, request, asked))
-            ends = None  # of the poll, on a clock that never jumps
-            while not isinstance(answer, Response):
-                later = answer
-                if ends is None:
-                    ends = self._monotonic() + later.until - asked
-                if not self.draining:
-                    await self.waiters.wait(later.node, mark, ends - self._monotonic())
-                mark = self.waiters.mark
-                over = self._monotonic() >= ends
-                now = later.until if over else min(self._clock(), later.until - 1e-3)
-                answer = await self._writer.run(partial(self._resume, peer, later, now))
-                if (over or self.draining) and not isinstance(answer, Response):
-                    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "nothing", "nothing new, ask again", 0.0)
-            return answer
-        except StorageFull:
+            return answer if isinstance(answer, Response) else await self._news(peer, answer, mark, asked)
+        except Exception as error:
+            return self._refusal(error)
+
+    async def _news(self, peer: Peer, later: Later, mark: int, asked: float) -> Response:
+        """The answer to one who waits for news since `mark`; raises as the writer does."""
+        ends = self._monotonic() + later.until - asked  # of the poll, on a clock that never jumps
+        while True:
+            if not self.draining:
+                await self.waiters.wait(later.node, mark, ends - self._monotonic())
+            mark = self.waiters.mark
+            over = self._monotonic() >= ends
+            now = later.until if over else min(self._clock(), later.until - 1e-3)
+            answer = await self._writer.run(partial(self._resume, peer, later, now))
+            if isinstance(answer, Response):
+                return answer
+            if over or self.draining:
+                return problem(HTTPStatus.SERVICE_UNAVAILABLE, "nothing", "nothing new, ask again", 0.0)
+            later = answer
+
+    def _refusal(self, error: BaseException | None) -> Response:
+        """What an error is answered with; one that nobody has thought of is told to the log."""
+        if isinstance(error, StorageFull):
             self._tell_of_full_disk()
             return problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,
@@ -178,12 +242,13 @@ class Gateway(Generic[L]):
                 "the server's disk is full, nothing was taken; it keeps serving what it has",
                 _FULL_SECONDS,
             )
-        except WriterBusy:
+        if isinstance(error, WriterBusy):
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many requests wait", 1.0)
-        except WriterStopped:
+        if isinstance(error, WriterStopped):
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "draining", "the server is stopping, try again", 2.0)
-        except RemoteProtocolError as error:
+        if isinstance(error, RemoteProtocolError):
             return problem(HTTPStatus.BAD_REQUEST, "malformed", str(error))
+        return self._failed(error or RuntimeError("an operation gave nothing"))
 
     def _tell_of_full_disk(self) -> None:
         """Say it in the log, not once for each of a thousand devices that try again."""

@@ -11,7 +11,7 @@ ENDPOINTS = frozenset(
     {"hello", "append", "exchange", "missing", "enrol", "renew", "adopt", "leave"}
     | {"chunks", "entries", "knowledge", "artefacts", "status", "revocations"}
 )
-GROUPS = (1, 2, 4, 8, 16, 32, 64)
+GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class GatewayMetrics:

@@ -11,17 +11,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 
 import httptools
 
 from fedagg_edge.fleet.problems import problem
 
-__all__ = ["Answer", "HttpConnection", "Incoming"]
+__all__ = ["Answer", "Finish", "HttpConnection", "Incoming", "Quick"]
 
 FIELD = 1024
 """Bytes of a request's target, and of one field with its name."""
@@ -92,6 +93,13 @@ class Incoming:
             self._reader = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(seconds):
                 await self._reader
+        return self._body()
+
+    def whole(self) -> bytes | None:
+        """The body if all of it has come."""
+        return self._body() if self.complete else None
+
+    def _body(self) -> bytes:
         if len(self._parts) != 1:
             self._parts = [b"".join(self._parts)]  # not kept twice while the answer is made
         return self._parts[0]
@@ -120,24 +128,35 @@ class Incoming:
         return not self.complete and self._wanted is not None and self._held >= max(self._wanted, AHEAD)
 
 
+Work = Callable[[], Coroutine[Any, Any, Answer]]
+Finish = Callable[["Answer | Work"], "asyncio.Task[None] | None"]
+Quick = Callable[[Incoming, Finish], bool]
+"""Takes a request without a task: calls back later, never before it has returned, from the event loop, with its answer
+or with what will give it, of which it gets the task unless the client has gone. Or returns False: the handler is
+asked."""
+
+
 class _Fault(Exception):
     """Raised inside the parser."""
 
 
 class HttpConnection(asyncio.Protocol):
-    """One connection. `handler` answers a request and raises nothing; it is cancelled when the client goes. `made` and
-    `lost` are told of the connection's beginning and end. Without a whole request for `keepalive` seconds it is
-    closed."""
+    """One connection. `handler` answers a request and raises nothing; it is cancelled when the client goes. `quick`
+    is asked before it. `made` and `lost` are told of the connection's beginning and end. Without a whole request for
+    `keepalive` seconds it is closed."""
 
     def __init__(
         self,
-        handler: Callable[[Incoming], Awaitable[Answer]],
+        handler: Callable[[Incoming], Coroutine[Any, Any, Answer]],
         *,
         keepalive: float,
+        quick: Quick = lambda request, finish: False,
         made: Callable[[HttpConnection, asyncio.Transport], None] = lambda connection, transport: None,
         lost: Callable[[HttpConnection], None] = lambda connection: None,
     ) -> None:
         self._handler, self._keepalive, self._made, self._lost = handler, keepalive, made, lost
+        self._quick = quick
+        self._is_quick = False  # the request that is being answered has no task
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
@@ -264,23 +283,44 @@ class HttpConnection(asyncio.Protocol):
         if self._lingering is not None and self._lingering.complete and self._linger_timer is not None:
             self._linger_timer.cancel()
             self._lingering = self._linger_timer = None
-        if self._task is None and self._lingering is None and not self._is_full and not self._is_closing:
+        if not self._is_busy and self._lingering is None and not self._is_full and not self._is_closing:
             if self._ends:
                 self.close()
             elif self._waiting:
-                self._task = self._loop.create_task(self._answer(self._waiting.popleft()))
+                self._begin(self._waiting.popleft())
             elif self._fault is not None:
                 self._write(self._fault, last=True)
                 self.close()
         self.balance()
 
-    async def _answer(self, request: Incoming) -> None:
+    @property
+    def _is_busy(self) -> bool:
+        return self._task is not None or self._is_quick
+
+    def _begin(self, request: Incoming) -> None:
+        self._is_quick = True
+        if not self._quick(request, partial(self._quickly, request)):
+            self._is_quick = False
+            self._task = self._loop.create_task(self._answer(request, partial(self._handler, request)))
+
+    def _quickly(self, request: Incoming, answer: Answer | Work) -> asyncio.Task[None] | None:
+        self._is_quick = False
+        if isinstance(answer, Answer):
+            self._finish(request, answer)
+        elif not self._is_closing:
+            self._task = self._loop.create_task(self._answer(request, answer))
+        return self._task
+
+    async def _answer(self, request: Incoming, work: Work) -> None:
         try:
-            answer = await self._handler(request)
+            answer = await work()
         except Exception:  # it should not have
             self.abort()
             raise
         self._task = None
+        self._finish(request, answer)
+
+    def _finish(self, request: Incoming, answer: Answer) -> None:
         self._idle_since = self._loop.time()
         request.drop()
         if self._transport is None or self._is_closing:
@@ -312,7 +352,7 @@ class HttpConnection(asyncio.Protocol):
 
     def balance(self) -> None:
         """Take no more from the client while there is enough to do, or go on taking."""
-        behind = self._waiting and (self._task is not None or self._is_full)
+        behind = self._waiting and (self._is_busy or self._is_full)
         pause = bool(behind) or (self._receiving is not None and self._receiving.is_ahead)
         if pause != self._is_paused and self._transport is not None and not self._is_closing:
             self._is_paused = pause
@@ -326,7 +366,7 @@ class HttpConnection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether no request is being answered or waits for it."""
-        return self._task is None and not self._waiting
+        return not self._is_busy and not self._waiting
 
     def close(self) -> None:
         """Let what was written go out, then end the connection; what is being answered is given up."""
@@ -352,7 +392,7 @@ class HttpConnection(asyncio.Protocol):
         """One timer a connection, not one a request."""
         now = self._loop.time()
         # requests that wait without one that is being answered: the client does not read the answers before them
-        due = self._idle_since + self._keepalive if self._task is None else now + self._keepalive
+        due = now + self._keepalive if self._is_busy else self._idle_since + self._keepalive
         if now >= due:
             self.close()
         else:

@@ -317,6 +317,7 @@ class NodeLoop:
             offline=self.link is not None and self.link.offline,
             finished=bool(self.ledger.get("finished")),
             fresh=self._fresh,
+            published=-1 if link is None else self.ledger.version(link, self.ledger.node),
         )
 
     def _shared(self, children: tuple[NodeId, ...]) -> int:

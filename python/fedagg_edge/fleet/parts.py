@@ -28,14 +28,22 @@ def node_of(config: FleetConfig) -> NodeId:
     return NodeId(config.node.id)
 
 
-def open_ledger(config: FleetConfig, tier: Tier, *, read_only: bool = False, fold_bytes: int | None = None) -> Ledger:
-    """The node's ledger; one a thread. `fold_bytes`: of logs kept in memory. Raises StorageError."""
+def open_ledger(
+    config: FleetConfig,
+    tier: Tier,
+    *,
+    read_only: bool = False,
+    fold_bytes: int | None = None,
+    page_bytes: int | None = None,
+) -> Ledger:
+    """The node's ledger; one a thread. `fold_bytes`, `page_bytes`: see `Options`. Raises StorageError."""
     config.state.mkdir(parents=True, exist_ok=True)
     options = Options(
         tier=tier,
         hold_labels=tier is Tier.EDGE and config.labels == "first-edge",
         outbox=Bounds(int(min(config.outbox.megabytes * 1e6, _MOST)), config.outbox.days * _DAY),
         fold_bytes=fold_bytes,
+        page_bytes=page_bytes,
         staged=config.limits.staged,
         watch=more_time,
     )

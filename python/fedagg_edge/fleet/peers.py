@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fedagg_edge.fleet.ends import Peer
-from fedagg_edge.fleet.http1 import Answer, HttpConnection, Incoming
+from fedagg_edge.fleet.http1 import Answer, HttpConnection, Incoming, Quick
 
 __all__ = ["Connections"]
 
@@ -33,15 +33,16 @@ class Connections:
 
     def __init__(
         self,
-        handler: Callable[[Incoming], Awaitable[Answer]],
+        handler: Callable[[Incoming], Coroutine[Any, Any, Answer]],
         *,
+        quick: Quick = lambda request, finish: False,
         identify: Identify,
         lost: Callable[[str], None],
         per_node: int = 4,
         keepalive: float = 150.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._handler, self._keepalive = handler, keepalive
+        self._handler, self._quick, self._keepalive = handler, quick, keepalive
         self._identify, self._lost, self._per_node, self._clock = identify, lost, per_node, clock
         self._known: dict[HttpConnection, _Connection] = {}
         self._of_node: dict[str, list[_Connection]] = {}
@@ -51,7 +52,9 @@ class Connections:
 
     def __call__(self) -> HttpConnection:
         """The protocol of a new connection."""
-        return HttpConnection(self._handler, keepalive=self._keepalive, made=self._made, lost=self._gone)
+        return HttpConnection(
+            self._handler, quick=self._quick, keepalive=self._keepalive, made=self._made, lost=self._gone
+        )
 
     def _made(self, protocol: HttpConnection, transport: asyncio.Transport) -> None:
         peer = self._identify(transport.get_extra_info("ssl_object"))

@@ -43,6 +43,9 @@ class KnowledgeStore(Protocol):
     def newest(self, link: Link, publisher: NodeId) -> Arrived | None:
         """The newest knowledge that `publisher` gave on `link`."""
 
+    def knowledge(self, link: Link, publisher: NodeId, version: int) -> Arrived | None:
+        """That of one version, while it is kept: the newest and the one before are."""
+
     def put_knowledge(self, known: Knowledge, basis: int, at: float, /) -> object:
         """Keep it; what is there already stays as it is."""
 
@@ -131,10 +134,14 @@ class Conductor:
         self.published(knowledge.link)
 
     def _receive(self, link: Link, version: int, report: RoundReport) -> Received:
-        """The parent's knowledge: wait for this version or a newer one; after the deadline an older one will do."""
+        """The parent's knowledge: wait for this version or a newer one; after the deadline an older one will do.
+
+        This version goes before a newer one: who was killed between its answer and its checkpoint runs the round again
+        while its parent goes on with that answer, and has to learn from what it learnt from."""
         deadline = self.clock() + self.rounds.deadline
         while True:
-            newest = self._newest(link)
+            exact = self.store.knowledge(link, link.other(self.node.place.id), version)
+            newest = exact or self._newest(link)
             if newest is not None:
                 age = max(0, version - newest.knowledge.version)
                 if age == 0 or self.clock() >= deadline:

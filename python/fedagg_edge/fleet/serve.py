@@ -48,7 +48,7 @@ class ServiceSettings:
     port: int
     admin_host: str = "127.0.0.1"
     admin_port: int | None = None  # plain HTTP for /metrics, /healthz, /readyz; None: not served
-    group: int = 64
+    group: int = 256  # operations a commit at most: what comes while a slow disk syncs
     linger: float = 0.002
     first_request_seconds: float = 15.0
     keepalive_seconds: float = 150.0
@@ -101,6 +101,7 @@ class Service(Generic[L]):
         )
         self.connections = Connections(
             self.gateway,
+            quick=self.gateway.begin,
             identify=identify,
             lost=self._closed,
             per_node=settings.connections_per_node,

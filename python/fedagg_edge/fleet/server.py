@@ -54,6 +54,7 @@ from fedagg_edge.wire.terms import CHILD, DRAINING, FINISHED, LEAVING, PRESENT, 
 __all__ = ["run_gateway"]
 
 _FOLD_BYTES = 16 << 20  # rows are the node loop's to keep in memory; here a child's are wanted when it appends
+_PAGE_BYTES = 16 << 20  # the four rows of knowledge of 1,000 children: each is read and written in every exchange
 _TIDY_EVERY = 3600.0  # seconds between looks at tokens and revocations that have had their time
 _SWEEP_EVERY = 600.0  # seconds between looks at chunks that no message has named
 _STAGED_FOR = 86400.0  # seconds without another chunk that a node's are kept: its link may be away for so long
@@ -226,7 +227,9 @@ class _Gateway:
                 metrics_files=(metrics_file(state),),
             ),
             handler,
-            lambda: ParentView(parts.open_ledger(self.config, self.tier, fold_bytes=_FOLD_BYTES)),
+            lambda: ParentView(
+                parts.open_ledger(self.config, self.tier, fold_bytes=_FOLD_BYTES, page_bytes=_PAGE_BYTES)
+            ),
             self._contexts.get,
             self._identify,
             log=self.log,

@@ -37,6 +37,7 @@ class Situation:
     offline: bool = False
     finished: bool = False
     fresh: bool = False
+    published: int = -1  # the newest version that this node has given its parent
 
 
 def next_turn(now: Situation, rounds: RoundsConfig) -> int | None:
@@ -53,6 +54,8 @@ def next_turn(now: Situation, rounds: RoundsConfig) -> int | None:
 def _sync(now: Situation) -> int | None:
     if now.fresh:
         return now.parent if now.parent >= 0 else None
+    if now.published > now.done:  # killed between its answer and its checkpoint: others go on with that answer
+        return now.published
     if now.tier is Tier.DEVICE:
         return now.parent if now.parent > now.done else None
     return max(now.done + 1, now.parent)

@@ -13,16 +13,20 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from fedagg_edge.errors import StorageFull
 
-__all__ = ["BUSY", "Group", "Store", "Writer", "WriterBusy", "WriterStopped"]
+__all__ = ["BUSY", "COMPANY", "Group", "Store", "Writer", "WriterBusy", "WriterStopped"]
 
 T = TypeVar("T")
 
 BUSY = 5
 """Why: docs/decisions/gateway-cpu.md."""
+
+COMPANY = 32
+"""Operations that waited already when their turn came, on a slow disk: more is not worth more waiting."""
 
 
 class Store(Protocol):
@@ -51,28 +55,29 @@ class Group(Protocol):
 
 
 class _Pending:
-    __slots__ = ("error", "future", "operation", "value")
+    __slots__ = ("error", "operation", "then", "value")
 
-    def __init__(self, operation: Callable[[Any], Any], future: asyncio.Future[Any]) -> None:
-        self.operation, self.future = operation, future
+    def __init__(self, operation: Callable[[Any], Any], then: Callable[[Any, BaseException | None], object]) -> None:
+        self.operation, self.then = operation, then
         self.value: Any = None
         self.error: BaseException | None = None
 
-    def settle(self) -> None:
-        if self.future.done():
-            return  # who asked has gone
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.value)
+
+def _resolve(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    if future.done():
+        return  # who asked has gone
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(value)
 
 
 class Writer(Generic[L]):
     """Runs operations on a ledger that only its thread ever touches.
 
     `open_ledger` is called in the thread. A group is what arrives within `linger` seconds of its first operation
-    (`BUSY` times that after a group of several: a commit spared is CPU spared) and while the group before it was
-    committed, at most `group` operations. Operations must not wait for anything.
+    (`BUSY` times that after a group of several: a commit spared is CPU spared; at once if there is `COMPANY`) and
+    while the group before it was committed, at most `group` operations. Operations must not wait for anything.
     """
 
     def __init__(
@@ -112,13 +117,18 @@ class Writer(Generic[L]):
         Raises what the operation raised (it alone is then undone), StorageFull if there is no room for it, the
         database's error if the group could not be committed, WriterBusy, WriterStopped.
         """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.submit(operation, partial(_resolve, future))
+        return await future
+
+    def submit(self, operation: Callable[[L], T], then: Callable[[T, BaseException | None], object]) -> None:
+        """`run` for who does not wait: ``then(value, error)`` is called in the event loop once that is known. Raises
+        WriterBusy, WriterStopped."""
         if self._stopping or self._loop is None:
             raise WriterStopped("writer: it has stopped")
         if self._queue.qsize() >= self._most:
             raise WriterBusy(f"writer: {self._most} operations wait already")
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Pending(operation, future))
-        return await future
+        self._queue.put(_Pending(operation, then))
 
     async def stop(self) -> None:
         """Finish what waits, close the ledger, end the thread."""
@@ -151,7 +161,8 @@ class Writer(Generic[L]):
         first = self._queue.get()
         if first is None:
             return [], False
-        if self._linger:  # not a timed get for each: every wake-up takes the GIL from the event loop
+        if self._linger and self._queue.qsize() < COMPANY:
+            # not a timed get for each: every wake-up takes the GIL from the event loop
             time.sleep(self._linger * (BUSY if self._busy else 1))
         group = [first]
         while len(group) < self._group:
@@ -205,4 +216,8 @@ def _attempt(ledger: Store, pending: _Pending) -> None:
 
 def _settle(group: list[_Pending]) -> None:
     for pending in group:
-        pending.settle()
+        try:
+            pending.then(pending.value, pending.error)
+        except Exception as error:  # of one; the others were committed, too
+            context = {"message": "a result could not be handed over", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)

@@ -42,10 +42,12 @@ class Database:
         *,
         busy_seconds: float = _BUSY_SECONDS,
         read_only: bool = False,
+        page_bytes: int | None = None,
         watch: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """Open `path`, making it if there is none; raise StorageError if that cannot be done. `watch` is entered for as
-        long as the check after a crash takes, which is as long as reading the whole file."""
+        """Open `path`, making it if there is none; raise StorageError if that cannot be done. `page_bytes`: of the
+        file's pages in memory, None: SQLite's 2 MB. `watch` is entered for as long as the check after a crash takes,
+        which is as long as reading the whole file."""
         self.path = path
         self._watch = watch
         self.cache: dict[Hashable, Any] = {}
@@ -55,6 +57,7 @@ class Database:
         self._depth = 0
         self._points: list[str | None] = []  # of the savepoints entered: SQLite's name once something was written
         self._read_only = read_only
+        self._page_bytes = page_bytes
         self._lock = -1
         if sqlite3.sqlite_version_info < _OLDEST:
             raise StorageError(f"sqlite: got {sqlite3.sqlite_version}, expected 3.37 or newer; upgrade the system's")
@@ -86,6 +89,8 @@ class Database:
             self.execute("PRAGMA auto_vacuum=INCREMENTAL")
         for pragma in ("journal_mode=WAL", "synchronous=FULL", *_PRAGMAS):
             self.execute(f"PRAGMA {pragma}")
+        if self._page_bytes is not None:
+            self.execute(f"PRAGMA cache_size=-{self._page_bytes // 1024}")
         self._check_header()
         if first and unclean:
             with self._watch():

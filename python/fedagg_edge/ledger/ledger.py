@@ -35,14 +35,16 @@ __all__ = ["Ledger", "Options"]
 @dataclass(frozen=True, slots=True)
 class Options:
     """`hold_labels`: no label goes to the own parent, whatever the child it came from said. `staged`: bytes of chunks
-    per node. `fold_bytes`: of logs kept in memory, None: all. `clock`: seconds since 1970. `boot_clock`: seconds
-    since the machine's start. `watch`: entered while the file is checked after a crash."""
+    per node. `fold_bytes`: of logs kept in memory, None: all. `page_bytes`: of the file's pages, None: 2 MB. `clock`:
+    seconds since 1970. `boot_clock`: seconds since the machine's start. `watch`: entered while the file is checked
+    after a crash."""
 
     tier: Tier = Tier.DEVICE
     hold_labels: bool = False
     outbox: Bounds = field(default_factory=Bounds)
     staged: int = 256 << 20
     fold_bytes: int | None = None
+    page_bytes: int | None = None
     busy_seconds: float = 10.0
     clock: Callable[[], float] = time.time
     boot_clock: Callable[[], float] = time.monotonic
@@ -67,7 +69,13 @@ class Ledger:
     ) -> Ledger:
         """Open the file at `path`, making it if it is not there; StorageError if it cannot be `node`'s."""
         options = options or Options()
-        db = Database(path, busy_seconds=options.busy_seconds, read_only=read_only, watch=options.watch)
+        db = Database(
+            path,
+            busy_seconds=options.busy_seconds,
+            read_only=read_only,
+            page_bytes=options.page_bytes,
+            watch=options.watch,
+        )
         db.fold_bytes = options.fold_bytes
         ledger = cls(db, node, federation, options)
         try:

@@ -156,12 +156,20 @@ def claim(db: Database, child: NodeId, origins: Iterable[NodeId], fence: int, mo
 
 
 def _along(db: Database, mover: NodeId, child: NodeId, origins: Iterable[NodeId]) -> tuple[NodeId, ...]:
-    """Those of `origins` that go with `mover`. One that belongs to another link than it did has left it meanwhile, by a
-    move of its own that `mover` has not heard of."""
-    before, owners = owner(db, mover), {o: owner(db, o) for o in origins}
-    if before is None:  # its first move: where it was, nobody has said here
-        return tuple(owners)
-    return tuple(o for o, known in owners.items() if known is None or known.child in (before.child, child))
+    """Those of `origins` that go with `mover`. One whose rows are on another link than where the mover was has left it
+    meanwhile, by a move of its own that the mover has not heard of."""
+    owners = {o: owner(db, o) for o in origins}
+    known = {o: k for o, k in owners.items() if k is not None and o != mover}
+    before, former = owner(db, mover), {child}
+    if before is not None:
+        former.add(before.child)
+    elif child != mover:  # its first move, from another link of this node or from elsewhere: where it was, those tell
+        former |= {k.child for k in known.values() if k.fence == 0}  # that never moved by themselves
+        if len(former) == 1:
+            return tuple(owners)
+    here = {link: log.fold(db, link).samples().origins for link in {k.child for k in known.values()} - former}
+    left = {o for o, k in known.items() if o in here.get(k.child, ())}
+    return tuple(o for o in owners if o not in left)
 
 
 def move_in(

@@ -165,7 +165,7 @@ machine that did other work too; MB are payload over all links.
 
 - The cloud's model sees test images `raw`, as `bridge` samples dec(enc(x)), or the two predictions averaged (`both`).
 - `bridge-only` is FedAgg without distillation: its cloud is the centralised training on the same bridge samples, with
-  labels, and so their ceiling.
+  labels. What FedAgg has beyond it, distillation bought; under a tuned preset the two also differ in rates and batches.
 - `centralised` trains the cloud's model on all real images in one place: the ceiling of all, not a protocol."""
 
 

@@ -89,6 +89,7 @@ def test_options_out_of_range_are_refused(method_of, wrong):
 
 
 def test_the_term_needs_sgd(method_of):
-    method = method_of("demlearn", training={"device": {"optimizer": "adam"}})
-    with pytest.raises(ConfigError, match="expected SGD's"):
-        run(method, rounds=2)
+    adam = {"device": {"optimizer": "adam"}}
+    with pytest.raises(ConfigError, match="expected SGD's"):  # before any training
+        method_of("demlearn", training=adam)
+    run(method_of("demlearn", {"mu": 0.0}, training=adam), rounds=2)

@@ -40,9 +40,9 @@ class Wire(asyncio.Transport):
 class Ends:
     """A connection with a handler that answers with what it got, or when it is told to."""
 
-    def __init__(self, *, keepalive=60.0, handler=None):
+    def __init__(self, *, keepalive=60.0, handler=None, **options):
         self.asked, self.wire = [], Wire()
-        self.connection = HttpConnection(handler or self.echo, keepalive=keepalive)
+        self.connection = HttpConnection(handler or self.echo, keepalive=keepalive, **options)
         self.connection.connection_made(self.wire)
 
     async def echo(self, request):
@@ -398,6 +398,17 @@ async def test_what_was_written_last_is_not_kept_for_ever():
 
 
 @run
+async def test_who_is_answered_without_a_task_is_not_idle():
+    ends, finish = Ends(keepalive=0.05), []
+    ends.connection._quick = lambda request, done: finish.append(done) or True
+    await ends.feed(GET)
+    await asyncio.sleep(0.2)
+    assert (len(finish), ends.wire.ended) == (1, None)
+    finish[0](Answer(200, {}))
+    assert ends.statuses == [200]
+
+
+@run
 async def test_who_asks_on_and_never_reads_the_answers_is_idle():
     ends = Ends(keepalive=0.05)
     await ends.feed(GET)
@@ -416,3 +427,87 @@ async def test_a_handler_that_fails_ends_the_connection():
     ends = Ends(handler=fail)
     await ends.feed(GET)
     assert (ends.wire.sent, ends.wire.ended) == ([], "aborted")
+
+
+class Later:
+    """Takes whole requests, and answers them when it is told to."""
+
+    def __init__(self):
+        self.finish = []
+
+    def __call__(self, request, finish):
+        if request.whole() is None:
+            return False
+        self.finish.append(finish)
+        return True
+
+
+@run
+async def test_a_whole_request_may_be_taken_without_a_task():
+    later = Later()
+    ends = Ends(quick=later)
+    await ends.feed(HEAD % 3 + b"abc" + GET)
+    assert (len(later.finish), ends.asked, ends.wire.sent, ends.connection.is_idle) == (1, [], [], False)
+    assert not ends.wire.reading
+    later.finish[0](Answer(200, {}, b"1"))
+    assert (len(later.finish), ends.statuses, ends.wire.reading) == (2, [200], True)
+    later.finish[1](Answer(201, {}, b"2"))
+    assert (ends.statuses, ends.connection.is_idle) == ([200, 201], True)
+    await ends.feed(HEAD % 3, b"abc")  # came in two pieces: the handler reads it
+    assert (len(later.finish), ends.asked, ends.statuses) == (2, [("POST", "/v1/x")], [200, 201, 200])
+
+
+@run
+async def test_one_that_was_taken_may_still_need_a_task():
+    release, later, gone = asyncio.Event(), Later(), []
+
+    async def wait():
+        try:
+            await release.wait()
+        finally:
+            gone.append(True)
+        return Answer(200, {}, b"news")
+
+    ends = Ends(quick=later)
+    await ends.feed(GET)
+    task = later.finish[0](wait)
+    await ends.feed(b"")
+    assert (ends.wire.sent, ends.connection.is_idle) == ([], False)
+    release.set()
+    await task
+    assert (ends.statuses, ends.connection.is_idle) == ([200], True)
+    release.clear()
+    await ends.feed(GET)
+    task = later.finish[1](wait)
+    await ends.feed(b"")
+    ends.connection.connection_lost(None)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert gone == [True, True]
+
+
+@run
+async def test_an_answer_to_one_who_has_gone_goes_nowhere():
+    async def never():
+        raise AssertionError
+
+    for answer in (Answer(200, {}), never):
+        later = Later()
+        ends = Ends(quick=later)
+        await ends.feed(GET)
+        ends.connection.connection_lost(None)
+        assert later.finish[0](answer) is None
+        assert ends.wire.sent == []
+
+
+@run
+async def test_many_refused_at_once_are_not_too_many():
+    def refuse(request, finish):
+        asyncio.get_running_loop().call_soon(finish, Answer(429, {}))
+        return True
+
+    ends = Ends(quick=refuse)
+    ends.connection.data_received(b"GET / HTTP/1.1\r\n\r\n" * 2000)
+    while len(ends.wire.sent) < 2000:
+        await asyncio.sleep(0)
+    assert set(ends.statuses) == {429}

@@ -34,6 +34,10 @@ class Shelf:
     def newest(self, link, publisher):
         return self.kept.get((link, publisher))
 
+    def knowledge(self, link, publisher, version):
+        found = self.kept.get((link, publisher))
+        return found if found is not None and found.knowledge.version == version else None
+
     def put_knowledge(self, knowledge, basis, at):
         with self.arrived:
             key = (knowledge.link, knowledge.publisher)
@@ -263,6 +267,21 @@ def test_what_cannot_be_used_is_no_news(nodes):
     assert edge.is_news(LINKS[0])
     edge.run(1)
     assert not edge.is_news(LINKS[0])
+
+
+def test_a_round_that_is_run_again_learns_from_the_version_that_it_learnt_from(nodes):
+    """A node that was killed between its answer and its checkpoint: its parent has gone on with that answer."""
+    device = next(name for name in nodes if name.startswith("device"))
+    link = nodes[device].place.link
+    shelf = Shelf()
+    older, newer = (Kept(of(nodes, link, EDGE, version), -1) for version in (3, 4))
+    shelf.kept[link, EDGE] = newer
+    shelf.knowledge = lambda link, publisher, version: older if version == 3 else None
+    mine = conductor(nodes[device], shelf)
+    mine.run(3)
+    assert mine.trained[str(link)] == 3
+    mine.run(2)  # not kept any more: the newest will do
+    assert mine.trained[str(link)] == 4
 
 
 def test_an_async_turn_takes_what_is_new_and_knows_how_old_it_is(nodes):

@@ -20,6 +20,9 @@ CLOUD = replace(EDGE, tier=Tier.CLOUD, parent=-1)
         (replace(DEVICE, parent=9), 9),
         (replace(DEVICE, parent=5, shared=0), None),
         (EDGE, 5),
+        (replace(EDGE, parent=6, published=5), 5),  # killed after its answer to round 5: 5 again, not on to 6
+        (replace(DEVICE, parent=6, published=5), 5),
+        (replace(DEVICE, parent=5, published=4), 5),
         (replace(EDGE, parent=3), 5),  # ahead of its parent, which still trains
         (replace(EDGE, parent=8), 8),  # fell behind
         (replace(EDGE, parent=-1, done=-1), 0),

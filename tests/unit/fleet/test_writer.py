@@ -6,7 +6,7 @@ import pytest
 from toy_ends import ToyLedger
 
 from fedagg_edge.errors import StorageFull
-from fedagg_edge.fleet.writer import BUSY, Writer, WriterBusy, WriterStopped
+from fedagg_edge.fleet.writer import BUSY, COMPANY, Writer, WriterBusy, WriterStopped
 
 
 def test_operations_that_come_together_share_a_commit_and_fail_alone(tmp_path: Path) -> None:
@@ -113,3 +113,46 @@ def test_it_waits_longer_for_company_after_a_group_that_had_some(
     asyncio.run(main())
     assert waits[0] == 0.002
     assert waits[-2:] == [0.002 * BUSY, 0.002]
+
+
+def test_a_result_that_cannot_be_handed_over_is_told_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    told: list[object] = []
+
+    def broken(value: object, error: object) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["exception"]))
+        writer = Writer(lambda: ToyLedger(tmp_path / "l"))
+        await writer.start()
+        writer.submit(lambda ledger: ledger.tell("n"), broken)
+        assert await writer.run(lambda ledger: ledger.news("n")) == 1
+        await writer.stop()
+        with pytest.raises(WriterStopped):
+            writer.submit(lambda ledger: None, broken)
+
+    asyncio.run(main())
+    assert [type(error) for error in told] == [ZeroDivisionError]
+
+
+def test_those_who_waited_for_a_slow_commit_wait_no_longer_for_company(tmp_path: Path) -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def slow(ledger: ToyLedger) -> None:
+        begun.set()
+        release.wait(10)
+
+    async def main() -> None:
+        writer = Writer(lambda: ToyLedger(tmp_path / "l"), linger=0.0)
+        await writer.start()
+        first = asyncio.ensure_future(writer.run(slow))
+        await asyncio.to_thread(begun.wait, 10)
+        writer._linger = 60.0
+        more = [asyncio.ensure_future(writer.run(lambda ledger: ledger.tell("n"))) for _ in range(COMPANY + 1)]
+        await asyncio.sleep(0)
+        release.set()
+        async with asyncio.timeout(20):
+            await asyncio.gather(first, *more)
+        await writer.stop()
+
+    asyncio.run(main())

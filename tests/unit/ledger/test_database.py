@@ -317,3 +317,10 @@ def test_sqlite_hears_of_savepoints_that_write_and_of_one_for_those_that_begin_t
         with db.savepoint():
             keys(db)
     assert [s.split()[0] for s in said] == ["BEGIN", "SELECT", "SAVEPOINT", "INSERT", "SELECT", "RELEASE", "COMMIT"]
+
+
+def test_how_much_of_the_file_is_kept_in_memory(tmp_path):
+    for size, kilobytes in ((None, -2000), (8 << 20, -8192)):
+        db = Database(tmp_path / "x.ledger", page_bytes=size)
+        assert db.one("PRAGMA cache_size") == (kilobytes,)
+        db.close()

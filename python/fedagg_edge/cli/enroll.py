@@ -79,6 +79,8 @@ def address(url: str) -> Address:
     try:
         parts = urllib.parse.urlsplit(url)
         host, port = parts.hostname, parts.port or 443
+        if host is not None and not host.isascii():
+            host.encode("idna")  # as the connection will have it; a UnicodeError is a ValueError
     except ValueError:
         host, port = None, 0
     if host is None or parts.scheme != "https" or parts.path not in ("", "/") or parts.query or parts.username:

@@ -32,6 +32,8 @@ AHEAD = 65_536
 """Bytes of a body that are taken before anybody has asked for it."""
 LINGER = 2.0
 """Seconds in which the rest of a body that nobody wants may come, so that its sender reads why."""
+FLUSH = 10.0
+"""Seconds in which what was written last must be read."""
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _EMPTY = (204, 304)
@@ -91,11 +93,16 @@ class Incoming:
             self._reader = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(seconds):
                 await self._reader
-        return b"".join(self._parts)
+        return self._body()
 
     def whole(self) -> bytes | None:
         """The body if all of it has come."""
-        return b"".join(self._parts) if self.complete else None
+        return self._body() if self.complete else None
+
+    def _body(self) -> bytes:
+        if len(self._parts) != 1:
+            self._parts = [b"".join(self._parts)]  # not kept twice while the answer is made
+        return self._parts[0]
 
     def feed(self, data: bytes) -> None:
         """A part of the body came."""
@@ -370,7 +377,10 @@ class HttpConnection(asyncio.Protocol):
             if self._is_full:  # its client does not read
                 self._transport.abort()
             else:
-                self._transport.close()
+                self._transport.close()  # which over plain TCP waits without end for a client that does not read
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._timer = self._loop.call_later(FLUSH, self._transport.abort)
 
     def abort(self) -> None:
         """End it now."""
@@ -382,7 +392,7 @@ class HttpConnection(asyncio.Protocol):
         """One timer a connection, not one a request."""
         now = self._loop.time()
         # requests that wait without one that is being answered: the client does not read the answers before them
-        due = self._idle_since + self._keepalive if self._task is None else now + self._keepalive
+        due = now + self._keepalive if self._is_busy else self._idle_since + self._keepalive
         if now >= due:
             self.close()
         else:

@@ -11,6 +11,7 @@ import contextlib
 import select
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -63,8 +64,8 @@ class HttpsLine:
     `opening` gets each socket before it connects, `check` each one that is connected, before anything is sent; both may
     refuse it by raising OSError. `ask`, then `read` until it gives nothing: an answer that was not read to its end ends
     the connection at the next request. Raises OSError (TimeoutError after `connect_seconds` or `read_seconds` without
-    a byte, ConnectionResetError where the server hung up instead of answering, ssl.SSLError) and BadAnswer; the
-    connection is closed then.
+    a byte, or twice that without a whole head, ConnectionResetError where the server hung up instead of answering,
+    ssl.SSLError) and BadAnswer; the connection is closed then.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class HttpsLine:
         self._opening, self._check = opening, check
         self._socket: ssl.SSLSocket | None = None
         self._buffer = bytearray()  # what came and was not read yet
+        self._deadline = 0.0  # of a head
         self._left = 0  # bytes of the body that were not read yet
         self._keeps = False
 
@@ -160,7 +162,7 @@ class HttpsLine:
 
     def _send(self, connection: ssl.SSLSocket, head: bytes, body: bytes) -> None:
         # a server that refuses a body may answer and hang up before it has all of it: its answer is there to be read
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             if len(body) <= _TOGETHER:
                 connection.sendall(head + body)
             else:
@@ -168,6 +170,7 @@ class HttpsLine:
                 connection.sendall(body)
 
     def _read_head(self) -> Head:
+        self._deadline = time.monotonic() + 2 * self._read_seconds
         for _ in range(_INTERIM):
             version, _, rest = self._line(first=True).partition(" ")
             status, _, _ = rest.partition(" ")
@@ -207,6 +210,8 @@ class HttpsLine:
                 raise ConnectionResetError("the server hung up instead of answering")
             if not piece:
                 raise BadAnswer("the answer breaks off")
+            if time.monotonic() > self._deadline:
+                raise TimeoutError("the head of the answer drips")
             self._buffer += piece
         line = bytes(self._buffer[:end]).rstrip(b"\r").decode("latin-1")
         del self._buffer[: end + 1]

@@ -33,8 +33,10 @@ class ListenerLimits:
 
 
 def small_tls_buffers() -> None:
-    """Let TLS connections of this process preallocate 16 KiB (a TLS record) instead of asyncio's 256 KiB each."""
+    """Let TLS connections of this process preallocate 16 KiB (a TLS record) instead of asyncio's 256 KiB each, and take
+    64 KiB instead of 256 while nothing is read of them: who pipelines gets all of that parsed at once."""
     sslproto.SSLProtocol.max_size = TLS_BUFFER
+    sslproto.constants.FLOW_CONTROL_HIGH_WATER_SSL_READ = 4 * TLS_BUFFER // 1024  # type: ignore[attr-defined]
 
 
 def tell_why() -> None:

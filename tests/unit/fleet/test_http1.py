@@ -1,6 +1,7 @@
 """Raw bytes in, raw bytes out: what a client may send, and what ends its connection."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -291,6 +292,22 @@ async def test_the_last_answer_waits_for_the_body_too():
 
 
 @run
+async def test_a_body_is_kept_once():
+    asked = []
+
+    async def read(request):
+        asked.append(request)
+        body = await request.read(5.0)
+        assert request._parts == [body]
+        return Answer(200, {}, body + await request.read(5.0))
+
+    ends = Ends(handler=read)
+    await ends.feed(HEAD % 4, b"ab", b"cd", GET)
+    assert [sent.partition(b"\r\n\r\n")[2] for sent in ends.wire.sent] == [b"abcdabcd", b""]
+    assert [request._parts for request in asked] == [[], []]
+
+
+@run
 async def test_a_body_in_time_or_not():
     async def read(request):
         try:
@@ -353,6 +370,42 @@ async def test_idle_connections_are_closed_those_that_are_served_are_not():
     release.set()
     await asyncio.sleep(0.2)
     assert (served.statuses, served.wire.ended) == ([200], "closed")
+
+
+@run
+async def test_what_was_written_last_is_not_kept_for_ever():
+    made, patch = [], pytest.MonkeyPatch()
+    patch.setattr(http1, "FLUSH", 0.1)
+
+    def make():
+        made.append(HttpConnection(answer, keepalive=60.0))
+        return made[0]
+
+    async def answer(request):
+        transport = made[0]._transport
+        while not transport.get_write_buffer_size():
+            transport.write(bytes(32_768))  # until the kernel takes no more
+        return Answer(200, {})
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        server = await asyncio.get_running_loop().create_server(make, sock=listener)
+        client.connect(listener.getsockname())
+        client.send(GET.replace(b"Host", b"Connection: close\r\nHost"))
+        await asyncio.sleep(0.4)
+        server.close()
+        patch.undo()
+        assert made[0]._transport is None
+
+
+@run
+async def test_who_is_answered_without_a_task_is_not_idle():
+    ends, finish = Ends(keepalive=0.05), []
+    ends.connection._quick = lambda request, done: finish.append(done) or True
+    await ends.feed(GET)
+    await asyncio.sleep(0.2)
+    assert (len(finish), ends.wire.ended) == (1, None)
+    finish[0](Answer(200, {}))
+    assert ends.statuses == [200]
 
 
 @run

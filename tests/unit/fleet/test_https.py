@@ -4,6 +4,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -190,6 +191,24 @@ def test_a_server_that_hangs_up_instead_of_answering(serve: Serve) -> None:
         serve([b""]).ask("GET", "/")
 
 
+def test_the_answer_of_a_server_that_hangs_up_on_a_body_is_read(authority: Authority) -> None:
+    def refuse() -> None:
+        with authority.server().wrap_socket(listener.accept()[0], server_side=True) as line:
+            line.recv(100)
+            line.sendall(answer(b"no", first=b"HTTP/1.1 413 Too Large"))
+            time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=refuse, daemon=True)
+        thread.start()
+        where = ("127.0.0.1", listener.getsockname()[1])
+        line = HttpsLine(where, authority.client("device-1"), connect_seconds=5, read_seconds=5)
+        assert line.ask("PUT", "/", bytes(16 << 20)).status == 413
+        assert body_of(line) == b"no"
+        line.close()
+        thread.join(10)
+
+
 def test_a_body_that_breaks_off_ends_early(serve: Serve) -> None:
     line = serve([b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nhalf"])
     assert line.ask("GET", "/").length == 20
@@ -262,6 +281,13 @@ def test_another_authoritys_server_is_no_parent(authority: Authority, tmp_path: 
     script.listener.close()
 
 
+def test_a_head_that_drips_is_not_waited_for_without_end() -> None:
+    line = HttpsLine(("x", 1), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), connect_seconds=1, read_seconds=0.1)
+    line._socket = Dripping(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 90, 1)  # type: ignore[assignment]
+    with pytest.raises(TimeoutError):
+        line._read_head()
+
+
 class Canned:
     """A connection that has said these bytes, in pieces of some size, and hung up."""
 
@@ -274,6 +300,14 @@ class Canned:
 
     def close(self) -> None:
         pass
+
+
+class Dripping(Canned):
+    """Says each piece after a while, so that no single wait is too long."""
+
+    def recv(self, most: int) -> bytes:
+        time.sleep(0.01)
+        return super().recv(most)
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,12 +1,14 @@
+import asyncio
 import socket
 import ssl
+from asyncio import sslproto
 from collections.abc import Callable
 from pathlib import Path
 
 from pki import Authority
 from running import Running, post, running
 
-from fedagg_edge.fleet.listener import ListenerLimits
+from fedagg_edge.fleet.listener import ListenerLimits, small_tls_buffers
 from fedagg_edge.fleet.serve import ServiceSettings
 
 
@@ -69,3 +71,14 @@ def test_a_client_is_told_why_its_certificate_is_refused(tmp_path: Path) -> None
             except OSError as error:
                 reasons.add(str(getattr(error, "reason", None)))
         assert any("ALERT" in reason for reason in reasons), reasons
+
+
+def test_what_tls_takes_ahead_of_its_reader_is_small() -> None:
+    async def made() -> tuple[int, int]:
+        loop, context = asyncio.get_running_loop(), ssl.create_default_context()
+        tls = sslproto.SSLProtocol(loop, asyncio.Protocol(), context, loop.create_future())
+        tls._app_transport.abort()  # type: ignore[attr-defined]
+        return len(tls._ssl_buffer), tls._incoming_high_water  # type: ignore[attr-defined]
+
+    small_tls_buffers()
+    assert asyncio.run(made()) == (16_384, 65_536)

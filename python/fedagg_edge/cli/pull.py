@@ -15,8 +15,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fedagg_edge.cli.pki import needing_extra
-
 __all__ = ["register", "run"]
 
 
@@ -37,10 +35,8 @@ def register(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb. Raises FedaggError."""
-    try:
-        from fedagg_edge.fleet.pull import pull  # noqa: PLC0415  TLS: only when it is used
-    except ModuleNotFoundError as error:
-        raise needing_extra(error) from error
+    from fedagg_edge.fleet.pull import pull  # noqa: PLC0415  TLS: only when it is used
+
     done = pull(args.url, args.identity, args.out, name=args.name)
     made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(done.pin.made))
     had = "it was here already" if done.fetched == 0 else f"{done.fetched} bytes fetched"

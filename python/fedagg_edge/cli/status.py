@@ -18,7 +18,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fedagg_edge.cli.pki import needing_extra
 from fedagg_edge.errors import RemoteProtocolError
 
 __all__ = ["register", "render", "run"]
@@ -44,10 +43,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb. Raises FedaggError."""
     if "://" not in args.url and Path(args.url).is_dir():
         return _print(args, _local(Path(args.url)))
-    try:
-        from fedagg_edge.fleet.visitor import Visitor  # noqa: PLC0415  TLS: only when it is used
-    except ModuleNotFoundError as error:
-        raise needing_extra(error) from error
+    from fedagg_edge.fleet.visitor import Visitor  # noqa: PLC0415  TLS: only when it is used
+
     with Visitor(args.url, args.identity) as visitor:
         if args.identity is None:
             told = _read(visitor.answer("/readyz").body) | {"verified": False}

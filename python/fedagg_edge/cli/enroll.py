@@ -11,7 +11,6 @@ import contextlib
 import ssl
 import sys
 import time
-import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +19,7 @@ import msgspec
 
 from fedagg_edge.cli.pki import needing_extra
 from fedagg_edge.errors import ConfigError, IdentityError, PermissionDenied, RemoteProtocolError, Unreachable
+from fedagg_edge.fleet.endpoints import parse_endpoint
 from fedagg_edge.identity import tls, tokens
 from fedagg_edge.records import Tier, node_id
 
@@ -77,15 +77,9 @@ def run(args: argparse.Namespace) -> int:
 def address(url: str) -> Address:
     """Host and port of an https URL without a path. Raises ConfigError."""
     try:
-        parts = urllib.parse.urlsplit(url)
-        host, port = parts.hostname, parts.port or 443
-        if host is not None and not host.isascii():
-            host.encode("idna")  # as the connection will have it; a UnicodeError is a ValueError
-    except ValueError:
-        host, port = None, 0
-    if host is None or parts.scheme != "https" or parts.path not in ("", "/") or parts.query or parts.username:
-        raise ConfigError("URL: expected https://host:port, nothing behind it")
-    return Address(host, port)
+        return Address(*parse_endpoint(url))
+    except ConfigError:
+        raise ConfigError("URL: expected https://host:port, nothing behind it") from None
 
 
 def enrol(where: Address, token: tokens.Token, place: Path, *, node: str, role: Tier, send: Post) -> None:

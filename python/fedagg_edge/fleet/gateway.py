@@ -102,7 +102,7 @@ class Gateway(Generic[L]):
         started = self._monotonic()
         self.in_flight += 1
         try:
-            response = await self._answer(request, request.path)
+            response = await self._answer(request)
         except Exception as error:
             response = self._failed(error)
         finally:
@@ -164,7 +164,8 @@ class Gateway(Generic[L]):
         self._log.failure("request_failed", error)
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the server failed; its log says where")
 
-    async def _answer(self, request: Incoming, path: str) -> Response:
+    async def _answer(self, request: Incoming) -> Response:
+        path = request.path
         if path in _HEALTH:
             return self.health(path)
         if self.draining:

@@ -23,7 +23,7 @@ from fedagg_edge.bridge import Bridge
 from fedagg_edge.errors import ConfigError, DataError, LearnerError, OutboxFull
 from fedagg_edge.fleet import parts
 from fedagg_edge.fleet.config import FleetConfig, load_fleet_config
-from fedagg_edge.fleet.keys import PARCELS
+from fedagg_edge.fleet.keys import PARCELS, TERMS
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.member import run_member
 from fedagg_edge.fleet.node_loop import NodeLoop
@@ -89,7 +89,7 @@ class Intake:
         """All private samples on the model's scale; None while there are none."""
         if self._cached is None:
             kept = private.load(self._ledger.db, bridge.sample_shape)
-            classes = int((self._ledger.get("terms") or {})["classes"])
+            classes = int((self._ledger.get(TERMS) or {})["classes"])
             if kept is not None:
                 x_N = bridge.scale(kept.x_N)
                 self._cached = PrivateSamples(self._ledger.node, classes, x_N, kept.y_N, kept.counter_N)
@@ -105,7 +105,7 @@ class Intake:
 
     def _take(self, parcel: Parcel, bridge: Bridge) -> None:
         """One commit: samples, counters and the batch for the parent."""
-        classes = int((self._ledger.get("terms") or {})["classes"])
+        classes = int((self._ledger.get(TERMS) or {})["classes"])
         if len(parcel.y_N) and not 0 <= parcel.y_N.min() <= parcel.y_N.max() < classes:
             raise DataError(f"parcel: got labels {parcel.y_N.min()} to {parcel.y_N.max()}, expected 0 to {classes - 1}")
         code_NB = bridge.encode(bridge.scale(parcel.x_N))
@@ -194,7 +194,7 @@ def open_predictor(config: FleetConfig) -> Predictor:
 
     ledger = parts.open_ledger(config, Tier.DEVICE, read_only=True)
     try:
-        terms = ledger.get("terms")
+        terms = ledger.get(TERMS)
     finally:
         ledger.close()
     found = DiskShelf(config.state / "artefacts").find("autoencoder")

@@ -22,7 +22,7 @@ from fedagg_edge.errors import ArtefactError, DataError, FedaggError, LearnerErr
 from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet import journal, moving, parts, receipts, weights
 from fedagg_edge.fleet.config import FleetConfig, RoundsConfig
-from fedagg_edge.fleet.keys import ASIDE, CERTIFICATE, PARCELS, PROGRESS, PUBLISHED
+from fedagg_edge.fleet.keys import ASIDE, CERTIFICATE, PARCELS, PROGRESS, PUBLISHED, TERMS
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.metrics import Registry
 from fedagg_edge.fleet.parent_link import ParentLink
@@ -284,7 +284,7 @@ class NodeLoop:
     def _rounds(self) -> RoundsConfig:
         """How rounds go. A device's parent decides for it: one that counts turns of its own below a parent that waits
         for a version may never give that."""
-        rounds, mode = self.config.rounds, (self.ledger.get("terms") or {}).get("mode")
+        rounds, mode = self.config.rounds, (self.ledger.get(TERMS) or {}).get("mode")
         if self.tier is not Tier.DEVICE or mode not in ("sync", "async"):
             return rounds
         return msgspec.structs.replace(rounds, mode=mode)
@@ -297,7 +297,7 @@ class NodeLoop:
             self.link.open()
 
     def _situation(self, node: Node, conductor: Conductor, children: tuple[NodeId, ...], done: int) -> Situation:
-        terms = self.ledger.get("terms") or {}
+        terms = self.ledger.get(TERMS) or {}
         link = node.place.link
         parent = None if link is None else self.ledger.newest(link, link.parent)
         links = [node.place.link_to(c) for c in children] + ([] if link is None else [link])
@@ -364,7 +364,7 @@ class NodeLoop:
         return at is not None and (self.ledger.certified(facts.node) or facts.enrolled) <= at
 
     def _place(self, children: tuple[NodeId, ...]) -> Place:
-        terms = self.ledger.get("terms") or {}
+        terms = self.ledger.get(TERMS) or {}
         parent = None if self.tier is Tier.CLOUD else NodeId(terms["parent"])
         return Place(parts.node_of(self.config), self.tier, self.config.node.model, parent, children)
 
@@ -372,7 +372,7 @@ class NodeLoop:
         """The autoencoder and the number of classes, as soon as the parent has told them."""
         shelf = DiskShelf(self.config.state / "artefacts")
         while True:
-            terms = self.ledger.get("terms")
+            terms = self.ledger.get(TERMS)
             found = shelf.find("autoencoder")
             if terms is not None and found is not None and terms["autoencoder"] in (None, found.digest.hex()):
                 shelf.content(found)  # damaged: says so

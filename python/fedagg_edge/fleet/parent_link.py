@@ -27,7 +27,7 @@ from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.endpoints import parse_endpoint
 from fedagg_edge.fleet.ends import Talker
 from fedagg_edge.fleet.errands import Errands, RevocationList
-from fedagg_edge.fleet.keys import ASIDE, SEEN
+from fedagg_edge.fleet.keys import ASIDE, SEEN, TERMS
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.renewal import Renewer, at_parent
 from fedagg_edge.fleet.shelf import AUTOENCODER, DiskShelf
@@ -365,7 +365,7 @@ class ParentLink:
         }
         with ledger.transaction():
             moving.arrived(ledger, self._parent, self.uplink.endpoint)
-            ledger.put("terms", terms)
+            ledger.put(TERMS, terms)
         reach("parent_link.welcomed.after-terms")
         ledger.put("finished", welcome.finished)
         self._log.info("welcomed", peer=welcome.node, mode=welcome.mode, entry=welcome.head)

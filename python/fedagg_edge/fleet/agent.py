@@ -130,9 +130,8 @@ class Intake:
             with self._ledger.transaction():  # one commit: what is let go here without it is never forgotten above
                 private.drop(self._ledger.db, gone)
                 self._ledger.retire_rows(gone)
-        if (
-            gone is not None or not self._scrubbed
-        ):  # the second: a kill may have come between the two at an earlier start
+        # if nothing was let go now, too: a kill may have come between the two at an earlier start
+        if gone is not None or not self._scrubbed:
             self._scrubbed = self._ledger.scrub()
         if gone is not None:
             self._cached = None

@@ -20,9 +20,9 @@ from fedagg_edge.node import Node
 from fedagg_edge.passes import TrainReport
 from fedagg_edge.records import Knowledge, Link, NodeId
 
-_ROUNDING = 1e-9  # 0.28 of 25 are 7, as floats a little more
-
 __all__ = ["Arrived", "Conductor", "KnowledgeStore", "RoundReport"]
+
+_ROUNDING = 1e-9  # 0.28 of 25 are 7, as floats a little more
 
 
 class Arrived(Protocol):

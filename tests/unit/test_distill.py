@@ -14,7 +14,7 @@ from fedagg_edge.simulation.driver import Traffic, drive
 from fedagg_edge.store import MemoryStore
 from fedagg_edge.tree import plant
 
-ROWS = 10  # no multiple of the batch size, and no tree below leaves a batch of one row (see passes._cut)
+ROWS = 10  # no multiple of the batch size, and no tree below leaves a batch of one row (see passes.cut_batches)
 
 
 def make_nodes(tree, hp, seed=3):

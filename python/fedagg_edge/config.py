@@ -468,16 +468,23 @@ def _known_keys(kind: Any, steps: list[str]) -> list[str]:
 
 
 def _type_at(kind: Any, steps: list[str]) -> Any:
-    info: Any = msgspec.inspect.type_info(kind)
+    info: Any = _of_union(msgspec.inspect.type_info(kind))
     for step in steps:
-        info = _step(info, step)
+        info = _of_union(_step(info, step))
     return info
+
+
+def _of_union(info: Any) -> Any:
+    """The struct among a union's types, or the enumeration: what an optional table or value is when it is there."""
+    inspect = msgspec.inspect
+    if not isinstance(info, inspect.UnionType):
+        return info
+    telling = (inspect.StructType, inspect.EnumType, inspect.LiteralType)
+    return next((t for t in info.types if isinstance(t, telling)), info)
 
 
 def _step(info: Any, step: str) -> Any:
     inspect = msgspec.inspect
-    if isinstance(info, inspect.UnionType):
-        info = next((t for t in info.types if isinstance(t, inspect.StructType)), info)
     if isinstance(info, inspect.StructType):
         return next((f.type for f in info.fields if f.encode_name == step), None)
     if isinstance(info, inspect.DictType):

@@ -50,7 +50,8 @@ from fedagg_edge.autoencoder import artefact, train
 made = train.train(np.random.default_rng(0).random((32, 1, 8, 8), dtype=np.float32), trained_on="noise", seed=0, epochs=1)
 artefact.save(made, pathlib.Path(sys.argv[1]) / "autoencoder.safetensors")
 PYTHON
-cat > "$work/etc/cloud.toml" <<'TOML'
+conf=cloud-$$.toml # a name of its own: the process is found by it
+cat > "$work/etc/$conf" <<'TOML'
 federation = "fed"
 classes = 10
 [node]
@@ -68,7 +69,7 @@ target = 1
 children = 1
 TOML
 chown -R "$(inside id -u):$(inside id -g)" "$work/state"
-inside fedagg cloud --config /etc/fedagg/cloud.toml & # of an image with the extra `edge`: it trains with the same torch
+inside fedagg cloud --config "/etc/fedagg/$conf" & # of an image with the extra `edge`: it trains with the same torch
 node=$!
 for _ in $(seq 120); do
   curl -sf http://127.0.0.1:39117/readyz >/dev/null && break
@@ -77,6 +78,6 @@ for _ in $(seq 120); do
 done
 curl -sf http://127.0.0.1:39117/readyz
 curl -sf http://127.0.0.1:39117/metrics | grep -c '^fedagg_'
-pkill -TERM -f '^[^ ]*python[^ ]* [^ ]*fedagg cloud --config /etc/fedagg/cloud.toml$'
+pkill -TERM -f "^[^ ]*python[^ ]* [^ ]*fedagg cloud --config /etc/fedagg/$conf\$"
 wait $node
 echo "the image was built, and a cloud in it became ready and stopped cleanly"

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -14,16 +13,6 @@ import tally
 
 HERE = Path(__file__).parent
 LEDGER = HERE.parents[1] / "python" / "fedagg_edge" / "ledger"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """In memory where there is such a file system: a kill, other than a power cut, loses nothing that was written."""
-    if not os.access("/dev/shm", os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as made:
-        yield Path(made)
 
 
 def kill(folder, budget, rounds=4):
@@ -46,7 +35,7 @@ def test_a_hundred_kills(folder):
     assert done["kills"] >= 100
     assert len(done["at"]) >= 18
     assert named() - set(done["at"]) == set()
-    keep(done, began)
+    keep("ledgers, a hundred", done, began)
 
 
 @pytest.mark.slow
@@ -54,8 +43,8 @@ def test_five_hundred_kills(folder):
     began = time.monotonic()
     done = kill(folder / "k", 510, rounds=8)
     assert done["kills"] >= 500
-    keep(done, began)
+    keep("ledgers, five hundred", done, began)
 
 
-def keep(done, began):
-    tally.keep(f"{done['kills']} in ledgers", {("forked run", point): n for point, n in done["at"].items()}, began)
+def keep(name, done, began):
+    tally.keep(name, {("forked run", point): n for point, n in done["at"].items()}, began)

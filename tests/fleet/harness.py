@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from proxy import Proxy
 
 from fedagg_edge import checkpoint, simulate
 from fedagg_edge.config import SimulationConfig, parse_config, read_toml
-from fedagg_edge.fleet import up, weights
+from fedagg_edge.fleet import moving, up, weights
 from fedagg_edge.fleet.plan import PlannedNode
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.records import Link, NodeId, Tier
@@ -216,12 +216,36 @@ def _assert_same_samples(fleet: up.Fleet, found: dict[str, Any]) -> None:
             assert above["samples"][name] == mine["samples"][name]
 
 
-def lost_and_doubled(fleet: up.Fleet, due: dict[str, int]) -> tuple[int, int]:
-    """How many samples some node lacks, and has more than once; rounds told twice count as doubled. `due`: how many
-    samples each device has made."""
+def url_of(node: PlannedNode) -> str:
+    """Where a server listens."""
+    return f"https://127.0.0.1:{node.table['listen']['port']}"
+
+
+def moved(fleet: up.Fleet, device: PlannedNode, url: str, fence: int) -> bool:
+    """Whether the device is at home at `url`, after so many moves."""
+    ledger = ledger_of(fleet, device)
+    try:
+        done = ledger.get("parent.url") == url and moving.under_way(ledger) is None
+        return done and ledger.fence(device.place.id) == fence
+    finally:
+        ledger.close()
+
+
+def held(fleet: up.Fleet, node: PlannedNode, link: NodeId | str) -> dict[str, list[int]]:
+    """A node's samples of the link with the child `link`: {origin: counters}."""
+    ledger = ledger_of(fleet, node)
+    try:
+        found = ledger.samples(NodeId(link))
+        return {str(o): c.tolist() for o, c in zip(found.origins, found.counters, strict=True)}
+    finally:
+        ledger.close()
+
+
+def lost_and_doubled(nodes: Sequence[PlannedNode], found: dict[str, Any], due: dict[str, int]) -> tuple[int, int]:
+    """How many samples some node lacks, and has more than once, by what `state` found; rounds told twice count as
+    doubled. `due`: how many samples each device has made."""
     lost = doubled = 0
-    found = state(fleet)
-    for node in fleet.nodes:
+    for node in nodes:
         name, mine = str(node.place.id), found[str(node.place.id)]
         doubled += len(mine["rounds"]) - len(set(mine["rounds"]))
         own = {child: link for child, link in mine["links"].items() if child == name}
@@ -229,15 +253,15 @@ def lost_and_doubled(fleet: up.Fleet, due: dict[str, int]) -> tuple[int, int]:
         for links in ([own] if node.place.parent is not None else []) + ([below] if node.place.children else []):
             rows = sum(len(link["labels"]) for link in links.values())
             seen = Counter((o, c) for link in links.values() for o, n in link["samples"].items() for c in n)
-            wanted = {(o, c) for o, count in due.items() if name in (o, *_above(fleet, o)) for c in range(count)}
+            wanted = {(o, c) for o, count in due.items() if name in (o, *_above(nodes, o)) for c in range(count)}
             lost += len(wanted - set(seen))
             doubled += seen.total() - len(seen) + max(0, rows - seen.total())
     return lost, doubled
 
 
-def _above(fleet: up.Fleet, device: str) -> list[str]:
+def _above(nodes: Sequence[PlannedNode], device: str) -> list[str]:
     """The ancestors of a device."""
-    parent_of = {str(n.place.id): n.place.parent for n in fleet.nodes}
+    parent_of = {str(n.place.id): n.place.parent for n in nodes}
     found, at = [], parent_of[device]
     while at is not None:
         found.append(str(at))

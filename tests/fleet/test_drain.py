@@ -3,13 +3,9 @@
 import subprocess
 import sys
 
-from harness import Daemons, edit, experiment, lay_out, ledger_of, rounds_done, wait_for
+from harness import Daemons, edit, experiment, held, lay_out, ledger_of, rounds_done, url_of, wait_for
 
-from fedagg_edge.records import NodeId, Tier
-
-
-def url_of(node):
-    return f"https://127.0.0.1:{node.table['listen']['port']}"
+from fedagg_edge.records import Tier
 
 
 def drain(fleet, edge, *words):
@@ -27,16 +23,6 @@ def newcomer(fleet, edge, tmp_path):
     words = ["enroll", url_of(edge), "--token", "-", "--state", str(tmp_path / "newcomer"), "--node", "newcomer"]
     done = subprocess.run([*fedagg, *words], input=token, capture_output=True, timeout=120, check=False)
     return done.returncode, done.stderr.decode()
-
-
-def held(fleet, node, link):
-    """Samples of a link: {origin: counters}."""
-    ledger = ledger_of(fleet, node)
-    try:
-        found = ledger.samples(NodeId(link))
-        return {o: c.tolist() for o, c in zip(found.origins, found.counters, strict=True)}
-    finally:
-        ledger.close()
 
 
 def arrived(fleet, device, edge):

@@ -164,7 +164,7 @@ def in_rounds(tmp_path, budget, rounds, limit, seed=0):
 
 def kept(daemons, name, began, due):
     """Nothing is lost or doubled, and what the run came to is kept, if it is asked for."""
-    lost, doubled = lost_and_doubled(daemons.fleet, due)
+    lost, doubled = lost_and_doubled(daemons.fleet.nodes, state(daemons.fleet), due)
     assert (lost, doubled) == (0, 0)
     kills = Counter((kind_of(process), point.partition(":")[0]) for process, point in daemons.kills)
     tally.keep(name, kills, began, lost=lost, doubled=doubled)

@@ -17,9 +17,21 @@ import numpy as np
 import pytest
 import tally
 import test_kills
-from harness import Daemons, config_path, edit, experiment, lay_out, ledger_of, rounds_done, tails
+from harness import (
+    Daemons,
+    config_path,
+    edit,
+    experiment,
+    held,
+    lay_out,
+    ledger_of,
+    moved,
+    rounds_done,
+    tails,
+    url_of,
+)  # fmt: skip
 
-from fedagg_edge.fleet import moving, operating, receipts, up
+from fedagg_edge.fleet import operating, receipts, up
 from fedagg_edge.records import NodeId, Tier
 
 # what dies, and where: `old` is the edge that the device is to leave, `new` the one that it goes to
@@ -168,13 +180,13 @@ class World:
         self.fence += 1
         self.until(lambda: moved(self.fleet, self.device, url_of(self.new), self.fence), "it has not moved")
         everywhere = {str(self.name): list(self.mine)}
-        self.until(lambda: self.held(self.old, self.name) == {}, "the old edge has it still")
-        assert self.held(self.device, self.name) == self.held(self.new, self.name) == everywhere
+        self.until(lambda: held(self.fleet, self.old, self.name) == {}, "the old edge has it still")
+        assert held(self.fleet, self.device, self.name) == held(self.fleet, self.new, self.name) == everywhere
         home = {self.other.place.parent: self.theirs}
         for edge in (self.old, self.new):
             wanted = home.get(edge.place.id, {}) | (everywhere if edge is self.new else {})
-            self.until(lambda e=edge, w=wanted: self.held(e, e.place.id) == w, f"{edge.place.id}'s own link")
-            assert self.held(self.fleet.cloud, edge.place.id) == wanted
+            self.until(lambda e=edge, w=wanted: held(self.fleet, e, e.place.id) == w, f"{edge.place.id}'s own link")
+            assert held(self.fleet, self.fleet.cloud, edge.place.id) == wanted
         self.old, self.new = self.new, self.old
 
     def forgets(self, what, point):
@@ -195,8 +207,10 @@ class World:
         else:
             self.died(what, point, before)
         for node in (self.device, self.old):
-            self.until(lambda n=node: self.held(n, self.name) == {}, f"{n_of(node)} has it still")
-        self.until(lambda: self.name not in self.held(self.fleet.cloud, self.old.place.id), "the cloud has it still")
+            self.until(lambda n=node: held(self.fleet, n, self.name) == {}, f"{n_of(node)} has it still")
+        self.until(
+            lambda: self.name not in held(self.fleet, self.fleet.cloud, self.old.place.id), "the cloud has it still"
+        )
         self.until(lambda: self.complete(known), "receipts")
         self.mine = range(self.mine.stop, self.mine.stop)
 
@@ -231,38 +245,18 @@ class World:
         self.mine = range(self.mine.start, self.mine.stop + 3)
         cloud, edge = self.fleet.cloud, self.old.place.id
         wanted = list(self.mine)
-        self.until(lambda: self.held(cloud, edge).get(str(self.name)) == wanted, "new samples")
-        self.until(lambda: self.held(self.device, self.name).get(str(self.name)) == wanted, "the device's own log")
-
-    def held(self, node, link):
-        """Samples of a link: {origin: counters}."""
-        ledger = ledger_of(self.fleet, node)
-        try:
-            found = ledger.samples(NodeId(str(link)))
-            return {str(o): c.tolist() for o, c in zip(found.origins, found.counters, strict=True)}
-        finally:
-            ledger.close()
+        self.until(lambda: held(self.fleet, cloud, edge).get(str(self.name)) == wanted, "new samples")
+        self.until(
+            lambda: held(self.fleet, self.device, self.name).get(str(self.name)) == wanted, "the device's own log"
+        )
 
 
 def n_of(node):
     return str(node.place.id)
 
 
-def url_of(node):
-    return f"https://127.0.0.1:{node.table['listen']['port']}"
-
-
-def moved(fleet, device, url, fence):
-    ledger = ledger_of(fleet, device)
-    try:
-        done = ledger.get("parent.url") == url and moving.under_way(ledger) is None
-        return done and ledger.fence(device.place.id) == fence
-    finally:
-        ledger.close()
-
-
-def torment(tmp_path, moves, drains, orders):
-    """Kill at each place of three lists; {(what, point): kills}."""
+def torment(tmp_path, name, moves, drains, orders):
+    """Kill at each place of three lists, kept under `name`; {(what, point): kills}."""
     began = time.monotonic()
     world = World(tmp_path / "fleet")
     try:
@@ -278,7 +272,7 @@ def torment(tmp_path, moves, drains, orders):
         world.daemons.stop()
     versions = [row["version"] for row in up.read_metrics(world.fleet, world.fleet.cloud)]
     assert versions == list(range(len(versions)))  # each round told once
-    tally.keep(f"{world.kills.total()} in moves, drains and orders to forget", world.kills, began)
+    tally.keep(f"moves, drains and orders to forget, {name}", world.kills, began)
     return world.kills
 
 
@@ -306,10 +300,10 @@ FEW = (
 
 
 def test_kills_in_moves_drains_and_orders_to_forget(tmp_path):
-    assert torment(tmp_path, *FEW).total() == sum(map(len, FEW))
+    assert torment(tmp_path, "some places", *FEW).total() == sum(map(len, FEW))
 
 
 @pytest.mark.slow
 def test_kills_at_every_place_of_moves_drains_and_orders_to_forget(tmp_path):
     places = [pairs(table) for table in (MOVES, DRAINS, ORDERS)]
-    assert torment(tmp_path, *places).total() == sum(map(len, places))
+    assert torment(tmp_path, "every place", *places).total() == sum(map(len, places))

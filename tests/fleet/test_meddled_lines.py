@@ -7,9 +7,11 @@ from harness import (
     assert_as_simulated,
     edit,
     experiment,
+    held,
     is_over,
     lay_out,
     ledger_of,
+    moved,
     proxied,
     rounds_done,
     settled,
@@ -17,7 +19,7 @@ from harness import (
 )
 from meddler import FATES, Meddler
 
-from fedagg_edge.fleet import moving, operating
+from fedagg_edge.fleet import operating
 from fedagg_edge.records import NodeId, Tier
 
 
@@ -94,22 +96,3 @@ def test_a_move_over_such_lines_loses_and_doubles_no_sample_and_the_old_parents_
     ledger = ledger_of(fleet, new)
     assert [e.by for e in ledger.entries(NodeId(name), 0)] == ["parent"]  # it sent nothing again
     ledger.close()
-
-
-def moved(fleet, device, url, fence):
-    ledger = ledger_of(fleet, device)
-    try:
-        done = ledger.get("parent.url") == url and moving.under_way(ledger) is None
-        return done and ledger.fence(device.place.id) == fence
-    finally:
-        ledger.close()
-
-
-def held(fleet, node, link):
-    """Samples of a link: {origin: counters}."""
-    ledger = ledger_of(fleet, node)
-    try:
-        found = ledger.samples(NodeId(str(link)))
-        return {o: c.tolist() for o, c in zip(found.origins, found.counters, strict=True)}
-    finally:
-        ledger.close()

@@ -63,6 +63,12 @@ def test_a_training_file_lies_in_the_configurations_folder(tmp_path):
             DEVICE | {"rounds": {"quorumm": 1.0}},
             r"rounds.quorumm: unknown key 'quorumm' \(did you mean 'quorum'",
         ),
+        (
+            Tier.DEVICE,
+            DEVICE | {"parent": {"url": "https://edge", "ulr": 1}},
+            r"parent.ulr: unknown key 'ulr' \(did you mean 'url'",
+        ),
+        (Tier.DEVICE, DEVICE | {"parent": {"zzz": 1}}, "parent.zzz: unknown key 'zzz'; known keys: url, "),
         (Tier.DEVICE, DEVICE | {"node": {**DEVICE["node"], "id": "Device 1"}}, "node.id: node id: got 'Device 1'"),
         (Tier.DEVICE, DEVICE | {"schema": 2}, "schema: got 2, this version of fedagg reads 1; upgrade fedagg"),
         (Tier.DEVICE, DEVICE | {"limits": {}}, "limits: a device has no such table; it belongs to edge and cloud"),

@@ -163,9 +163,9 @@ def _along(db: Database, mover: NodeId, child: NodeId, origins: Iterable[NodeId]
     before, former = owner(db, mover), {child}
     if before is not None:
         former.add(before.child)
-    elif child != mover:  # its first move, from another link of this node or from elsewhere: where it was, those tell
+    else:  # its first move, from another link of this node or from elsewhere: where it was, those tell
         former |= {k.child for k in known.values() if k.fence == 0}  # that never moved by themselves
-        if len(former) == 1:
+        if len(former) == 1 and child != mover:
             return tuple(owners)
     here = {link: log.fold(db, link).samples().origins for link in {k.child for k in known.values()} - former}
     left = {o for o, k in known.items() if o in here.get(k.child, ())}

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -383,6 +384,74 @@ def test_a_device_that_left_an_edge_does_not_go_with_it(tmp_path, moves):
         assert trees.ledgers[device].samples(device).origins == (device,)
     assert trees.ledgers["e1"].samples("e1").origins == ("d2",)
     assert trees.ledgers["e1"].children() == ["d2"]
+    trees.close()
+
+
+@pytest.mark.parametrize("to", ["m2", "m3"])
+def test_an_edge_that_never_moved_before_does_not_take_along_who_left_it_though_all_others_had_moved_to_it(tmp_path, to):
+    """Its list is old, and no device that never moved by itself says where it was: the question does."""
+    tiers = {**FOUR, "m3": Tier.EDGE, "e3": Tier.EDGE, "d2": Tier.DEVICE}
+    trees = Trees(tmp_path, tiers=tiers, parents={**UNDER, "m3": "cloud", "e3": "m3", "d1": "e3", "d2": "e3"})
+    for device in ("d1", "d2"):
+        trees.send(device, 20)
+    trees.run(40)
+    for device in ("d1", "d2"):
+        trees.move(device, "e1")
+    trees.run(60)
+    trees.down = {"e1"}
+    trees.move("d1", "e2")
+    trees.run(60)
+    trees.down = set()
+    trees.move("e1", to)
+    trees.run(80)
+    trees.now += 200
+    trees.run(80)
+    assert moving.under_way(trees.ledgers["e1"]) is None
+    assert trees.rows_at_cloud() == {"d1": list(range(20)), "d2": list(range(20))}
+    for device, edge, above in (("d1", "e2", "m2"), ("d2", "e1", to)):
+        assert trees.ledgers["cloud"].owner(device).child == above
+        assert trees.ledgers[above].owner(device).child == edge
+        assert trees.ledgers[device].acknowledged() == trees.ledgers[edge].head(device)
+        assert trees.ledgers[device].samples(device).origins == (device,)
+    assert trees.ledgers["e1"].samples("e1").origins == ("d2",)
+    assert trees.ledgers["e1"].children() == ["d2"]
+    trees.close()
+
+
+@pytest.mark.parametrize("older", ["m2", "cloud"])
+def test_a_parent_of_older_software_is_asked_as_that_asks(tmp_path, monkeypatch, older):
+    trees = Trees(tmp_path, tiers=FOUR, parents=UNDER)
+    trees.send("d1", 20)
+    trees.run(40)
+    ask, longer = trees.ask, []
+
+    def strict(child, to, request):
+        if to == older and request.path == "/v1/adopt" and len(msgspec.msgpack.decode(request.body)) > 3:
+            longer.append(child)
+            return Response(400, encode(Problem("malformed", "adopt: got 4 fields, expected 3")))
+        return ask(child, to, request)
+
+    monkeypatch.setattr(trees, "ask", strict)
+    trees.move("e1", "m2")
+    trees.run(60)
+    assert longer == [{"m2": "e1", "cloud": "m2"}[older]]
+    assert moving.under_way(trees.ledgers["e1"]) is None
+    assert trees.rows_at_cloud() == {"d1": list(range(20))}
+    assert trees.ledgers["cloud"].owner("d1").child == "m2"
+    trees.close()
+
+
+def test_who_asks_says_where_it_was_as_long_as_it_helps(tmp_path):
+    trees = Trees(tmp_path, tiers=FOUR, parents=UNDER)
+    trees.run(20)
+    trees.move("d1", "e2")
+    trees.move("e1", "m2")
+    trees.run(40)
+    asked = [(who, to, msgspec.msgpack.decode(r.body)) for who, to, r in trees.sent if r.path == "/v1/adopt"]
+    assert {who for who, _, _ in asked} == {"d1", "e2", "e1", "m2"}
+    for who, to, (node, _, _, *former) in asked:
+        assert former == (["m1"] if node == "e1" else []), (who, to)  # a device's question is what it always was
+    assert moving.parent(trees.ledgers["e1"]) == "m2"
     trees.close()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet.config import ParentConfig
 from fedagg_edge.ledger.ledger import Ledger
+from fedagg_edge.records import NodeId
 
 __all__ = [
     "WANTED",
@@ -21,6 +22,8 @@ __all__ = [
     "finish",
     "home",
     "open_targets",
+    "parent",
+    "set_parent",
     "targets",
     "under_way",
     "want",
@@ -31,6 +34,7 @@ WANTED = "move.wanted"
 """Fact: addresses that the operator asked for, where the node itself runs; None when they were taken."""
 
 _MOVE, _TRIED, _URL, _CONFIGURED = "move", "move.tried", "parent.url", "parent.configured"
+_NAME = "parent.name"
 
 
 def under_way(ledger: Ledger) -> tuple[str, int] | None:
@@ -58,6 +62,17 @@ def home(ledger: Ledger) -> str | None:
     """The address of the parent that this node has, None before the first."""
     here = ledger.get(_URL)
     return None if here is None else str(here)
+
+
+def parent(ledger: Ledger) -> NodeId | None:
+    """The name of the parent that this node has, None before it has said it."""
+    here = ledger.get(_NAME)
+    return None if here is None else NodeId(here)
+
+
+def set_parent(ledger: Ledger, name: NodeId) -> None:
+    """This node's log is that of the link to `name` now."""
+    ledger.put(_NAME, name)
 
 
 def finish(ledger: Ledger) -> None:

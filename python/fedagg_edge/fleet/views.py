@@ -83,8 +83,12 @@ class ParentView:
     def adoption(self, node: NodeId) -> Adoption | None:
         return self.ledger.adoption(node)
 
-    def adopt(self, child: NodeId, node: NodeId, origins: Sequence[NodeId], fence: int, *, more: bool) -> Adoption:
-        return self.ledger.adopt(Adoption(node=node, child=child, origins=tuple(origins), fence=fence, more=more))
+    def adopt(
+        self, child: NodeId, node: NodeId, origins: Sequence[NodeId], fence: int, *, former: NodeId | None, more: bool
+    ) -> Adoption:
+        return self.ledger.adopt(
+            Adoption(node=node, child=child, origins=tuple(origins), fence=fence, former=former or "", more=more)
+        )
 
     def stage(self, node: NodeId, digest: bytes, chunk: bytes) -> None:
         self.ledger.stage(node, digest, chunk)
@@ -202,6 +206,12 @@ class ChildView:
     def moving(self) -> int | None:
         move = moving.under_way(self._ledger)
         return None if move is None else move[1]
+
+    def home(self) -> NodeId | None:
+        return moving.parent(self._ledger)
+
+    def set_home(self, parent: NodeId) -> None:
+        moving.set_parent(self._ledger, parent)
 
     def origins(self) -> Sequence[NodeId]:
         return self._ledger.origins()

@@ -49,7 +49,7 @@ class Owner:
 class Adoption(msgspec.Struct, frozen=True, kw_only=True):
     """A node that moved to below `child`. `head`: the entry of the child's log up to which its rows are there, None
     while this parent waits for its own; `refused`: a newer move of the node was known above; `more`: some of its
-    origins have not come yet."""
+    origins have not come yet; `former`: the parent that it had, "" if nobody has said."""
 
     node: NodeId
     child: NodeId
@@ -58,6 +58,7 @@ class Adoption(msgspec.Struct, frozen=True, kw_only=True):
     head: int | None = None
     refused: bool = False
     more: bool = False
+    former: str = ""
 
 
 def adoption(db: Database, node: NodeId) -> Adoption | None:
@@ -83,7 +84,7 @@ def waiting(db: Database) -> list[Adoption]:
 def settle(db: Database, asked: Adoption, *, node: NodeId, now: float) -> Adoption:
     """Take the node in: all rows of its origins here go to its link. If it moved to this very parent, it is a child."""
     with db.savepoint():
-        everything, origins = Fold(), _along(db, asked.node, asked.child, asked.origins)
+        everything, origins = Fold(), _along(db, asked, node)
         for link in log.links(db):
             rows = of_origins(log.fold(db, link).embeddings(), origins)
             if len(rows):
@@ -155,14 +156,17 @@ def claim(db: Database, child: NodeId, origins: Iterable[NodeId], fence: int, mo
         reach("moves.claim.after-owner")
 
 
-def _along(db: Database, mover: NodeId, child: NodeId, origins: Iterable[NodeId]) -> tuple[NodeId, ...]:
-    """Those of `origins` that go with `mover`. One whose rows are on another link than where the mover was has left it
-    meanwhile, by a move of its own that the mover has not heard of."""
-    owners = {o: owner(db, o) for o in origins}
+def _along(db: Database, asked: Adoption, node: NodeId) -> tuple[NodeId, ...]:
+    """Those of the origins that go with the mover. One whose rows are on another link than where the mover was has left
+    it meanwhile, by a move of its own that the mover has not heard of. `node`: whose ledger this is."""
+    mover, child = asked.node, asked.child
+    owners = {o: owner(db, o) for o in asked.origins}
     known = {o: k for o, k in owners.items() if k is not None and o != mover}
     before, former = owner(db, mover), {child}
     if before is not None:
         former.add(before.child)
+    elif (link := _link_to(db, asked, node)) is not None:
+        former.add(link)
     else:  # its first move, from another link of this node or from elsewhere: where it was, those tell
         former |= {k.child for k in known.values() if k.fence == 0}  # that never moved by themselves
         if len(former) == 1 and child != mover:
@@ -170,6 +174,16 @@ def _along(db: Database, mover: NodeId, child: NodeId, origins: Iterable[NodeId]
     here = {link: log.fold(db, link).samples().origins for link in {k.child for k in known.values()} - former}
     left = {o for o, k in known.items() if o in here.get(k.child, ())}
     return tuple(o for o in owners if o not in left)
+
+
+def _link_to(db: Database, asked: Adoption, node: NodeId) -> NodeId | None:
+    """The link that the mover was on, by the name of the parent that it had; None if that is none of this node's
+    children, nor below one as far as is known here."""
+    if not asked.former or asked.former == node:
+        return asked.node if asked.former else None
+    former = NodeId(asked.former)
+    known = owner(db, former)
+    return known.child if known is not None else former if nodes.node(db, former) is not None else None
 
 
 def move_in(

@@ -150,6 +150,7 @@ class ChildEnd:
     _noted: tuple[NodeId, int, NodeId] | None = None  # (node, fence, the last of its origins that the parent has noted)
     _log: list[TakenEntry] = field(default_factory=list)  # the new parent's, as far as it has come
     _welcome: Welcome | None = None  # told when the new parent's log is here
+    _briefly: bool = False  # the parent does not know a message's later fields
     _behind: int = 0  # the entry that has to come before a node that moved here can be settled
 
     def fetch(self, artefact: Artefact) -> None:
@@ -165,7 +166,7 @@ class ChildEnd:
         """The state says that this node changes its parent, or again another one: begin with that at `wake`."""
         self._sent = self._download = self._needed = self._noted = None
         self._wake, self._failures, self._unfit, self._adopted = wake, 0, -1, False
-        self._rest = 0.0
+        self._rest, self._briefly = 0.0, False
         self._wanted.clear()
         self.step = Step.HELLO
 
@@ -221,7 +222,7 @@ class ChildEnd:
         moving, self._behind = self.state.moving(), 0
         self.fence = self.state.fence() if moving is None else moving
         if moving is not None and not self._adopted:
-            return self._post("adopt", self._adopt(self.node, self.state.origins(), moving))
+            return self._post("adopt", self._adopt(self.node, self.state.origins(), moving, self._former()))
         return self._post("hello", self._hello(fresh=moving is not None))
 
     def _ask_log(self) -> Request:
@@ -235,12 +236,17 @@ class ChildEnd:
         if self.state.acknowledged().entry < self._behind:
             return None  # the rows first: the next exchange has them
         found = self.state.adoptions()
-        return self._adopt(found[0].node, found[0].origins, found[0].fence) if found else None
+        return self._adopt(found[0].node, found[0].origins, found[0].fence, found[0].former) if found else None
 
-    def _adopt(self, node: NodeId, origins: Sequence[NodeId], fence: int) -> Adopt:
+    def _former(self) -> str:
+        """Where this node has been. An edge's list of origins may be old, and who left it is told by where it was; a
+        device is its only origin, whose link every ancestor knows."""
+        return "" if self.role is Tier.DEVICE else self.state.home() or ""
+
+    def _adopt(self, node: NodeId, origins: Sequence[NodeId], fence: int, former: str) -> Adopt:
         """The question, with the origins that follow those which the parent has noted."""
         after = self._noted[2] if self._noted is not None and self._noted[:2] == (node, fence) else None
-        return Adopt(node, part(origins, after), fence)
+        return Adopt(node, part(origins, after), fence, "" if self._briefly else former)
 
     def _hello(self, *, fresh: bool) -> Hello:
         """`fresh`: this node knows nothing of the parent's log yet."""
@@ -455,7 +461,7 @@ class ChildEnd:
             ArtefactDownload(artefact, limits.chunk, _LARGEST_ARTEFACT)
         self.limits, self.parent = limits, parent
         self._refused_sizes.clear()
-        self._given, self._rest = welcome.version, 0.0
+        self._given, self._rest, self._briefly = welcome.version, 0.0, False
         if self.state.moving() is not None:
             self._log, self._welcome = [], welcome
             self._go(Step.REBASE)
@@ -467,6 +473,8 @@ class ChildEnd:
         return self._begun(welcome)
 
     def _begun(self, welcome: Welcome) -> tuple[Event, ...]:
+        if self.state.home() != welcome.node:
+            self.state.set_home(node_id(welcome.node))
         finished = (Finished(),) if welcome.finished and not self._known_finished else ()
         self._known_finished = welcome.finished
         return (Welcomed(welcome), *finished)
@@ -621,13 +629,17 @@ class ChildEnd:
         return (Refused(response.status, problem),)
 
     def _lacks(self, about: object, problem: Problem, now: float) -> bool:
-        """Whether the parent only lacks what goes before, or behind: chunks, other parts of a list of origins."""
+        """Whether the parent only lacks what goes before, or behind (chunks, other parts of a list of origins), or does
+        not know all of the question."""
         if problem.code == "missing":  # swept in between: ask again which
             self._needed = self._noted = None
             self._back_off(now)
             return True
         if isinstance(about, Adopt) and problem.code == "adopting" and is_part(about.origins):
             self._noted, self._failures = (NodeId(about.node), about.fence, NodeId(last_of(about.origins))), 0
+            return True
+        if isinstance(about, Adopt) and about.former and problem.code == "malformed":
+            self._briefly = True  # older software: it is asked as that asks
             return True
         return False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar, cast, get_origin
+from typing import ClassVar, TypeVar, cast, get_origin
 
 import msgspec
 
@@ -15,7 +15,13 @@ __all__ = ["Message", "decode", "encode"]
 
 
 class Message(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Base of all messages: one msgpack array, nothing left out, nothing beside."""
+    """Base of all messages: one msgpack array, nothing left out, nothing beside.
+
+    `later`: so many fields at the end came after the others. They are left out together where all have their defaults:
+    whoever does not know them reads that, and refuses the rest as malformed.
+    """
+
+    later: ClassVar[int] = 0
 
 
 M = TypeVar("M", bound=msgspec.Struct)
@@ -28,9 +34,15 @@ _DECODERS: dict[type, msgspec.msgpack.Decoder[object]] = {}
 def encode(message: Message) -> bytes:
     """The message's bytes. Raises LocalProtocolError for a number that msgpack cannot hold."""
     try:
-        return _ENCODER.encode(message)
+        return _ENCODER.encode(_without_later(message) if message.later else message)
     except OverflowError as e:
         raise LocalProtocolError(f"{type(message).__name__.lower()}: {e}") from e
+
+
+def _without_later(message: Message) -> Message | tuple[object, ...]:
+    values, defaults = msgspec.structs.astuple(message), message.__struct_defaults__
+    last = message.later
+    return values[:-last] if values[-last:] == defaults[-last:] else message
 
 
 def decode(kind: type[M], body: bytes, limits: Limits) -> M:

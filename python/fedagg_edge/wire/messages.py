@@ -6,7 +6,7 @@ link's `Limits` is checked by the end that receives it.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -275,9 +275,11 @@ class MoveTo(Message, frozen=True):
 class Adopt(Message, frozen=True):
     """Asks a parent to take in `node`, which moved: the sender or a node below it. `fence`: the number of the move."""
 
+    later: ClassVar[int] = 1
     node: Name
     origins: Annotated[tuple[Name, ...], Meta(max_length=1024)]  # whose samples come through it
     fence: Annotated[int, Meta(ge=1, le=2**62)]
+    former: Annotated[str, Meta(max_length=64)] = ""  # an edge's parent until now; "": not said
 
 
 class Adopted(Message, frozen=True):

@@ -53,7 +53,8 @@ def _note(ledger: ParentLedger, peer: Peer, asked: Adopt, before: Sequence[NodeI
     node, names = node_id(asked.node), tuple(node_id(o) for o in asked.origins)
     origins = joined(node, before, names)
     more = is_part(names) or (bool(before) and origins == tuple(before))  # the latter: a part said twice
-    return ledger.adopt(peer.node, node, origins, asked.fence, more=more)
+    former = node_id(asked.former) if asked.former else None
+    return ledger.adopt(peer.node, node, origins, asked.fence, former=former, more=more)
 
 
 def _check_sender(ledger: ParentLedger, peer: Peer, asked: Adopt) -> None:

@@ -62,7 +62,7 @@ public final class Enrolment {
     return identity.renewed(ask(transport, url, "/v1/renew", asked));
   }
 
-  private static byte[] ask(HttpsTransport transport, String url, String path, Messages.Message asked)
+  static byte[] ask(HttpsTransport transport, String url, String path, Messages.Message asked)
       throws IOException, IdentityException {
     Response answer = transport.send(url, new Request("POST", path, asked.encode()));
     if (answer.status >= 400) {

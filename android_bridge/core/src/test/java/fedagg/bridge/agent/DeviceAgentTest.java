@@ -1,5 +1,6 @@
 package fedagg.bridge.agent;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -11,6 +12,7 @@ import fedagg.bridge.kernels.DistillationCore;
 import fedagg.bridge.state.DeviceState;
 import fedagg.bridge.state.JournalFaults;
 import fedagg.bridge.wire.ChildState.StorageException;
+import fedagg.bridge.wire.Messages;
 import fedagg.bridge.wire.Request;
 import fedagg.bridge.wire.Response;
 import fedagg.bridge.wire.SmallParent;
@@ -34,7 +36,10 @@ class DeviceAgentTest {
   private SmallParent parent;
   private DeviceState state;
   private DeviceAgent agent;
+  private final List<Long> answered = new ArrayList<>();
+  private OnDeviceTrainer trainer;
   private boolean full = true;
+  private boolean goesOn; // after it was welcomed
   private int unanswered;
 
   @BeforeEach
@@ -52,7 +57,7 @@ class DeviceAgentTest {
   }
 
   private DeviceAgent agent(Identity identity, DeviceAgent.Clients clients) throws Exception {
-    OnDeviceTrainer trainer = new KernelTrainer(new SoftmaxEngine(1, CLASSES), core);
+    trainer = new KernelTrainer(new SoftmaxEngine(1, CLASSES), core);
     return new DeviceAgent(
         home.resolve("state"), new AgentConfig(URL), identity, new LessonTest.Hundredths(), trainer, core, new Noting(),
         clients);
@@ -67,6 +72,9 @@ class DeviceAgentTest {
       full = false;
       JournalFaults.closeUnder(state);
     }
+    if (request.path.equals("/v1/exchange")) {
+      checkKept(Messages.Exchange.decode(request.body).knowledge);
+    }
     return parent.any(request);
   }
 
@@ -74,7 +82,7 @@ class DeviceAgentTest {
     @Override
     public void connected(String name) {
       told.add("connected");
-      if (!parent.finished) {
+      if (!parent.finished && !goesOn) {
         agent.stop();
       }
     }
@@ -130,6 +138,33 @@ class DeviceAgentTest {
     agent.run(10);
     assertEquals(Arrays.asList("refused", "connected"), told);
     assertEquals(0, state.number("finished", -1));
+  }
+
+  /**
+   * The parent goes on with an answer. Were the weights that gave it kept later, a kill in between would have the round
+   * run again, from newer knowledge than the answer's.
+   */
+  @Test
+  void anAnswerLeavesOnlyOnceItsWeightsAreOnTheDisk() throws Exception {
+    full = false;
+    goesOn = true;
+    agent.add(Arrays.asList(new float[] {0.1f}, new float[] {0.9f}), new int[] {0, 2});
+    assertTrue(agent.run(60));
+    assertEquals(Arrays.asList(0L, 1L, 2L), answered);
+  }
+
+  private void checkKept(Messages.WireKnowledge answer) throws Exception {
+    if (goesOn && answer != null && !answered.contains(answer.version)) {
+      Weights kept = Weights.load(home.resolve("state"));
+      assertEquals(answer.version, kept.done);
+      assertEquals(answer.basis, kept.trained);
+      assertArrayEquals(trainer.save(), kept.state);
+      answered.add(answer.version);
+    }
+    parent.finished = goesOn && answered.size() == 3;
+    if (goesOn && parent.log.size() > 0 && !parent.finished) {
+      parent.publish(answered.size(), CLASSES);
+    }
   }
 
   @Test

@@ -98,6 +98,8 @@ FIELDS: Final[dict[str, Callable[[object], bool]]] = {
     "fresh": _truth,
     "finished": _truth,
     "reason": _WORD,
+    "expected": _WORD,
+    "advice": _WORD,
     "mode": _WORD,
     "kind": _WORD,
     "name": _WORD,

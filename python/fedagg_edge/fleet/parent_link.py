@@ -98,6 +98,7 @@ class ParentLink:
         )
         self._aside: tuple[Batch, ...] | None = None  # looked at last
         self._clock_is_behind = False
+        self._told_expired = False  # since the parent last answered
         self._good: ssl.SSLContext | None = None
         self._broken = self._answered = 0
         urls = (parent.url, *parent.fallback)
@@ -161,7 +162,9 @@ class ParentLink:
     def _on_failure(self, error: BaseException) -> bool:
         """Whether the next try needs another TLS context."""
         exchanges = self.uplink.counts.exchanges
-        self._broken = 1 if exchanges != self._answered else self._broken + 1
+        if exchanges != self._answered:
+            self._broken, self._told_expired = 0, False
+        self._broken += 1
         self._answered = exchanges
         # the reason does not always get through; a board whose clock is not set has nothing else to go by
         if tls.refused_as_expired(error) or (tls.broke_off(error) and self._broken % _BROKEN == 0):
@@ -170,6 +173,12 @@ class ParentLink:
             self._log.warning("clock_is_behind")
             self._clock_is_behind = True
             return True
+        if tls.expired_by_this_clock(error) and not self._told_expired:
+            self._told_expired = True
+            self._log.warning(
+                "parents_certificate_expired", endpoint=self.uplink.endpoint, reason="clock ahead or parent not renewed",
+                expected="a clock that is right", advice="set the clock or see parent",
+            )  # fmt: skip
         return False
 
     def look(self) -> None:
@@ -259,7 +268,7 @@ class ParentLink:
         if others:
             self._go(ledger, others, "the parent says so")
         elif not urls:
-            self._log.warning("no_fallback", reason="the parent is about to stop, and parent.fallback names no other")
+            self._log.warning("no_fallback", reason="parent.fallback names no other")
 
     def _turned_away(self, ledger: Ledger, why: str) -> None:
         """The new parent does not take this node in: on to the next one, the one that it has among them."""

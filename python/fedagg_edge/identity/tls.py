@@ -27,6 +27,7 @@ __all__ = [
     "broke_off",
     "client_context",
     "clock_is_behind",
+    "expired_by_this_clock",
     "first_contact",
     "peer_of",
     "refused_as_expired",
@@ -40,7 +41,7 @@ _NO_TLS_REASONS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAY
 NO_CHECK_TIME = 0x200000
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME: everything but the dates is checked. The `ssl` module has no name for it."""
 
-_NOT_YET_VALID = 9  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID
+_NOT_YET_VALID, _HAS_EXPIRED = 9, 10  # OpenSSL's X509_V_ERR_CERT_...
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 are all fine
 
 
@@ -148,9 +149,19 @@ def clock_is_behind(error: BaseException | None) -> bool:
     The federation's root has signed that the present is later than the clock says, so a caller may go on with
     `client_context(..., check_time=False)`. Looks through the exceptions that led to this one.
     """
+    return _is_unverified(error, _NOT_YET_VALID)
+
+
+def expired_by_this_clock(error: BaseException | None) -> bool:
+    """Whether a handshake failed as the server's certificate has expired: either the server did not renew it, or this
+    machine's clock is ahead. Unlike a clock that is behind this is no reason to skip the dates: nobody has signed that
+    the present is earlier than the clock says."""
+    return _is_unverified(error, _HAS_EXPIRED)
+
+
+def _is_unverified(error: BaseException | None, code: int) -> bool:
     return any(
-        isinstance(e, ssl.SSLCertVerificationError) and getattr(e, "verify_code", None) == _NOT_YET_VALID
-        for e in _causes(error)
+        isinstance(e, ssl.SSLCertVerificationError) and getattr(e, "verify_code", None) == code for e in _causes(error)
     )
 
 

@@ -203,7 +203,7 @@ def test_a_notice_that_cannot_be_meant_is_passed_over(with_fallback):
 def test_without_a_fallback_it_stays_and_says_so(link):
     link._on_events([welcome(), notice(3)])
     assert moving.under_way(link._ledger) is None
-    assert "no_fallback" in link._log._stream.getvalue()
+    assert 'no_fallback reason="parent.fallback names no other"' in link._log._stream.getvalue()
 
 
 def test_what_the_operator_wants_is_taken_before_the_next_request(link):
@@ -278,6 +278,22 @@ def test_a_clock_that_is_behind_changes_the_context_once(link):
     early.verify_code = 9
     assert [link._on_failure(early), link._on_failure(early)] == [True, False]
     assert link._clock_is_behind
+
+
+def test_a_clock_that_is_far_ahead_is_told_once_each_time_that_it_begins(link):
+    """By such a clock the parent's certificate has expired, and no connection is made."""
+    over, told = ssl.SSLCertVerificationError(1, "has expired"), link._log._stream
+    over.verify_code = 10
+    failed = NoAnswer("SSLCertVerificationError")
+    failed.__cause__ = over
+    for begun in (1, 2):
+        assert [link._on_failure(failed) for _ in range(3)] == [False] * 3  # the dates are looked at all the same
+        lines = [line for line in told.getvalue().splitlines() if "parents_certificate_expired" in line]
+        assert len(lines) == begun
+        assert " warning " in lines[-1]
+        assert 'reason="clock ahead or parent not renewed" expected="a clock that is right"' in lines[-1]
+        assert 'advice="set the clock or see parent"' in lines[-1]
+        link.uplink.counts.exchanges += 1  # it was set, and the parent answered
 
 
 def test_after_a_renewal_it_says_hello_over_a_new_connection(link):

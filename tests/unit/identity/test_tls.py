@@ -140,6 +140,14 @@ def test_a_clock_that_is_behind_shows(tmp_path):
     assert tls.clock_is_behind(client)
     assert tls.clock_is_behind(urllib.error.URLError(client))
     assert not tls.clock_is_behind(ssl.SSLCertVerificationError("other"))
+    assert not tls.expired_by_this_clock(client)
+
+
+def test_a_clock_that_is_far_ahead_shows(tmp_path):
+    long_ago = make_world(tmp_path, now=NOW - 8 * DAY)
+    _, client = handshake(tls.server_context(long_ago.edge), tls.client_context(long_ago.device, check_time=True))
+    assert tls.expired_by_this_clock(client)
+    assert not tls.clock_is_behind(client)
 
 
 def test_a_revoked_serial_and_a_revoked_issuer(world):

@@ -388,7 +388,9 @@ def test_a_device_that_left_an_edge_does_not_go_with_it(tmp_path, moves):
 
 
 @pytest.mark.parametrize("to", ["m2", "m3"])
-def test_an_edge_that_never_moved_before_does_not_take_along_who_left_it_though_all_others_had_moved_to_it(tmp_path, to):
+def test_an_edge_that_never_moved_before_does_not_take_along_who_left_it_though_all_others_had_moved_to_it(
+    tmp_path, to
+):
     """Its list is old, and no device that never moved by itself says where it was: the question does."""
     tiers = {**FOUR, "m3": Tier.EDGE, "e3": Tier.EDGE, "d2": Tier.DEVICE}
     trees = Trees(tmp_path, tiers=tiers, parents={**UNDER, "m3": "cloud", "e3": "m3", "d1": "e3", "d2": "e3"})

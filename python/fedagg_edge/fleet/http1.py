@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import httptools
 
+from fedagg_edge.fleet.listener import unsent
 from fedagg_edge.fleet.problems import problem
 
 __all__ = ["Answer", "Finish", "HttpConnection", "Incoming", "Quick"]
@@ -33,7 +34,9 @@ AHEAD = 65_536
 LINGER = 2.0
 """Seconds in which the rest of a body that nobody wants may come, so that its sender reads why."""
 FLUSH = 10.0
-"""Seconds in which what was written last must be read."""
+"""Seconds in which some of what was written last must be read; who goes on reading has as long as who is idle."""
+LOOK = 0.1
+"""Seconds between looks at how much of it is left."""
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _EMPTY = (204, 304)
@@ -364,6 +367,11 @@ class HttpConnection(asyncio.Protocol):
     # the end
 
     @property
+    def unread(self) -> int:
+        """Bytes of answers that wait here for the client to read what is before them."""
+        return 0 if self._transport is None else unsent(self._transport)
+
+    @property
     def is_idle(self) -> bool:
         """Whether no request is being answered or waits for it."""
         return not self._is_busy and not self._waiting
@@ -377,10 +385,25 @@ class HttpConnection(asyncio.Protocol):
             if self._is_full:  # its client does not read
                 self._transport.abort()
             else:
-                self._transport.close()  # which over plain TCP waits without end for a client that does not read
-                if self._timer is not None:
-                    self._timer.cancel()
-                self._timer = self._loop.call_later(FLUSH, self._transport.abort)
+                now = self._loop.time()
+                self._close_when_read(self.unread, now, now + self._keepalive)
+
+    def _close_when_read(self, before: int, since: float, most: float) -> None:
+        """Close once the kernel has taken all. asyncio would cut TLS two seconds later, however steadily its client
+        reads, and wait without end over plain TCP, though nobody reads. `before`: bytes that were left at `since`."""
+        if self._transport is None:
+            return
+        left, now = self.unread, self._loop.time()
+        if left < before:
+            before, since = left, now
+        if not left:
+            self._transport.close()
+        elif now >= min(since + FLUSH, most):
+            self._transport.abort()
+        else:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(min(LOOK, FLUSH), self._close_when_read, before, since, most)
 
     def abort(self) -> None:
         """End it now."""

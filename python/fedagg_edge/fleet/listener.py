@@ -18,7 +18,7 @@ from typing import Any
 
 from fedagg_edge.errors import FedaggError
 
-__all__ = ["Listener", "ListenerLimits", "bind", "small_tls_buffers", "tell_why"]
+__all__ = ["Listener", "ListenerLimits", "bind", "small_tls_buffers", "tell_why", "unsent"]
 
 TLS_BUFFER = 16 * 1024
 BACKLOG = 1024
@@ -54,6 +54,13 @@ def tell_why() -> None:
 
     fatal_error.tells_why = True  # type: ignore[attr-defined]
     sslproto.SSLProtocol._fatal_error = fatal_error  # type: ignore[assignment,method-assign]
+
+
+def unsent(transport: asyncio.WriteTransport) -> int:
+    """Bytes that were written and that the kernel has not taken. asyncio's TLS hands all to the TCP transport below, at
+    once and whatever that can take, and counts what is still its own."""
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    return transport.get_write_buffer_size() + (0 if below is None else below.get_write_buffer_size())
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -176,9 +176,12 @@ class ParentLink:
         if tls.expired_by_this_clock(error) and not self._told_expired:
             self._told_expired = True
             self._log.warning(
-                "parents_certificate_expired", endpoint=self.uplink.endpoint, reason="clock ahead or parent not renewed",
-                expected="a clock that is right", advice="set the clock or see parent",
-            )  # fmt: skip
+                "parents_certificate_expired",
+                endpoint=self.uplink.endpoint,
+                reason="clock ahead or parent not renewed",
+                expected="a clock that is right",
+                advice="set the clock or see parent",
+            )
         return False
 
     def look(self) -> None:

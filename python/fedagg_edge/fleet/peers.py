@@ -96,6 +96,11 @@ class Connections:
         for protocol in tuple(self._known):
             protocol.close()
 
+    @property
+    def unread(self) -> int:
+        """Bytes of answers that wait for their clients to read."""
+        return sum(protocol.unread for protocol in self._known)
+
     def cut(self, is_allowed: Callable[[Peer], bool], first_request: float) -> dict[str, int]:
         """Abort the connections of peers that are no longer allowed, and those that have not sent a request
         within `first_request` seconds; return how many of each reason."""

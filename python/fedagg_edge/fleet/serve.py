@@ -29,6 +29,7 @@ __all__ = ["Doorbell", "Service", "ServiceSettings", "serve"]
 
 L = TypeVar("L", bound=Store)
 
+_READ = 5.0  # seconds beyond the drain's in which answers may be read; the supervisor waits for twenty in all
 _PAT = 5.0  # seconds between signs of life at most: nearly all of what the supervisor allows is left to one operation
 
 
@@ -148,15 +149,19 @@ class Service(Generic[L]):
 
     async def stop(self) -> bool:
         """Accept nothing more, answer what waits, commit what was taken, close; return whether all was answered."""
+        loop = asyncio.get_running_loop()
+        last = loop.time() + self._settings.gateway.drain_seconds + _READ
         await self._listener.stop()
         self.gateway.drain()
         self.connections.close_idle()
         complete = await self.gateway.finished()
+        while self.connections.unread and loop.time() < last:  # what is left when the process ends is lost
+            await asyncio.sleep(0.02)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._doorbell is not None:
-            asyncio.get_running_loop().remove_reader(self._doorbell.fileno())
+            loop.remove_reader(self._doorbell.fileno())
         self.connections.close()
         if self._admin is not None:
             self._admin.close()

@@ -61,8 +61,8 @@ class ChildState(Protocol):
     not confirmed, a few at a time.
 
     A change of parents: `fence`: this node's moves so far; `moving`: the number of the one under way, None if there is
-    none; `home`: the parent whose log is here, None if it is not known; `set_home`: it is this one now; `origins`: whose
-    samples come through this node; `find`: bytes of this SHA-256 that are here already;
+    none; `home`: the parent whose log is here, None if it is not known; `set_home`: it is this one now; `origins`:
+    whose samples come through this node; `find`: bytes of this SHA-256 that are here already;
     `rebase`: take the new parent's log, which ends the move; `set_fence`: the parent knows more moves than a node that
     lost its state. `adoptions`: nodes that moved to below this one; `settle`: this one's log has their rows; `refuse`:
     they have moved on.

@@ -18,9 +18,13 @@ class Wire(asyncio.Transport):
     def __init__(self):
         super().__init__()
         self.sent, self.ended, self.reading = [], None, True
+        self.left = 0  # bytes of it that nobody has read
 
     def write(self, data):
         self.sent.append(bytes(data))
+
+    def get_write_buffer_size(self):
+        return self.left
 
     def close(self):
         self.ended = self.ended or "closed"
@@ -395,6 +399,24 @@ async def test_what_was_written_last_is_not_kept_for_ever():
         server.close()
         patch.undo()
         assert made[0]._transport is None
+
+
+@run
+async def test_who_goes_on_reading_the_last_answer_is_waited_for_and_who_drips_is_not_for_ever():
+    patch = pytest.MonkeyPatch()
+    patch.setattr(http1, "FLUSH", 0.2)
+    steady, stalled, dripping = Ends(keepalive=5.0), Ends(keepalive=5.0), Ends(keepalive=0.3)
+    for ends in (steady, stalled, dripping):
+        ends.wire.left = 1000
+        await ends.feed(GET.replace(b"Host", b"Connection: close\r\nHost"))
+    for turn in range(20):
+        await asyncio.sleep(0.05)
+        steady.wire.left = 1000 - 50 * (turn + 1)
+        dripping.wire.left -= 1
+        assert turn == 19 or steady.wire.ended is None
+    await asyncio.sleep(0.3)
+    patch.undo()
+    assert [ends.wire.ended for ends in (steady, stalled, dripping)] == ["closed", "aborted", "aborted"]
 
 
 @run

@@ -138,6 +138,32 @@ def test_what_ends_a_connection_is_followed_by_a_new_one(serve: Serve, ends: byt
     assert body_of(line) == b"two"
 
 
+def test_what_tls_has_taken_in_already_ends_a_connection_too(authority: Authority) -> None:
+    """An answer that nobody asked for, in one record with the answer before it: no socket shows that it is there."""
+
+    def run(listener: socket.socket) -> None:
+        context = authority.server()
+        with contextlib.suppress(OSError), context.wrap_socket(listener.accept()[0], server_side=True) as first:
+            whole_request(first)
+            first.sendall(answer(bytes(5000)) + answer(b"bad"))
+            with context.wrap_socket(listener.accept()[0], server_side=True) as second:
+                whole_request(second)
+                second.sendall(answer(b"two"))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=run, args=(listener,), daemon=True)
+        thread.start()
+        where = ("127.0.0.1", listener.getsockname()[1])
+        line = HttpsLine(where, authority.client("device-1"), connect_seconds=10.0, read_seconds=10.0)
+        line.ask("GET", "/")
+        assert len(body_of(line)) == 5000
+        assert (line._buffer, line._socket.pending() > 0) == (b"", True)  # type: ignore[union-attr]
+        line.ask("GET", "/")
+        assert body_of(line) == b"two"
+        line.close()
+        thread.join(10)
+
+
 def test_an_answer_of_http_1_0_may_keep_its_connection(serve: Serve) -> None:
     kept = answer(b"one", b"connection: Keep-Alive", first=b"HTTP/1.0 200 OK")
     line = serve([kept, answer(b"two")])

@@ -7,17 +7,21 @@ import signal
 import socket
 import sys
 import threading
+import time
+from asyncio import sslproto
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pki import Authority, identify
-from running import post, running
+from running import Running, post, running
 from toy_ends import ToyHandler, ToyLedger
 
 from fedagg_edge.errors import ArtefactError, StorageFull
 from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.serve import Service, ServiceSettings, serve
+from fedagg_edge.wire.http import Response
 
 
 def test_metrics_are_on_the_plain_address_only_and_hold_what_others_saved(tmp_path: Path) -> None:
@@ -34,6 +38,19 @@ def test_metrics_are_on_the_plain_address_only_and_hold_what_others_saved(tmp_pa
         assert b'fedagg_requests_total{endpoint="other",status="404"} 1\n' in body
         assert json.loads(post(plain, "/readyz", method="GET")[2])["ready"]
         plain.close()
+
+
+def test_a_gateways_connections_take_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sslproto.SSLProtocol, "max_size", 256 * 1024)  # asyncio's own, whatever ran before this
+    monkeypatch.setattr(sslproto.constants, "FLOW_CONTROL_HIGH_WATER_SSL_READ", 256)
+    with running(tmp_path) as gateway:
+        assert post(gateway.connect(), "/healthz", method="GET")[0] == 200
+
+        def sizes() -> list[tuple[int, int]]:
+            every = [c.transport._ssl_protocol for c in gateway.service.connections._known.values()]
+            return [(len(tls._ssl_buffer), tls._incoming_high_water) for tls in every]
+
+        assert gateway.call(sizes) == [(16_384, 65_536)]
 
 
 def test_metrics_of_another_process_that_are_damaged_do_not_hide_the_rest(tmp_path: Path) -> None:
@@ -95,6 +112,64 @@ def test_sigterm_drains_and_the_exit_code_says_so(tmp_path: Path) -> None:
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
     assert serve(make, Log(log)) == Exit.DONE
     assert "gateway_stopped finished=true" in log.getvalue()
+
+
+LONG = 16 << 20
+"""Bytes of an answer: more than the kernel takes of a connection whose client has not read yet."""
+
+
+class Lengthy(ToyHandler):
+    """Whose news are long."""
+
+    def _news(self, ledger: ToyLedger, peer: Any) -> Response:
+        return Response(200, bytes(LONG))
+
+
+def read_slowly(connection: http.client.HTTPSConnection) -> int:
+    """Steadily, for some seconds: bytes of the answer that came."""
+    answer, got = connection.getresponse(), 0
+    try:
+        while piece := answer.read(LONG // 40):
+            got += len(piece)
+            time.sleep(0.12)
+    except (OSError, http.client.IncompleteRead):
+        pass
+    return got
+
+
+def narrow(gateway: Running) -> http.client.HTTPSConnection:
+    """A connection of which the kernel keeps little on the client's side."""
+    connection = gateway.connect()
+    connection.connect()
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
+    return connection
+
+
+def test_who_reads_the_last_answer_slowly_gets_it_whole(tmp_path: Path) -> None:
+    with running(tmp_path, handler=Lengthy()) as gateway:
+        connection = narrow(gateway)
+        asked = json.dumps({"have": 1, "wait": 0})
+        connection.request("POST", "/v1/exchange", asked, {"Connection": "close"})
+        assert read_slowly(connection) == LONG
+
+
+def test_who_reads_slowly_while_the_gateway_stops_gets_its_answer_whole(tmp_path: Path) -> None:
+    with running(tmp_path, handler=Lengthy()) as gateway:
+        connection = narrow(gateway)
+        connection.request("POST", "/v1/exchange", json.dumps({"have": 0, "wait": 60}))
+        while not gateway.call(lambda: len(gateway.service.gateway.waiters)):
+            pass
+        gateway.ask(lambda ledger: ledger.tell("device-1"))  # and nobody rings: it is answered by the drain
+
+        async def stop() -> tuple[bool, int]:
+            return (
+                await gateway.service.stop(),
+                gateway.service.connections.unread,
+            )  # which the process's end would lose
+
+        stopped = asyncio.run_coroutine_threadsafe(stop(), gateway.loop)
+        assert read_slowly(connection) == LONG
+        assert stopped.result(20) == (True, 0)
 
 
 def test_a_port_that_is_taken_is_temporary(tmp_path: Path) -> None:

@@ -108,3 +108,11 @@ def test_links_between_pages_lead_somewhere() -> None:
     found = {str(p.relative_to(ROOT)): broken_links(p, p.read_text(encoding="utf-8")) for p in pages}
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
     assert broken_links(ROOT / "x.md", "[a](pyproject.toml#b) [c](nowhere.md) [d](https://e.f)") == ["nowhere.md"]
+
+
+def test_the_map_of_the_fleet_names_each_of_its_modules() -> None:
+    text = (ROOT / "docs" / "fleet.md").read_text(encoding="utf-8")
+    listed = text.split("\n    fleet/ ")[1].split("\n    cli/ ")[0]
+    modules = {path.stem for path in (ROOT / "python" / "fedagg_edge" / "fleet").glob("*.py")} - {"__init__"}
+    told = re.sub(r"\([^)]*\)", "", listed)  # what a module is about may name another
+    assert modules - set(re.findall(r"[a-z_0-9]+", told)) == set()

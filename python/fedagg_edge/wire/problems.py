@@ -17,21 +17,27 @@ CODES = {
     "revoked": 403,
     "unknown": 403,  # a valid certificate, but no child of this parent
     "not_found": 404,
-    "behind": 409,  # the body is Behind
+    "slow": 408,  # this and the next two, and `internal`: of the gateway
     "moved": 409,  # the node went to another parent
     "leaving": 409,  # the parent sends its children elsewhere
     "conflict": 409,  # other content than what is committed under the same name
     "missing": 409,  # chunks that were named are not here: send them and ask again
-    "too_large": 413,
+    "too_large": 413,  # a request's head: 431
+    "length": 411,
+    "compressed": 415,
     "unfit": 422,  # classes, rows, formats, values
     "unknown_digest": 422,  # knowledge on a set that this link never had
     "versions": 426,
     "rate": 429,
+    "internal": 500,
     "draining": 503,
+    "starting": 503,  # the parent does not know its own terms yet
+    "busy": 503,
+    "nothing": 503,  # no news for a poll
     "disk_full": 503,
     "adopting": 503,  # the node says it moved here, the parent has not heard of it yet
 }
-"""Every code of a Problem and its status."""
+"""Every code of a Problem that a parent answers with, and its status. 409 with a body of Behind is no Problem."""
 
 _TEXT = 1024
 _FULL_WAIT = 30.0  # seconds until a full disk may have room

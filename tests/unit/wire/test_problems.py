@@ -1,5 +1,10 @@
+import ast
+from http import HTTPStatus
+from pathlib import Path
+
 import pytest
 
+import fedagg_edge
 from fedagg_edge.errors import Conflict, DataError, LearnerError, RemoteProtocolError, StorageFull
 from fedagg_edge.wire.http import Response
 from fedagg_edge.wire.limits import Limits
@@ -36,7 +41,25 @@ def test_a_page_of_a_proxy_is_a_problem_too():
 
 
 def test_the_page_lists_every_code():
-    from pathlib import Path
-
     text = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
-    assert [c for c in CODES if c not in ("behind",) and f"`{c}`" not in text] == []
+    assert [c for c in CODES if f"`{c}`" not in text] == []
+
+
+def answered():
+    """{(code, status)} of the refusals in the source, as far as both are written there."""
+    found = set()
+    for path in Path(fedagg_edge.__file__).parent.rglob("*.py"):
+        for call in (n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)):
+            match call:
+                case ast.Call(args=[ast.Constant(value=int(status)), ast.Constant(value=str(code)), *_]):
+                    found.add((code, status))
+                case ast.Call(
+                    args=[ast.Attribute(value=ast.Name(id="HTTPStatus"), attr=name), ast.Constant(value=str(code)), *_]
+                ):
+                    found.add((code, HTTPStatus[name].value))
+    return found
+
+
+def test_every_code_that_is_answered_is_there_and_no_other():
+    found = {(code, status) for code, status in answered() if 400 <= status < 600}
+    assert found == set(CODES.items()) | {("too_large", 431)}

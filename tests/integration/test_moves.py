@@ -104,6 +104,49 @@ def test_rows_that_only_the_old_parent_has_are_sent_once_more_and_counted_once(t
     settled(trees, rows=range(44))
 
 
+def tight(monkeypatch):
+    """Nodes that take little more of a log than what they have themselves."""
+    monkeypatch.setattr("fedagg_edge.wire.child._OWN", Limits(chunk=256, inline=64, entry_bytes=4096, staged=256))
+
+
+def test_a_log_that_is_longer_than_what_is_kept_in_memory_moves_if_the_node_has_as_much_itself(trees, monkeypatch):
+    """Also where it was cut otherwise at the new parent, so that the node's own rows have to travel."""
+    tight(monkeypatch)
+    begin(trees)
+    assert trees.ledgers["d1"].log_size() > 256
+    before = len(trees.sent)
+    trees.move("d1", "e2")
+    trees.run(60)
+    settled(trees)
+    trees.send("d1", 20, start=40)
+    trees.run(30)
+    trees.move("d1", "e1")  # which still has the entries of before
+    trees.run(60)
+    settled(trees, parent="e1", rows=range(60))
+    down = [r for who, _, r in trees.sent[before:] if who == "d1" and r.method == "GET"]
+    assert 256 * len(down) > 256
+
+
+def test_a_log_that_is_too_long_is_told_and_not_fetched_again_and_again(trees, monkeypatch, tmp_path):
+    """Here of a device that has lost its state: nobody can say that these rows are its own."""
+    begin(trees)
+    trees.ledgers["d1"].close()
+    for path in tmp_path.glob("d1*"):
+        path.unlink()
+    trees.ledgers["d1"] = Ledger.open(
+        tmp_path / "d1", node="d1", federation="f", options=Options(tier=Tier.DEVICE, clock=lambda: trees.now)
+    )
+    tight(monkeypatch)
+    trees.restart("d1")
+    trees.move("d1", "e2")
+    before = len(trees.sent)
+    trees.run(250)
+    (told,) = problems(trees, "d1")
+    assert (told.code, told.message) == ("too_large", "log: got 538 bytes, expected at most 256")
+    assert sum(who == "d1" for who, _, _ in trees.sent[before:]) < 20
+    assert trees.below["d1"].step is Step.REFUSED
+
+
 def test_the_old_parent_answers_moved_before_the_log_that_says_so_can_be_followed(trees):
     """A copy of the device that still talks to the old parent (a board restored from a backup) is turned away, and the
     rows that it holds are not erased."""

@@ -50,6 +50,7 @@ __all__ = ["ParentLink"]
 _BROKEN = 5  # connections that break off, one after the other, before a renewal is tried
 _PAUSE = 5.0  # seconds before the next parent is asked when one has refused, or a signature is looked at again
 
+_OVER = re.compile(r"got (\d{1,18}) bytes, expected at most (\d{1,18})")
 _SPOKEN = re.compile(r"protocol (\d{1,6} to \d{1,6}).* (\d{1,6} to \d{1,6}); upgrade (the child|the parent)")
 
 
@@ -333,7 +334,7 @@ class ParentLink:
             case events.ReceiptsTaken(taken):
                 receipts.mark_sent(ledger, taken)
             case events.Refused(status, problem):
-                self._log.warning("refused", status=status, reason=problem.code.replace("_", " "), **_versions(problem))
+                self._log.warning("refused", status=status, reason=problem.code.replace("_", " "), **_details(problem))
                 if status:
                     self._refused(ledger, problem.code)
             case events.Moved(fence):
@@ -416,7 +417,11 @@ class ParentLink:
         self._log.info("artefact_kept", bytes=artefact.size, version=version, digest=artefact.digest.hex()[:12])
 
 
-def _versions(problem: Problem) -> dict[str, str]:
-    """Fields for the log that say which versions of the protocol met, and which end to upgrade."""
-    found = _SPOKEN.search(problem.message) if problem.code == "versions" else None
-    return {} if found is None else {"here": found[1], "there": found[2], "upgrade": found[3]}
+def _details(problem: Problem) -> dict[str, object]:
+    """Fields for the log that say which versions of the protocol met and which end to upgrade, or how much was too
+    much: numbers, as a text may quote what a peer sent."""
+    if problem.code == "versions" and (found := _SPOKEN.search(problem.message)) is not None:
+        return {"here": found[1], "there": found[2], "upgrade": found[3]}
+    if problem.code == "too_large" and (found := _OVER.search(problem.message)) is not None:
+        return {"bytes": int(found[1]), "limit": int(found[2])}
+    return {}

@@ -216,6 +216,9 @@ class ChildView:
     def origins(self) -> Sequence[NodeId]:
         return self._ledger.origins()
 
+    def log_size(self) -> int:
+        return self._ledger.log_size()
+
     def find(self, digest: bytes) -> bytes | None:
         return self._ledger.find_payload(digest)
 

@@ -285,6 +285,10 @@ class Ledger:
         """The parent knows of moves that this node has forgotten."""
         log.open_link(self.db, self.node, fence)
 
+    def log_size(self) -> int:
+        """Bytes of the payloads of the own log, each once."""
+        return log.size(self.db, self.node)
+
     def find_payload(self, digest: bytes) -> bytes | None:
         """A payload of this SHA-256 that is here already: one that is kept, or all rows of the own log as one."""
         known = payloads.find(self.db, digest)

@@ -43,6 +43,7 @@ __all__ = [
     "removed",
     "rows",
     "samples",
+    "size",
 ]
 
 By = Literal["child", "parent"]
@@ -90,6 +91,12 @@ def head(db: Database, child: NodeId) -> Position:
 def links(db: Database) -> list[NodeId]:
     """All links that have a log, ascending; the own one is among them."""
     return [row[0] for row in db.all("SELECT child FROM links ORDER BY child")]
+
+
+def size(db: Database, child: NodeId) -> int:
+    """Bytes of the payloads that the log of `child`'s link names, each once."""
+    sql = "SELECT coalesce(sum(size), 0) FROM payloads WHERE id IN (SELECT payload FROM entries WHERE child = ?)"
+    return int(db.one(sql, (child,))[0])
 
 
 def open_link(db: Database, child: NodeId, fence: int = 0) -> None:

@@ -41,7 +41,7 @@ from fedagg_edge.wire.events import (
 )
 from fedagg_edge.wire.http import Request, Response
 from fedagg_edge.wire.knowledge import knowledge_of, wire_knowledge
-from fedagg_edge.wire.limits import Limits, check
+from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import (
     NOT_COMPUTED,
     PROTOCOL,
@@ -66,6 +66,7 @@ from fedagg_edge.wire.messages import (
 )
 from fedagg_edge.wire.origins import is_part, last_of, part
 from fedagg_edge.wire.problems import of_response
+from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import EMPTY_DIGEST
 from fedagg_edge.wire.transfer import ArtefactDownload, Download
 
@@ -99,6 +100,10 @@ _LARGEST_ARTEFACT = 1 << 30
 _OWN = Limits()  # what this end takes, however little the parent does
 _NO_NEWS = 1 << 62  # a version and a notice that no parent has a newer one of
 _OWED_WAIT = 15.0  # seconds between polls while this node owes its parent an answer
+
+
+class _LogTooLong(Refusal):
+    """Raised where a new parent's log is longer than this end takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,8 @@ class ChildEnd:
     _adopted: bool = False  # whether the parent has taken this node in since its move
     _noted: tuple[NodeId, int, NodeId] | None = None  # (node, fence, the last of its origins that the parent has noted)
     _log: list[TakenEntry] = field(default_factory=list)  # the new parent's, as far as it has come
+    _came: dict[bytes, bytes] = field(default_factory=dict)  # its payloads, by SHA-256: each is kept once
+    _foreign: int = 0  # bytes of those that were not here before
     _welcome: Welcome | None = None  # told when the new parent's log is here
     _briefly: bool = False  # the parent does not know a message's later fields
     _behind: int = 0  # the entry that has to come before a node that moved here can be settled
@@ -167,6 +174,7 @@ class ChildEnd:
         self._sent = self._download = self._needed = self._noted = None
         self._wake, self._failures, self._unfit, self._adopted = wake, 0, -1, False
         self._rest, self._briefly = 0.0, False
+        self._forget_log()
         self._wanted.clear()
         self.step = Step.HELLO
 
@@ -413,6 +421,8 @@ class ChildEnd:
         try:
             with self.state.transaction():
                 events = self._take(request, about, response, now)
+        except _LogTooLong as error:
+            return self._give_log_up(error, now)
         except (RemoteProtocolError, DataError) as error:
             self._sent = request
             self.failed(request, now)
@@ -463,7 +473,7 @@ class ChildEnd:
         self._refused_sizes.clear()
         self._given, self._rest, self._briefly = welcome.version, 0.0, False
         if self.state.moving() is not None:
-            self._log, self._welcome = [], welcome
+            self._log, self._welcome = [], welcome  # what came of it before the line broke is not fetched again
             self._go(Step.REBASE)
             return ()
         if welcome.fence > self.fence and not self.state.acknowledged().entry:
@@ -495,26 +505,44 @@ class ChildEnd:
         for entry in news.entries:
             if entry.number != len(self._log) + 1:
                 continue
-            data = self.state.find(entry.payload.digest)  # own rows do not travel
+            data = self._came.get(entry.payload.digest)
+            data = self.state.find(entry.payload.digest) if data is None else data  # own rows do not travel
             if data is None and entry.payload.chunks:
                 base = f"/v1/entries/{entry.number}"
                 self._fetch(Download(base, entry.payload, entry, self.limits, _OWN.entry_bytes))
                 return ()
-            self._keep_entry(entry, entry.payload.inline if data is None else data)
+            self._keep_entry(entry, entry.payload.inline if data is None else data, foreign=data is None)
         return self._rebase() if len(self._log) >= news.head else ()
 
-    def _keep_entry(self, entry: Entry, data: bytes) -> None:
+    def _keep_entry(self, entry: Entry, data: bytes, *, foreign: bool) -> None:
         if digest_of(data) != entry.payload.digest:
             raise RemoteProtocolError(f"entry {entry.number}: got {len(data)} bytes of another digest")
-        check("log", len(data) + sum(len(e.payload) for e in self._log), _OWN.staged)
+        if foreign:  # cut otherwise, the own rows travel: so as much as they are, and what memory may be taken beside
+            self._foreign += len(data)
+            most = _OWN.staged + self.state.log_size()
+            if self._foreign > most:
+                raise _LogTooLong(413, "too_large", f"log: got {self._foreign} bytes, expected at most {most}")
+        data = self._came.setdefault(entry.payload.digest, data)
         self._log.append(TakenEntry(entry.number, entry.kind, entry.rows, entry.digest.hex(), data))
+
+    def _forget_log(self) -> None:
+        self._log, self._welcome, self._foreign = [], None, 0
+        self._came.clear()
+
+    def _give_log_up(self, error: Refusal, now: float) -> tuple[Event, ...]:
+        """It would be the same the next time: for whoever moves a node it is a new parent that does not take it in."""
+        self._forget_log()
+        self._download, self._adopted = None, False
+        self._wake = now + _ASK_AGAIN * (0.5 + self.rng.random())
+        self._go(Step.REFUSED)
+        return (Refused(error.status, Problem(error.code, str(error), None)),)
 
     def _rebase(self) -> tuple[Event, ...]:
         welcome, fence = self._welcome, self.fence
         if welcome is None or self.state.moving() != fence:
             raise RemoteProtocolError(f"{self.node}: the move {fence} was given up")
         self.state.rebase(self._log, fence)
-        self._log, self._welcome = [], None
+        self._forget_log()
         self._go(Step.SYNC)
         return (Moved(fence), *self._begun(welcome))
 
@@ -598,7 +626,7 @@ class ChildEnd:
         self._download = None
         subject, data = download.subject, download.whole()
         if self.step is Step.REBASE and isinstance(subject, Entry):
-            self._keep_entry(subject, data)
+            self._keep_entry(subject, data, foreign=True)
             return ()
         if isinstance(subject, Artefact):
             self._wanted.remove(subject)

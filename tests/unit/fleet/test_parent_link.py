@@ -148,6 +148,16 @@ def test_versions_that_do_not_meet_are_told_with_the_end_to_upgrade(link):
     assert all(word in told for word in ("0 to 0", "1 to 1", "the child"))
 
 
+def test_a_log_that_is_too_long_is_told_with_its_size_and_the_node_goes_to_another_parent(with_fallback):
+    link = with_fallback
+    link._on_events([welcome()])
+    link._lost("https://127.0.0.1:2")
+    problem = Problem("too_large", "log: got 300 bytes, expected at most 256", None)
+    link._on_events([events.Refused(413, problem)])
+    assert 'refused status=413 reason="too large" bytes=300 limit=256' in link._log._stream.getvalue()
+    assert moving.under_way(link._ledger) != ("https://127.0.0.1:2", 1)
+
+
 def test_refusals_are_told_and_do_no_harm(link):
     link._on_events([events.Refused(403, Problem("role", "no", None))])
     assert "refused" in link._log._stream.getvalue()

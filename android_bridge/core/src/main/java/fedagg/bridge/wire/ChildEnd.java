@@ -47,6 +47,7 @@ public final class ChildEnd {
   private static final double LONGEST_WAIT = 60;
   private static final double OWED_WAIT = 15; // between polls while this node owes its parent an answer
   private static final double ASK_AGAIN = 600; // until a batch that was refused is asked for again
+  private static final Limits OWN = Limits.initial(); // what this end takes, however little the parent does
   private static final double NEVER = Double.POSITIVE_INFINITY;
   private static final long NO_NEWS = 1L << 62; // a version and a notice that no parent has a newer one of
   private static final Set<String> OF_THE_KNOWLEDGE =
@@ -62,7 +63,7 @@ public final class ChildEnd {
   private final Random random;
   private final double wait;
 
-  private Limits limits = Limits.initial();
+  private Limits limits = OWN;
   private Step step = Step.HELLO;
   private String parent;
   private boolean ready = true;
@@ -435,7 +436,7 @@ public final class ChildEnd {
     if (!found.federation.equals(federation)) {
       throw new ProtocolException("welcome.federation: got " + found.federation + ", expected " + federation);
     }
-    limits = Limits.initial().narrowed(found.limits);
+    limits = OWN.narrowed(found.limits);
     parent = found.node;
     given = found.version;
     rest = 0;
@@ -477,7 +478,8 @@ public final class ChildEnd {
         download = new Download(entry, limits);
         return;
       }
-      keepEntry(entry, data == null ? Payloads.inlined("entry " + entry.number, entry.payload) : data);
+      keepEntry(
+          entry, data == null ? Payloads.inlined("entry " + entry.number, entry.payload) : data, data == null);
     }
     if (log.size() >= news.head) {
       if (welcome == null || state.moving() != fence) {
@@ -493,10 +495,10 @@ public final class ChildEnd {
     }
   }
 
-  private void keepEntry(Entry entry, byte[] data) throws ProtocolException {
-    logBytes += data.length;
-    if (logBytes > limits.staged) {
-      throw new ProtocolException("log: got " + logBytes + " bytes, expected at most " + limits.staged);
+  private void keepEntry(Entry entry, byte[] data, boolean foreign) throws ProtocolException {
+    logBytes += foreign ? data.length : 0; // what is here already takes no more memory than it did
+    if (logBytes > OWN.staged) {
+      throw new ProtocolException("log: got " + logBytes + " bytes, expected at most " + OWN.staged);
     }
     log.add(new ChildState.TakenEntry(entry.number, entry.kind, entry.rows, entry.digest, data));
   }
@@ -581,7 +583,7 @@ public final class ChildEnd {
     if (done.knowledge != null) {
       keep(done.knowledge, done.whole(), events);
     } else if (step == Step.REBASE) {
-      keepEntry(done.entry, done.whole());
+      keepEntry(done.entry, done.whole(), true);
     } else {
       follow(done.entry, done.whole(), events);
     }

@@ -5,6 +5,8 @@ import java.util.Arrays;
 
 /** A payload on its way here, chunk by chunk, each checked as it comes. */
 final class Download {
+  private static final Messages.Limits OWN = Messages.Limits.initial(); // bound what comes, however little the parent takes
+
   final Messages.Entry entry; // one of the two is null
   final Messages.WireKnowledge knowledge;
   private final String base;
@@ -13,11 +15,11 @@ final class Download {
   private int next;
 
   Download(Messages.Entry entry, Messages.Limits limits) throws ProtocolException {
-    this("/v1/entries/" + entry.number, entry.payload, entry, null, limits, limits.entryBytes);
+    this("/v1/entries/" + entry.number, entry.payload, entry, null, limits, OWN.entryBytes);
   }
 
   Download(Messages.WireKnowledge knowledge, Messages.Limits limits) throws ProtocolException {
-    this("/v1/knowledge/" + knowledge.version, knowledge.payload, null, knowledge, limits, limits.staged);
+    this("/v1/knowledge/" + knowledge.version, knowledge.payload, null, knowledge, limits, OWN.staged);
   }
 
   private Download(

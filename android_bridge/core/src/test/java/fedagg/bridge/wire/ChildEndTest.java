@@ -364,6 +364,35 @@ class ChildEndTest {
     assertTrue(events.stream().anyMatch(e -> e.kind == Event.Kind.MOVED));
   }
 
+  /** Its limits bound what it takes; it may have written a longer entry itself, for what the root gave it. */
+  @Test
+  void entriesAndKnowledgeOverTheParentsOwnLimitsAreTaken() throws Exception {
+    parent.limits = SmallParent.tight();
+    parent.write(Messages.APPEND, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12);
+    paths(6);
+    assertEquals(10, state.shared().length);
+    parent.publish(1, 40);
+    now += 100;
+    paths(20);
+    assertNotNull(state.heard("edge-a"));
+  }
+
+  @Test
+  void aNodeMovesToAParentOfLimitsThatItsLogIsOver() throws Exception {
+    take(2, 2);
+    paths(4);
+    SmallParent other = new SmallParent("edge-b", "d1");
+    other.limits = SmallParent.tight();
+    other.write(Messages.APPEND, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29);
+    other.write(Messages.FORGET, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29);
+    state.beginMove("https://b.example:1");
+    end.restart(0);
+    parent = other;
+    paths(12);
+    assertEquals(0, state.moving());
+    assertArrayEquals(new long[] {0, 1}, state.shared());
+  }
+
   @Test
   void aNodeThatLostItsStateTakesItsLogAndItsFenceOver() throws Exception {
     parent.write(Messages.APPEND, 3, 4);

@@ -36,6 +36,13 @@ public final class SmallParent {
         LIMITS.staged, LIMITS.requestsPerMinute, LIMITS.bytesPerMinute);
   }
 
+  /** Of a parent that takes entries of 64 bytes, and has no more staged. */
+  static Limits tight() {
+    return new Limits(
+        LIMITS.message, LIMITS.inline, LIMITS.chunk, LIMITS.entryRows, 64, LIMITS.samples, LIMITS.classes, LIMITS.wait, 64,
+        LIMITS.requestsPerMinute, LIMITS.bytesPerMinute);
+  }
+
   Limits limits = LIMITS;
   boolean likesLabels = true; // or finds them unfit
   final String name;

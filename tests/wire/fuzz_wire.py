@@ -1,4 +1,4 @@
-"""Fuzzes everything that reads bytes of the other end: messages, arrays, chunks, and both ends of a link.
+"""Fuzzes everything that reads bytes of the other end: messages, arrays, chunks, both ends of a link, and of HTTP.
 
     python tests/wire/fuzz_wire.py --seconds 60 [--corpus FOLDER]     with atheris (coverage-guided)
     python tests/wire/fuzz_wire.py --tries 20000                      without it: seeds with bytes changed at random
@@ -22,6 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import fuzz_http
 import numpy as np
 from make_fixtures import EXAMPLES
 
@@ -179,6 +180,7 @@ def undone(ledger: Ledger) -> Iterator[None]:
 
 def targets(ends: Ends) -> list[Target]:
     fixed = [embeddings, samples, logits, assembly, download, ends.request, ends.answer]
+    fixed += [fuzz_http.server, fuzz_http.client]
     return [*(message(kind) for kind in KINDS), *fixed]
 
 
@@ -204,6 +206,7 @@ def seeds() -> list[bytes]:
     found.append(bytes([at + 4]) + len(told).to_bytes(2, "little") + told + bytes(600))
     found += [bytes([at + 5, path, method]) + body for path, body in enumerate(bodies) for method in range(3)]
     found += [bytes([at + 6, step, 0]) + body for body in bodies for step in range(3)]
+    found += [bytes([at + 7 + i]) + data for i, ends in enumerate(fuzz_http.SEEDS) for data in ends]
     return found
 
 
@@ -251,9 +254,9 @@ def fuzz_blindly(tries: int, seed: int, folder: Path) -> int:
 
 
 def functions() -> Iterator[types.FunctionType]:
-    """All functions of wire/, so that their branches are counted: atheris' own hook for imports counts none here."""
+    """All functions of wire/ and of HTTP, so that their branches are counted: atheris' own hook counts none here."""
     for name, module in sorted(sys.modules.items()):
-        if not name.startswith("fedagg_edge.wire."):
+        if not name.startswith(("fedagg_edge.wire.", "fedagg_edge.fleet.http")):
             continue
         for thing in vars(module).values():
             members = vars(thing).values() if isinstance(thing, type) else (thing,)

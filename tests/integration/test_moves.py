@@ -430,7 +430,7 @@ def test_a_device_that_left_an_edge_does_not_go_with_it(tmp_path, moves):
     trees.close()
 
 
-@pytest.mark.parametrize("to", ["m2", "m3"])
+@pytest.mark.parametrize("to", ["m2", "m3", "cloud"])
 def test_an_edge_that_never_moved_before_does_not_take_along_who_left_it_though_all_others_had_moved_to_it(
     tmp_path, to
 ):
@@ -454,7 +454,7 @@ def test_an_edge_that_never_moved_before_does_not_take_along_who_left_it_though_
     assert moving.under_way(trees.ledgers["e1"]) is None
     assert trees.rows_at_cloud() == {"d1": list(range(20)), "d2": list(range(20))}
     for device, edge, above in (("d1", "e2", "m2"), ("d2", "e1", to)):
-        assert trees.ledgers["cloud"].owner(device).child == above
+        assert trees.ledgers["cloud"].owner(device).child == (edge if above == "cloud" else above)
         assert trees.ledgers[above].owner(device).child == edge
         assert trees.ledgers[device].acknowledged() == trees.ledgers[edge].head(device)
         assert trees.ledgers[device].samples(device).origins == (device,)

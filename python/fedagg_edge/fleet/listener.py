@@ -59,6 +59,8 @@ def tell_why() -> None:
 def unsent(transport: asyncio.WriteTransport) -> int:
     """Bytes that were written and that the kernel has not taken. asyncio's TLS hands all to the TCP transport below, at
     once and whatever that can take, and counts what is still its own."""
+    if getattr(transport, "_ssl_protocol", transport) is None:  # it was closed twice, and has let go of all
+        return 0
     below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
     return transport.get_write_buffer_size() + (0 if below is None else below.get_write_buffer_size())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pki import Authority
 from running import Running, post, running
 
-from fedagg_edge.fleet.listener import ListenerLimits, small_tls_buffers
+from fedagg_edge.fleet.listener import ListenerLimits, small_tls_buffers, unsent
 from fedagg_edge.fleet.serve import ServiceSettings
 
 
@@ -71,6 +71,20 @@ def test_a_client_is_told_why_its_certificate_is_refused(tmp_path: Path) -> None
             except OSError as error:
                 reasons.add(str(getattr(error, "reason", None)))
         assert any("ALERT" in reason for reason in reasons), reasons
+
+
+def test_a_connection_that_was_closed_twice_has_nothing_to_send() -> None:
+    async def left() -> list[int]:
+        loop, context = asyncio.get_running_loop(), ssl.create_default_context()
+        tls = sslproto.SSLProtocol(loop, asyncio.Protocol(), context, loop.create_future())
+        transport: asyncio.Transport = tls._app_transport  # type: ignore[attr-defined]
+        found = [unsent(transport)]
+        for _ in range(2):
+            transport.close()
+            found.append(unsent(transport))
+        return found
+
+    assert asyncio.run(left()) == [0, 0, 0]
 
 
 def test_what_tls_takes_ahead_of_its_reader_is_small() -> None:

@@ -175,7 +175,8 @@ def round_times(rounds: int) -> list[Figure]:
 
 def board_memory() -> list[Figure]:
     """Resident memory of a device agent that cannot import torch: before it has samples, when nothing has made it load
-    its engine, and after its rounds."""
+    its engine; with the engine that took its samples in, when no round can begin as the cloud is away; and after its
+    rounds."""
     with tempfile.TemporaryDirectory() as place:
         fleet = lay_out(
             parse_config(board_config(3, 24)), Path(place) / "fleet", rounds={"target": 3}, progress=Silent()
@@ -194,14 +195,22 @@ def board_memory() -> list[Figure]:
             pid = fleet.processes[device.place.id].pid
             assert not maps_runtime(pid), "the agent has loaded its engine, so this is no idle figure"
             idle = resident(pid)
+            away = fleet.processes[fleet.cloud.place.id]
+            away.terminate()
+            away.wait(60)
             (home / "later.npz").rename(home / "private" / "first.npz")
+            time.sleep(30)  # a look for samples every 5 s, and memory given back every 10 s
+            assert maps_runtime(pid) and not read_metrics(fleet, device), "the agent has no engine, or has trained"
+            loaded = resident(pid)
+            fleet.start(fleet.cloud)
             run_fleet_on(fleet)
-            assert maps_runtime(pid), "the agent did not train on TFLite"
+            assert len(read_metrics(fleet, device)) == 3, "the agent did not train on TFLite"
             trained = resident(pid)
         finally:
             fleet.stop()
     return [
         ("device agent, connected, no samples, engine not loaded, memory", idle / 1e6, "MB", 45.0),
+        ("device agent, engine loaded, no round yet, memory", loaded / 1e6, "MB", 55.0),
         ("device agent after three rounds on TFLite, memory", trained / 1e6, "MB", 55.0),
     ]
 

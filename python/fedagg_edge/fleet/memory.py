@@ -32,10 +32,9 @@ class Settling:
     """To be called where a device has nothing to do, and before it begins something long: gives back what the heap has
     free and, once each time that libraries were loaded, the pages of files that only loading them has touched.
 
-    Of the 22 MB of such pages that a device has when it is connected it uses 6 again; of a TFLite runtime's 13 MB,
-    most of them code of start-up and of operators that no model here has, 4 (docs/decisions/device-memory.md). Those
-    come back one by one, without a read while the page cache holds them. Not done time and again: what training uses
-    stays, and counts.
+    A device that is connected has 22 MB of pages of files and uses 6 to 8 of them again
+    (docs/decisions/device-memory.md). Those come back when they are used, without a read while the page cache holds
+    them. Not done time and again: what training uses stays, and counts.
     """
 
     def __init__(self) -> None:

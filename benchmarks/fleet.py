@@ -176,8 +176,8 @@ def round_times(rounds: int) -> list[Figure]:
 
 def board_memory() -> list[Figure]:
     """Resident memory of a device agent that cannot import torch: before it has samples, when nothing has made it load
-    its engine; with the engine that took its samples in, when no round can begin as the cloud stands still; and after its
-    rounds."""
+    its engine; with the engine that took its samples in, when no round can begin as the cloud stands still; and after
+    its rounds."""
     with tempfile.TemporaryDirectory() as place:
         fleet = lay_out(
             parse_config(board_config(3, 24)), Path(place) / "fleet", rounds={"target": 3}, progress=Silent()
@@ -201,7 +201,8 @@ def board_memory() -> list[Figure]:
             with stopped(fleet.processes[fleet.cloud.place.id].pid):
                 (home / "later.npz").rename(home / "private" / "first.npz")
                 time.sleep(25)  # a look for samples every 5 s, and memory given back every 10 s
-                assert maps_runtime(pid) and not read_metrics(fleet, device), "the agent has no engine, or has trained"
+                assert maps_runtime(pid), "the agent has not loaded its engine"
+                assert not read_metrics(fleet, device), "the agent has trained"
                 loaded = resident(pid)
             run_fleet_on(fleet)
             assert len(read_metrics(fleet, device)) == 3, "the agent did not train on TFLite"

@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -175,7 +176,8 @@ def round_times(rounds: int) -> list[Figure]:
 
 def board_memory() -> list[Figure]:
     """Resident memory of a device agent that cannot import torch: before it has samples, when nothing has made it load
-    its engine, and after its rounds."""
+    its engine; with the engine that took its samples in, when no round can begin as the cloud stands still; and after
+    its rounds."""
     with tempfile.TemporaryDirectory() as place:
         fleet = lay_out(
             parse_config(board_config(3, 24)), Path(place) / "fleet", rounds={"target": 3}, progress=Silent()
@@ -189,21 +191,43 @@ def board_memory() -> list[Figure]:
             os.environ["PYTHONPATH"] = str(blocked) if node is device else usual or ""
             fleet.start(node)
         try:
-            time.sleep(15)  # enrolled, connected, and nothing to do
-            fleet.check()
+            while "artefact_kept" not in (home / "log.txt").read_text():  # enrolled, connected, and nothing to do
+                fleet.check()
+                time.sleep(1)
+            time.sleep(15)
             pid = fleet.processes[device.place.id].pid
             assert not maps_runtime(pid), "the agent has loaded its engine, so this is no idle figure"
             idle = resident(pid)
-            (home / "later.npz").rename(home / "private" / "first.npz")
+            with stopped(fleet.processes[fleet.cloud.place.id].pid):
+                (home / "later.npz").rename(home / "private" / "first.npz")
+                time.sleep(25)  # a look for samples every 5 s, and memory given back every 10 s
+                assert maps_runtime(pid), "the agent has not loaded its engine"
+                assert not read_metrics(fleet, device), "the agent has trained"
+                loaded = resident(pid)
             run_fleet_on(fleet)
-            assert maps_runtime(pid), "the agent did not train on TFLite"
+            assert len(read_metrics(fleet, device)) == 3, "the agent did not train on TFLite"
             trained = resident(pid)
         finally:
             fleet.stop()
     return [
         ("device agent, connected, no samples, engine not loaded, memory", idle / 1e6, "MB", 45.0),
+        ("device agent, engine loaded, no round yet, memory", loaded / 1e6, "MB", 55.0),
         ("device agent after three rounds on TFLite, memory", trained / 1e6, "MB", 55.0),
     ]
+
+
+@contextmanager
+def stopped(supervisor: int) -> Iterator[None]:
+    """The processes of an edge or the cloud stand still for the body."""
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    processes = [supervisor, *map(int, children)]
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
 
 
 def maps_runtime(pid: int) -> bool:

@@ -9,6 +9,7 @@ void bind_aggregate(pybind11::module_& module);
 void bind_codec(pybind11::module_& module);
 void bind_cpu(pybind11::module_& module);
 void bind_distill(pybind11::module_& module);
+void bind_pages(pybind11::module_& module);
 void bind_sgd(pybind11::module_& module);
 
 }  // namespace fedagg::python

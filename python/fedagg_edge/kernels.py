@@ -1,8 +1,8 @@
 """The C++ kernels as array functions: the distillation loss, aggregation of logits, and the codecs.
 
 What lives here: names, types and the documentation of every call. What does not: mathematics (csrc/, specified by
-`fedagg_edge.reference`) and checks (the C++ binding makes them, in well under a microsecond). This is the only
-module that imports `fedagg_edge._core`; learners, samples, bridge and the operators for torch call it.
+`fedagg_edge.reference`) and checks (the C++ binding makes them, in well under a microsecond). Nothing else
+imports `fedagg_edge._core` for them; learners, samples, bridge and the operators for torch call it here.
 
 Arrays are NumPy, or torch tensors in CPU memory (torch 2.10 and newer), C-contiguous, and are never copied or
 converted silently: a wrong dtype is a `TypeError`, a wrong shape, stride or value a `ValueError`. Letters: N samples, C

@@ -66,7 +66,8 @@ class ParentChanged(BaseException):
 class NodeLoop:
     """One node at work. `before_turn` is called between turns: a device takes in new samples there.
 
-    `settle` is called where it waits for a turn, once after each and now and then: what it left may be given back.
+    `settle` is called before each turn, as taking in samples has loaded the engine, and where it waits for one, once
+    after each and now and then: what was left may be given back.
 
     `link` is None for the cloud, `publisher` for all others. `stop` ends the loop with `Stopped`; `wake` cuts a wait
     short.
@@ -241,6 +242,7 @@ class NodeLoop:
             self.wait(min(self.config.poll, self.config.rounds.idle) if self.tier is Tier.DEVICE else 1.0)
             return done
         self._take_private(node)
+        self._settle(pause=0.0)
         began = time.monotonic()
         self._parent = node.place.parent
         try:
@@ -260,9 +262,9 @@ class NodeLoop:
         self._finish(node, conductor, report, time.monotonic() - began)
         return version
 
-    def _settle(self) -> None:
+    def _settle(self, pause: float = _SETTLE_EVERY) -> None:
         """There is nothing to do: once after a turn, and now and then, as the link's thread leaves something, too."""
-        if self.settle is not None and time.monotonic() >= self._settled + _SETTLE_EVERY:
+        if self.settle is not None and time.monotonic() >= self._settled + pause:
             self._settled = time.monotonic()
             self.settle()
 

@@ -41,7 +41,7 @@ def train(config: FleetConfig, tier: Tier) -> Exit:
     settle = None
     if tier is Tier.DEVICE:
         memory.one_arena()
-        settle = memory.give_back
+        settle = memory.Settling()
 
     def ask(number: int, frame: FrameType | None) -> None:
         stop.set()

@@ -61,7 +61,44 @@ if hasattr(c, "malloc_info"):
         assert told.read_text().count("<heap nr=") == 1
 
 
+def test_pages_that_only_loading_has_touched_are_unmapped_once() -> None:
+    """What is used again is there, stays, and goes only after something else was loaded."""
+    program = """
+import decimal, numpy, ssl
+from fedagg_edge.fleet import memory
+
+def of_files():  # not from status: its counters lag
+    with open("/proc/self/smaps_rollup") as file:
+        found = {line.split(":")[0]: line.split()[1] for line in file if line.endswith("kB\\n")}
+    return int(found["Rss"]) - int(found["Anonymous"])
+
+def use():
+    ssl.create_default_context()
+    decimal.Decimal(2).sqrt()
+    return float(numpy.linalg.inv(2 * numpy.eye(50)).sum())
+
+told = [use(), of_files()]
+settle = memory.Settling()
+settle()
+told += [of_files(), use(), of_files()]
+settle()
+told.append(of_files())
+import _lzma
+settle()
+print(*told, of_files(), use())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result, before, unmapped, again, used, kept, loaded, last = map(float, done.stdout.split())
+    assert result == again == last == 25.0
+    assert unmapped < 0.6 * before
+    assert used > unmapped
+    assert kept > used - 200
+    assert loaded < 0.9 * kept
+
+
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
     memory.one_arena()
     memory.give_back()
+    memory.Settling()()

@@ -87,6 +87,22 @@ def test_what_a_turn_left_is_given_back_once_it_waits_and_now_and_then(cloud, mo
     assert settled == [100.0, 110.0, 115.0]
 
 
+def test_what_loading_the_engine_left_is_given_back_before_the_turn(cloud, monkeypatch):
+    """However short ago that was done last; what the turn itself uses is not counted among it."""
+    done = []
+
+    def run(conductor, version):
+        done.append(version)
+        raise Stopped
+
+    monkeypatch.setattr("fedagg_edge.fleet.node_loop.Conductor.run", run)
+    cloud.ledger.put(PRESENT + EDGE, True)
+    cloud.settle, cloud._settled = lambda: done.append("given back"), time.monotonic()
+    with pytest.raises(Stopped):
+        cloud.run()
+    assert done == ["given back", 0]
+
+
 def test_a_child_that_left_does_not_count_until_it_says_hello_again(cloud):
     cloud.ledger.put(PRESENT + EDGE, True)
     said = {"software": "s", "formats": ["f32"], "labels": "all"}

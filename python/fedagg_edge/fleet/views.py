@@ -113,14 +113,14 @@ class ParentView:
         return self.ledger.staged(node)
 
     def put_packed(
-        self, federation: str, link: Link, publisher: NodeId, given: WireKnowledge, data: bytes, at: float
+        self, federation: str, link: Link, publisher: NodeId, given: WireKnowledge, data: bytes, *, at: float
     ) -> None:
         g = given
         packed = Packed(g.version, g.basis, g.digest.hex(), g.view_seed, g.format, g.rows, g.classes, data)
         seen = self._on(link)
         if seen is None or publisher != seen.child:
-            self.ledger.put_packed(federation, link, publisher, packed, at, None)
-        elif self.ledger.put_packed(federation, link, publisher, packed, at, seen.kept):
+            self.ledger.put_packed(federation, link, publisher, packed, at=at)
+        elif self.ledger.put_packed(federation, link, publisher, packed, at=at, kept=seen.kept):
             seen.versions[publisher], seen.kept = g.version, (g.version, *seen.kept)[:KEEP]
             seen.writes = self.ledger.db.writes  # nothing else was written
 

@@ -58,7 +58,7 @@ def put(db: Database, knowledge: Knowledge, basis: int, at: float, *, own: bool 
     k, (rows, classes) = knowledge, knowledge.logits.value_NC.shape
     data = dump_logits(k.logits)
     packed = Packed(k.version, basis, k.digest, k.view_seed, str(k.logits.format), rows, classes, data)
-    return put_packed(db, k.federation, k.link, k.publisher, packed, at, own=own)
+    return put_packed(db, k.federation, k.link, k.publisher, packed, at=at, own=own)
 
 
 def put_packed(
@@ -67,8 +67,8 @@ def put_packed(
     link: Link,
     publisher: NodeId,
     packed: Packed,
-    at: float,
     *,
+    at: float,
     own: bool = False,
     kept: Sequence[int] | None = None,
 ) -> bool:
@@ -94,7 +94,7 @@ def put_packed(
             db.execute(_INSERT, values)
             reach("knowledge.put.after-insert")
         else:  # the oldest makes room: its row is written over, which touches half the pages that a new one does
-            db.execute(_OVERWRITE, (*values, known[-1]))
+            db.execute_late(_OVERWRITE, (*values, known[-1]))
             reach("knowledge.put.after-insert")
             if len(known) > KEEP:
                 db.execute(f"DELETE FROM knowledge WHERE {_WHERE} AND version < ?", (*where, known[KEEP - 2]))

@@ -443,11 +443,18 @@ class Ledger:
         return knowledge.put(self.db, known, basis, self._now() if at is None else at, own=own)
 
     def put_packed(
-        self, federation: str, link: Link, publisher: NodeId, packed: Packed, at: float, kept: Sequence[int] | None
+        self,
+        federation: str,
+        link: Link,
+        publisher: NodeId,
+        packed: Packed,
+        *,
+        at: float,
+        kept: Sequence[int] | None = None,
     ) -> bool:
         """See `knowledge.put_packed`."""
         own = publisher == self.node
-        return knowledge.put_packed(self.db, federation, link, publisher, packed, at, own=own, kept=kept)
+        return knowledge.put_packed(self.db, federation, link, publisher, packed, at=at, own=own, kept=kept)
 
     def newest(self, link: Link, publisher: NodeId) -> Stored | None:
         """See `knowledge.newest`."""

@@ -67,7 +67,7 @@ def take_knowledge(terms: Terms, ledger: ParentLedger, peer: Peer, given: WireKn
         raise
     except RemoteProtocolError as e:
         raise Refusal(422, "unfit", f"knowledge.payload: {e}") from e
-    ledger.put_packed(terms.federation, link, peer.node, given, data, now)
+    ledger.put_packed(terms.federation, link, peer.node, given, data, at=now)
     # a child sends one payload at a time, entries before knowledge: what else is staged was of versions that this one
     # replaces. Were it not, the child would hear what is missing, and send it again.
     ledger.drop(peer.node)

@@ -143,7 +143,7 @@ def load_release(data: bytes, limits: Sizes) -> Release:
 
 
 def check_logits(data: bytes, form: str, rows: int, classes: int) -> LogitsFormat:
-    """The format, if `data` has exactly the length of logits [rows, classes] in it; raise RemoteProtocolError if not."""
+    """The format, if `data` is as long as logits [rows, classes] in it are; raise RemoteProtocolError if not."""
     known = _FORMATS.get(form)
     if known is None:
         raise RemoteProtocolError(f"logits: got format {form!r}, expected one of {', '.join(LogitsFormat)}")

@@ -125,7 +125,7 @@ def knowledge(link, number):
 
 def put(view, link, number):
     given = wire_knowledge(Stored(knowledge(link, number), -1, 0.0), Limits())
-    view.put_packed("f", link, link.child, given, given.payload.inline, 0.0)
+    view.put_packed("f", link, link.child, given, given.payload.inline, at=0.0)
 
 
 def _put_and_fail(view, link):
@@ -163,10 +163,11 @@ def test_knowledge_is_written_by_one_statement_over_the_oldest_that_was_seen(led
             put(view, link, number - 1)  # nothing that is older, or the same again
             put(view, link, number)
     assert knowledge_of(view, link) == (5, 2)
-    with view.transaction(), pytest.raises(Conflict):
+    given = wire_knowledge(Stored(knowledge(link, 5), -1, 0.0), Limits())
+    with view.transaction():
         view.look(node, ())
-        given = wire_knowledge(Stored(knowledge(link, 5), -1, 0.0), Limits())
-        view.put_packed("f", link, node, given, b"\1" * len(given.payload.inline), 0.0)
+        with pytest.raises(Conflict):
+            view.put_packed("f", link, node, given, b"\1" * len(given.payload.inline), at=0.0)
 
 
 def knowledge_of(view, link):

@@ -320,6 +320,16 @@ def test_sqlite_hears_of_savepoints_that_write_and_of_one_for_those_that_begin_t
     assert [s.split()[0] for s in said] == ["BEGIN", "SELECT", "SAVEPOINT", "INSERT", "SELECT", "RELEASE", "COMMIT"]
 
 
+def within(db, *steps):
+    with db.savepoint():
+        for step in steps:
+            step()
+
+
+def fail():
+    raise ZeroDivisionError
+
+
 def late(db, key):
     db.execute_late("INSERT INTO facts VALUES (?, ?)", (key, b"v"))
 
@@ -330,10 +340,8 @@ def test_a_late_write_alone_needs_no_savepoint_and_is_there_for_whoever_looks(db
     with db.transaction():
         with db.savepoint(), db.savepoint():
             late(db, "a")
-        with pytest.raises(ZeroDivisionError), db.savepoint():
-            with db.savepoint():
-                late(db, "b")
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            within(db, lambda: within(db, lambda: late(db, "b")), fail)
         with db.savepoint():
             late(db, "c")
             assert keys(db) == ["a", "c"]
@@ -347,15 +355,12 @@ def test_a_late_write_that_fails_undoes_its_operation_and_no_other(db):
     with db.transaction():
         with db.savepoint():
             put(db, "a")
-        with pytest.raises(StorageError, match="CONSTRAINT"), db.savepoint():
-            put(db, "b")
-            with db.savepoint():
-                late(db, "a")
-        with pytest.raises(StorageError, match="CONSTRAINT"), db.savepoint():
-            late(db, "a")
-        with pytest.raises(ZeroDivisionError), db.savepoint():
-            late(db, "c")
-            put_and_fail(db, "d", db.savepoint())
+        with pytest.raises(StorageError, match="CONSTRAINT"):
+            within(db, lambda: put(db, "b"), lambda: within(db, lambda: late(db, "a")))
+        with pytest.raises(StorageError, match="CONSTRAINT"):
+            within(db, lambda: late(db, "a"))
+        with pytest.raises(ZeroDivisionError):
+            within(db, lambda: late(db, "c"), lambda: within(db, lambda: put(db, "d"), fail))
         with db.savepoint():
             put(db, "e")
     assert keys(db) == ["a", "e"]

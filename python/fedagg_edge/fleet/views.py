@@ -40,7 +40,7 @@ class ParentView:
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+        self.ledger, self._db = ledger, ledger.db
         self._glance: Glance | None = None
 
     def look(self, child: NodeId, facts: tuple[str, ...]) -> None:
@@ -54,7 +54,7 @@ class ParentView:
     def _seen(self, child: NodeId | None = None) -> Glance | None:
         """What `look` read, if it is of `child` (None: any) and still true."""
         seen = self._glance
-        if seen is None or seen.writes != self.ledger.db.writes or child not in (None, seen.child):
+        if seen is None or seen.writes != self._db.writes or (child is not None and child != seen.child):
             return None
         return seen
 
@@ -122,7 +122,7 @@ class ParentView:
             self.ledger.put_packed(federation, link, publisher, packed, at=at)
         elif self.ledger.put_packed(federation, link, publisher, packed, at=at, kept=seen.kept):
             seen.versions[publisher], seen.kept = g.version, (g.version, *seen.kept)[:KEEP]
-            seen.writes = self.ledger.db.writes  # nothing else was written
+            seen.writes = self._db.writes  # nothing else was written
 
     def newest(self, link: Link, publisher: NodeId) -> Stored | None:
         return self.ledger.newest(link, publisher)

@@ -61,7 +61,8 @@ def serve(folder: Path, count: int) -> None:
         def operation(view: ParentView) -> int:
             for child in children:
                 link = Link(child, NodeId(PARENT))
-                view.put_knowledge(knowledge(link, link.parent, version, view.head(child).digest), version - 1, 0.0)
+                known = knowledge(link, link.parent, version, view.head(child).digest)
+                view.ledger.put_knowledge(known, version - 1, 0.0)
             return version
 
         return operation

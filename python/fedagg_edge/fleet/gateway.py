@@ -26,7 +26,7 @@ from fedagg_edge.fleet.problems import problem
 from fedagg_edge.fleet.rates import Meters
 from fedagg_edge.fleet.waiting import Waiters
 from fedagg_edge.fleet.writer import Store, Writer, WriterBusy, WriterStopped
-from fedagg_edge.wire.http import Request, Response
+from fedagg_edge.wire.http import JSON_TYPE, MEDIA_TYPE, RAW_TYPE, Request, Response
 
 __all__ = ["Gateway", "GatewayLimits", "Hook"]
 
@@ -58,6 +58,11 @@ class _Refused(Exception):
         self.response = problem(status, code, message, retry_after)
 
 
+def _headers(media: str) -> dict[str, str]:
+    return {"Content-Type": media, "Server": "fedagg"}
+
+
+_HEADERS = {media: _headers(media) for media in (MEDIA_TYPE, RAW_TYPE, JSON_TYPE)}
 _HEALTH = ("/healthz", "/readyz")
 _FULL_SECONDS = 30.0
 """How long who is refused for want of room may wait before it tries again; a log says it once in that time."""
@@ -283,9 +288,9 @@ class Gateway(Generic[L]):
         return self.in_flight == 0
 
     def _render(self, response: Response) -> Answer:
-        headers = {"Content-Type": response.media, "Server": "fedagg"}
-        if response.retry_after is not None:
-            headers["Retry-After"] = str(math.ceil(response.retry_after))  # whole seconds, as RFC 9110 has them
+        headers = _HEADERS.get(response.media) or _headers(response.media)
+        if response.retry_after is not None:  # whole seconds, as RFC 9110 has them
+            headers = {**headers, "Retry-After": str(math.ceil(response.retry_after))}
         return Answer(response.status, headers, response.body, close=self.draining)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from fedagg_edge.fleet.metrics import Registry
 from fedagg_edge.wire.http import Response
 
@@ -11,6 +13,8 @@ ENDPOINTS = frozenset(
     {"hello", "append", "exchange", "missing", "enrol", "renew", "adopt", "leave"}
     | {"chunks", "entries", "knowledge", "artefacts", "status", "revocations"}
 )
+_WHOLE = {f"/v1/{name}": name for name in ENDPOINTS}
+_STATUS = {int(status): str(int(status)) for status in HTTPStatus}
 GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -35,12 +39,13 @@ class GatewayMetrics:
 
     def answered(self, name: str, response: Response, seconds: float, received: int) -> None:
         """Count one answer."""
-        self.requests.add(1, name, str(int(response.status)))
+        status = _STATUS.get(response.status) or str(int(response.status))
+        self.requests.add(1, name, status)
         self.received.add(received, name)
         self.sent.add(len(response.body), name)
         self.seconds.observe(seconds, name)
         if response.status >= 400:
-            self.refused.add(1, str(int(response.status)))
+            self.refused.add(1, status)
 
     def committed(self, size: int, seconds: float, error: BaseException | None) -> None:
         """Count one transaction (called in the writer's thread)."""
@@ -54,5 +59,7 @@ class GatewayMetrics:
 
 def endpoint(path: str) -> str:
     """The label of a path: its endpoint below /v1, or ``other``."""
+    if (known := _WHOLE.get(path)) is not None:  # of nearly all requests
+        return known
     name = path.removeprefix("/v1/").partition("/")[0] if path.startswith("/v1/") else ""
     return name if name in ENDPOINTS else "other"

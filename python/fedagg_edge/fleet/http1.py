@@ -12,13 +12,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from email.utils import formatdate
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any, cast
 
 import httptools
+import msgspec
 
 from fedagg_edge.fleet.listener import unsent
 from fedagg_edge.fleet.problems import problem
@@ -43,8 +43,7 @@ _EMPTY = (204, 304)
 _SHORTEST = len(b"expect")  # of the fields that matter here
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What goes back; Content-Length, Date and Connection are added to `headers`. `close`: no request may follow."""
 
     status: int
@@ -337,16 +336,18 @@ class HttpConnection(asyncio.Protocol):
 
     def _write(self, answer: Answer, *, with_body: bool = True, last: bool = False) -> None:
         assert self._transport is not None
-        lines = [f"HTTP/1.1 {answer.status} {_PHRASES.get(answer.status, '')}"]
-        lines += [f"{name}: {value}" for name, value in answer.headers.items()]
-        if answer.status not in _EMPTY:
-            lines.append(f"Content-Length: {len(answer.body)}")
-        lines.append(f"Date: {_date()}")
-        if last:
-            lines.append("Connection: close")
-        head = "\r\n".join((*lines, "\r\n")).encode("latin-1")
-        has_body = with_body and answer.status not in _EMPTY
-        self._transport.write(head + answer.body if has_body else head)  # in one: a TLS record and a packet less
+        parts = [
+            _start(answer.status, tuple(answer.headers.items())),
+            _date(),
+            b"Connection: close\r\n" if last else b"",
+        ]
+        if answer.status in _EMPTY:
+            parts.append(b"\r\n")
+        else:
+            parts.append(b"Content-Length: %d\r\n\r\n" % len(answer.body))
+            if with_body:
+                parts.append(answer.body)
+        self._transport.write(b"".join(parts))  # in one: a TLS record and a packet less
 
     def invite(self) -> None:
         """Tell a client that waits for that to send the body of the request that is being answered."""
@@ -422,14 +423,21 @@ class HttpConnection(asyncio.Protocol):
             self._timer = self._loop.call_at(due, self._look_if_idle)
 
 
+@lru_cache(64)
+def _start(status: int, fields: tuple[tuple[str, str], ...]) -> bytes:
+    """A head up to what differs between answers of a kind."""
+    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}", *(f"{name}: {value}" for name, value in fields)]
+    return "\r\n".join((*lines, "")).encode("latin-1")
+
+
 _now = 0
-_text = ""
+_line = b""
 
 
-def _date() -> str:
-    """The time as a header has it, made once a second."""
-    global _now, _text
+def _date() -> bytes:
+    """The header Date, made once a second."""
+    global _now, _line
     now = int(time.time())
     if now != _now:
-        _now, _text = now, formatdate(now, usegmt=True)
-    return _text
+        _now, _line = now, f"Date: {formatdate(now, usegmt=True)}\r\n".encode("latin-1")
+    return _line

@@ -85,7 +85,7 @@ class _Handler:
         self._shelf = DiskShelf(config.state / "artefacts")
         self._limits = config.limits.wire()
         self._commons = Commons(config, tier, connected)
-        self._known: object = None  # the terms that `_parent` was made of
+        self._known: bytes | None = None  # the terms that `_parent` was made of
         self._parent: ParentEnd | None = None
 
     def handle(self, ledger: ParentView, peer: AnyPeer, request: Request, now: float) -> Response | Later:
@@ -117,9 +117,8 @@ class _Handler:
         facts = self._facts(peer.serial)
         if facts is None:
             return
-        said = msgspec.to_builtins(facts)
-        if ledger.get(CERTIFICATE + peer.node) != said:
-            ledger.put(CERTIFICATE + peer.node, said)
+        if ledger.raw(CERTIFICATE + peer.node) != msgspec.msgpack.encode(facts):
+            ledger.put(CERTIFICATE + peer.node, msgspec.to_builtins(facts))
 
     @property
     def ready(self) -> bool:
@@ -139,12 +138,13 @@ class _Handler:
             ledger.forget_look()
 
     def _end(self, ledger: ParentView) -> ParentEnd | None:
-        terms = ledger.get(TERMS)
-        if self._parent is not None and terms == self._known:
+        known = ledger.raw(TERMS)
+        if self._parent is not None and known == self._known:
             return self._parent
+        terms = ledger.get(TERMS)
         if terms is None or self._shelf.find("autoencoder") is None:
             return None
-        self._known, self._parent = terms, self._make_end(terms)
+        self._known, self._parent = known, self._make_end(terms)
         return self._parent
 
     def _make_end(self, terms: Mapping[str, Any]) -> ParentEnd:
@@ -178,7 +178,7 @@ def _asked_of(node: str) -> tuple[str, ...]:
 
 
 def _peer(peer: AnyPeer) -> Peer:
-    return Peer(NodeId(peer.node), Tier(peer.role), peer.serial)
+    return peer if isinstance(peer, Peer) else Peer(NodeId(peer.node), Tier(peer.role), peer.serial)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ import msgspec
 from fedagg_edge.errors import RemoteProtocolError
 from fedagg_edge.fleet import moving, receipts
 from fedagg_edge.ledger.glance import Glance, glance
-from fedagg_edge.ledger.knowledge import Packed, Stored
+from fedagg_edge.ledger.knowledge import KEEP, Packed, Stored
 from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.log import Kind, LogEntry, Position
 from fedagg_edge.ledger.moves import Adoption
@@ -21,7 +21,7 @@ from fedagg_edge.ledger.outbox import Batch
 from fedagg_edge.records import Knowledge, Link, NodeId, SampleSet, Tier
 from fedagg_edge.wire.child_state import Asked, TakenEntry
 from fedagg_edge.wire.chunks import digest_of
-from fedagg_edge.wire.messages import Payload
+from fedagg_edge.wire.messages import Payload, WireKnowledge
 from fedagg_edge.wire.state import Stored as WireStored
 from fedagg_edge.wire.tensors import dump_logits
 
@@ -40,7 +40,7 @@ class ParentView:
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+        self.ledger, self._db = ledger, ledger.db
         self._glance: Glance | None = None
 
     def look(self, child: NodeId, facts: tuple[str, ...]) -> None:
@@ -54,9 +54,13 @@ class ParentView:
     def _seen(self, child: NodeId | None = None) -> Glance | None:
         """What `look` read, if it is of `child` (None: any) and still true."""
         seen = self._glance
-        if seen is None or seen.writes != self.ledger.db.writes or child not in (None, seen.child):
+        if seen is None or seen.writes != self._db.writes or (child is not None and child != seen.child):
             return None
         return seen
+
+    def _on(self, link: Link) -> Glance | None:
+        """The same of a child's link to this node."""
+        return self._seen(link.child) if link.parent == self.ledger.node else None
 
     def transaction(self) -> AbstractContextManager[None]:
         return self.ledger.transaction()
@@ -68,11 +72,13 @@ class ParentView:
         self.ledger.close()
 
     def get(self, key: str) -> Any:
-        seen = self._seen()
-        if seen is None or key not in seen.facts:
-            return self.ledger.get(key)
-        value = seen.facts[key]
+        value = self.raw(key)
         return None if value is None else _decode(value)
+
+    def raw(self, key: str) -> bytes | None:
+        """A fact as it is kept: whoever only compares it need not decode it."""
+        seen = self._seen()
+        return self.ledger.raw(key) if seen is None or key not in seen.facts else seen.facts[key]
 
     def put(self, key: str, value: object) -> None:
         self.ledger.put(key, value)
@@ -110,20 +116,29 @@ class ParentView:
     def staged(self, node: NodeId) -> int:
         return self.ledger.staged(node)
 
-    def put_knowledge(self, knowledge: Knowledge, basis: int, at: float) -> None:
-        seen = self._seen(knowledge.link.child)
-        if self.ledger.put_knowledge(knowledge, basis, at) and seen is not None:
-            seen.versions[knowledge.publisher] = knowledge.version
-            seen.writes = self.ledger.db.writes  # nothing else was written
+    def put_packed(
+        self, federation: str, link: Link, publisher: NodeId, given: WireKnowledge, data: bytes, *, at: float
+    ) -> None:
+        g = given
+        packed = Packed(g.version, g.basis, g.digest.hex(), g.view_seed, g.format, g.rows, g.classes, data)
+        seen = self._on(link)
+        if seen is None or publisher != seen.child:
+            self.ledger.put_packed(federation, link, publisher, packed, at=at)
+        elif self.ledger.put_packed(federation, link, publisher, packed, at=at, kept=seen.kept):
+            seen.versions[publisher], seen.kept = g.version, (g.version, *seen.kept)[:KEEP]
+            seen.writes = self._db.writes  # nothing else was written
 
     def newest(self, link: Link, publisher: NodeId) -> Stored | None:
         return self.ledger.newest(link, publisher)
 
     def packed(self, link: Link, publisher: NodeId) -> Packed | None:
-        return self.ledger.packed(link, publisher)
+        seen = self._on(link)
+        if seen is None or publisher != link.parent or (seen.given is not None and seen.given[-1] is None):
+            return self.ledger.packed(link, publisher)
+        return None if seen.given is None else Packed(*seen.given)
 
     def version(self, link: Link, publisher: NodeId) -> int:
-        seen = self._seen(link.child) if link.parent == self.ledger.node else None
+        seen = self._on(link)
         if seen is None or publisher not in seen.versions:
             return self.ledger.version(link, publisher)
         return seen.versions[publisher]

@@ -56,6 +56,8 @@ class Database:
         self._touched: set[Hashable] = set()
         self._depth = 0
         self._points: list[str | None] = []  # of the savepoints entered: SQLite's name once something was written
+        self._savepoint = _Savepoint(self)
+        self._late: tuple[str, tuple[Any, ...]] | None = None  # a statement that was put off
         self._read_only = read_only
         self._page_bytes = page_bytes
         self._lock = -1
@@ -155,7 +157,7 @@ class Database:
         """Run one statement; whatever writes comes through here."""
         self.writes += 1
         if self._depth:
-            self._check_running()
+            self._prepare()
         try:
             if self._points and self._points[-1] is None:
                 self._set_point()
@@ -163,10 +165,21 @@ class Database:
         except sqlite3.Error as e:
             raise self._error(e) from e
 
+    def execute_late(self, sql: str, values: Iterable[Any]) -> None:
+        """`execute` for a write whose outcome is not looked at: it is run before whatever else is asked of the
+        database, at the latest at the end of the outermost savepoint, which raises what it raises. The only write of
+        an operation needs no savepoint in SQLite then, as a statement fails whole."""
+        if not self._points:
+            self.execute(sql, values)
+            return
+        self._prepare()
+        self.writes += 1
+        self._late = (sql, tuple(values))
+
     def one(self, sql: str, values: Iterable[Any] = ()) -> Any:
         """The first row, or None."""
         if self._depth:
-            self._check_running()
+            self._prepare()
         try:
             return self._connection.execute(sql, tuple(values)).fetchone()
         except sqlite3.Error as e:
@@ -175,11 +188,18 @@ class Database:
     def all(self, sql: str, values: Iterable[Any] = ()) -> list[Any]:
         """All rows."""
         if self._depth:
-            self._check_running()
+            self._prepare()
         try:
             return self._connection.execute(sql, tuple(values)).fetchall()
         except sqlite3.Error as e:
             raise self._error(e) from e
+
+    def _prepare(self) -> None:
+        """Before a statement inside a transaction."""
+        self._check_running()
+        if self._late is not None:
+            late, self._late = self._late, None
+            self.execute(*late)
 
     def _check_running(self) -> None:
         # a full disk may undo the whole transaction: whoever catches that must not go on statement by statement
@@ -216,10 +236,12 @@ class Database:
         SQLite hears of it when something is written: those who only read cost nothing, and savepoints entered with
         nothing written in between are one.
         """
-        return _Savepoint(self) if self._depth else self.transaction()
+        return self._savepoint if self._depth else self.transaction()
 
     def enter_point(self) -> None:
         """Begin a savepoint; `_Savepoint` does."""
+        if self._late is not None:  # it is not to be undone with what comes now
+            self._prepare()
         self._points.append(None)
         self._depth += 1
 
@@ -228,16 +250,33 @@ class Database:
         try:
             point = self._points.pop()
             if failed:
-                self.writes += 1
-                if point is not None:
-                    with suppress(StorageError):
-                        self._run(f"ROLLBACK TO {point}")
-                        self._release(point)
-                self._drop_touched()
-            elif point is not None:
+                self._undo(point)
+                return
+            if self._late is not None:
+                self._pass_on(point)
+            if point is not None:
                 self._release(point)
         finally:
             self._depth -= 1
+
+    def _undo(self, point: str | None) -> None:
+        self.writes += 1
+        self._late = None  # nothing that it does not belong to has been entered since
+        if point is not None:
+            with suppress(StorageError):
+                self._run(f"ROLLBACK TO {point}")
+                self._release(point)
+        self._drop_touched()
+
+    def _pass_on(self, point: str | None) -> None:
+        """The late statement belongs to the next savepoint now; after the outermost it is run."""
+        if self._points:
+            return
+        try:
+            self._prepare()
+        except BaseException:
+            self._undo(point)
+            raise
 
     def _set_point(self) -> None:
         """Tell SQLite of all savepoints entered since the last write, as one."""
@@ -314,7 +353,8 @@ class Database:
 
 
 class _Savepoint:
-    """`Database.savepoint` inside a transaction. A class: a generator for each costs an exchange several us."""
+    """`Database.savepoint` inside a transaction, the same for all: it keeps nothing. A generator for each costs an
+    exchange several us."""
 
     __slots__ = ("_db",)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from fedagg_edge.errors import Conflict
 from fedagg_edge.failpoints import reach
@@ -11,14 +14,16 @@ from fedagg_edge.ledger.database import Database
 from fedagg_edge.records import Knowledge, Link, NodeId
 from fedagg_edge.wire.tensors import dump_logits, load_logits
 
-__all__ = ["Packed", "Stored", "get", "newest", "packed", "put", "version"]
+__all__ = ["KEEP", "Packed", "Stored", "get", "newest", "packed", "put", "put_packed", "version", "versions"]
 
-_KEEP = 2
+KEEP = 2
 _COLUMNS = "federation, version, digest, view_seed, format, rows, classes, logits, basis, at"
-_PLACES = ", ".join("?" * 13)
-_SET = ", ".join(f"{column} = ?" for column in _COLUMNS.split(", "))
 _WHERE = "child = ? AND parent = ? AND publisher = ?"
-
+_INSERT = f"INSERT INTO knowledge ({_COLUMNS}, child, parent, publisher) VALUES ({', '.join('?' * 13)})"
+_OVERWRITE = (
+    f"UPDATE knowledge SET {', '.join(f'{column} = ?' for column in _COLUMNS.split(', '))}"
+    f" WHERE {_WHERE} AND version = ?"
+)
 
 _PACKED = (
     "SELECT version, basis, digest, view_seed, format, rows, classes, logits FROM knowledge"
@@ -35,8 +40,7 @@ class Stored:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(msgspec.Struct, frozen=True, gc=False):
     """Knowledge as it is kept: `data` are the logits' bytes, as wire/tensors.py has them."""
 
     version: int
@@ -50,35 +54,58 @@ class Packed:
 
 
 def put(db: Database, knowledge: Knowledge, basis: int, at: float, *, own: bool = False) -> bool:
-    """Keep `knowledge`; False if it, or a newer one, was there. Raises Conflict for a version with other content, but
-    for one of this node's `own` that was forgotten: that version stays taken, the next one has what it knows now."""
-    k, logits = knowledge, dump_logits(knowledge.logits)
-    where = (k.link.child, k.link.parent, k.publisher)
-    rows, classes = k.logits.value_NC.shape
-    said = (k.federation, k.version, k.digest, k.view_seed, str(k.logits.format), rows, classes)
+    """`put_packed` for knowledge that is arrays."""
+    k, (rows, classes) = knowledge, knowledge.logits.value_NC.shape
+    data = dump_logits(k.logits)
+    packed = Packed(k.version, basis, k.digest, k.view_seed, str(k.logits.format), rows, classes, data)
+    return put_packed(db, k.federation, k.link, k.publisher, packed, at=at, own=own)
+
+
+def put_packed(
+    db: Database,
+    federation: str,
+    link: Link,
+    publisher: NodeId,
+    packed: Packed,
+    *,
+    at: float,
+    own: bool = False,
+    kept: Sequence[int] | None = None,
+) -> bool:
+    """Keep knowledge; False if it, or a newer one, was there. Raises Conflict for a version with other content, but
+    for one of this node's `own` that was forgotten: that version stays taken, the next one has what it knows now.
+
+    `kept`: what `versions` gives, where the caller knows that.
+    """
+    p, where = packed, (link.child, link.parent, publisher)
+    said = (federation, p.version, p.digest, p.view_seed, p.format, p.rows, p.classes)
     with db.savepoint():
-        known = db.all(f"SELECT version FROM knowledge WHERE {_WHERE} ORDER BY version DESC", where)
-        if (k.version,) in known:
-            same = db.one(f"SELECT {_COLUMNS} FROM knowledge WHERE {_WHERE} AND version = ?", (*where, k.version))
+        known = versions(db, link, publisher) if kept is None else kept
+        if p.version in known:
+            same = db.one(f"SELECT {_COLUMNS} FROM knowledge WHERE {_WHERE} AND version = ?", (*where, p.version))
             if own and same[7] is None:
                 return False
-            if same[:7] != said or same[7] not in (None, logits):
-                raise Conflict(f"knowledge on {k.link}: version {k.version} of {k.publisher} came with two contents")
-        if known and known[0][0] >= k.version:
+            if same[:7] != said or same[7] not in (None, p.data):
+                raise Conflict(f"knowledge on {link}: version {p.version} of {publisher} came with two contents")
+        if known and known[0] >= p.version:
             return False
-        values = (*said, logits, basis, at)
-        if len(known) < _KEEP:
-            db.execute(f"INSERT INTO knowledge ({_COLUMNS}, child, parent, publisher) VALUES ({_PLACES})",
-                       (*values, *where))  # fmt: skip
+        values = (*said, p.data, p.basis, at, *where)
+        if len(known) < KEEP:
+            db.execute(_INSERT, values)
             reach("knowledge.put.after-insert")
         else:  # the oldest makes room: its row is written over, which touches half the pages that a new one does
-            db.execute(f"UPDATE knowledge SET {_SET} WHERE {_WHERE} AND version = ?",
-                       (*values, *where, known[-1][0]))  # fmt: skip
+            db.execute_late(_OVERWRITE, (*values, known[-1]))
             reach("knowledge.put.after-insert")
-            if len(known) > _KEEP:
-                db.execute(f"DELETE FROM knowledge WHERE {_WHERE} AND version < ?", (*where, known[_KEEP - 2][0]))
+            if len(known) > KEEP:
+                db.execute(f"DELETE FROM knowledge WHERE {_WHERE} AND version < ?", (*where, known[KEEP - 2]))
             reach("knowledge.put.after-delete")
     return True
+
+
+def versions(db: Database, link: Link, publisher: NodeId) -> list[int]:
+    """Those that are kept, newest first, whether or not their logits were forgotten."""
+    sql = f"SELECT version FROM knowledge WHERE {_WHERE} ORDER BY version DESC"
+    return [row[0] for row in db.all(sql, (link.child, link.parent, publisher))]
 
 
 def newest(db: Database, link: Link, publisher: NodeId) -> Stored | None:

@@ -7,7 +7,7 @@ filled in. What an entry sets in motion is put together here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,8 +114,13 @@ class Ledger:
 
     def get(self, key: str) -> Any:
         """The value of a fact, None if there is none."""
+        value = self.raw(key)
+        return None if value is None else msgspec.msgpack.decode(value)
+
+    def raw(self, key: str) -> bytes | None:
+        """The same as msgpack."""
         row = self.db.one("SELECT value FROM facts WHERE key = ?", (key,))
-        return None if row is None else msgspec.msgpack.decode(row[0])
+        return None if row is None else row[0]
 
     def put(self, key: str, value: Any) -> None:
         """Set a fact to a value that msgpack can say."""
@@ -440,6 +445,20 @@ class Ledger:
         """See `knowledge.put`."""
         own = known.publisher == self.node
         return knowledge.put(self.db, known, basis, self._now() if at is None else at, own=own)
+
+    def put_packed(
+        self,
+        federation: str,
+        link: Link,
+        publisher: NodeId,
+        packed: Packed,
+        *,
+        at: float,
+        kept: Sequence[int] | None = None,
+    ) -> bool:
+        """See `knowledge.put_packed`."""
+        own = publisher == self.node
+        return knowledge.put_packed(self.db, federation, link, publisher, packed, at=at, own=own, kept=kept)
 
     def newest(self, link: Link, publisher: NodeId) -> Stored | None:
         """See `knowledge.newest`."""

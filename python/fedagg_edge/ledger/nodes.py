@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from fedagg_edge.errors import DataError
 from fedagg_edge.failpoints import reach
 from fedagg_edge.ledger.database import Database
@@ -33,8 +35,7 @@ __all__ = [
 _REVISION = "nodes.revision"
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFacts:
+class NodeFacts(msgspec.Struct, frozen=True):
     """A node: its role, its newest certificate's serial, times in seconds since 1970."""
 
     node: NodeId

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, TypeVar, cast, get_origin
+from types import UnionType
+from typing import Annotated, ClassVar, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 
@@ -28,7 +29,7 @@ M = TypeVar("M", bound=msgspec.Struct)
 
 _ENCODER = msgspec.msgpack.Encoder()
 _FLOATS: dict[type, tuple[str, ...]] = {}
-_DECODERS: dict[type, msgspec.msgpack.Decoder[object]] = {}
+_DECODERS: dict[type, tuple[str, msgspec.msgpack.Decoder[object]]] = {}
 
 
 def encode(message: Message) -> bytes:
@@ -47,12 +48,12 @@ def _without_later(message: Message) -> Message | tuple[object, ...]:
 
 def decode(kind: type[M], body: bytes, limits: Limits) -> M:
     """The message of type `kind` in `body`; raise RemoteProtocolError that names field, got and expected."""
-    check(f"{kind.__name__.lower()} message", len(body), limits.body)
-    decoder = _DECODERS.get(kind)
-    if decoder is None:
-        decoder = _DECODERS[kind] = msgspec.msgpack.Decoder(kind)
+    known = _DECODERS.get(kind)
+    if known is None:
+        known = _DECODERS[kind] = (f"{kind.__name__.lower()} message", msgspec.msgpack.Decoder(kind))
+    check(known[0], len(body), limits.body)
     try:
-        message = decoder.decode(body)
+        message = known[1].decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as e:
         raise RemoteProtocolError(describe(kind, body, e)) from e
     found = cast(M, message)
@@ -61,8 +62,14 @@ def decode(kind: type[M], body: bytes, limits: Limits) -> M:
 
 
 def _may_hold_floats(kind: object) -> bool:
-    """Whether a field's type is none of those that surely hold no float."""
-    return get_origin(kind) is not tuple and kind not in (int, bool, bytes, str)
+    """Whether a field's type is none of those that surely hold no float that is looked for."""
+    if get_origin(kind) is Annotated:
+        return _may_hold_floats(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return any(map(_may_hold_floats, get_args(kind)))
+    if get_origin(kind) is tuple or (isinstance(kind, type) and issubclass(kind, Message)):
+        return False
+    return kind not in (int, bool, bytes, str, type(None))
 
 
 def _check_finite(message: msgspec.Struct) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 __all__ = ["JSON_TYPE", "MEDIA_TYPE", "RAW_TYPE", "Request", "Response", "strange"]
 
@@ -14,8 +14,7 @@ JSON_TYPE = "application/json"
 """GET /v1/status alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """`path` begins at the root and has neither host nor query."""
 
     method: str
@@ -23,8 +22,7 @@ class Request:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(msgspec.Struct, frozen=True, gc=False):
     """`retry_after` in seconds becomes the header Retry-After, rounded up, and stands in the Problem as it is."""
 
     status: int

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
-from fedagg_edge.records import Knowledge, Link, NodeId, PackedLogits
+from fedagg_edge.records import Knowledge, Link, LogitsFormat, NodeId, PackedLogits
 from fedagg_edge.wire.chunks import digest_of, payload_of
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import WireKnowledge
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import Packed, Stored
-from fedagg_edge.wire.tensors import dump_logits, load_logits
+from fedagg_edge.wire.tensors import check_logits, dump_logits, load_logits
 
-__all__ = ["check_finite", "knowledge_of", "same_content", "wire_knowledge", "wire_packed"]
+__all__ = ["check_finite", "check_packed", "knowledge_of", "same_content", "wire_knowledge", "wire_packed"]
+
+_BITS: Final = np.dtype("<u4")
+_INFINITY: Final = 0x7F80_0000  # the bits of a float32's; those of the numbers from 0 up to it are below, in order
 
 
 def wire_knowledge(stored: Stored, limits: Limits) -> WireKnowledge:
@@ -50,6 +55,16 @@ def knowledge_of(given: WireKnowledge, data: bytes, federation: str, link: Link,
     logits = load_logits(data, given.format, given.rows, given.classes)
     check_finite(logits)
     return Knowledge(federation, link, publisher, given.version, given.digest.hex(), given.view_seed, logits)
+
+
+def check_packed(given: WireKnowledge, data: bytes) -> None:
+    """Raise what `knowledge_of` would, without making arrays: a parent keeps the bytes as they came."""
+    form = check_logits(data, given.format, given.rows, given.classes)
+    if form is LogitsFormat.INT8:
+        scale_N = np.frombuffer(data, _BITS, given.rows) if given.rows else np.zeros(1, _BITS)
+        if np.maximum.reduce(scale_N) < _INFINITY:
+            return  # neither a sign nor a NaN; all but -0.0 that is not so is refused below
+    check_finite(load_logits(data, given.format, given.rows, given.classes))
 
 
 def same_content(given: WireKnowledge, stored: Stored) -> bool:

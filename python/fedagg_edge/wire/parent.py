@@ -84,6 +84,10 @@ class ParentEnd:
         return _ok(exchange.exchanged(self.terms, ledger, later))
 
     def _route(self, ledger: ParentLedger, peer: Peer, request: Request, now: float) -> Response | Later:
+        post = _POST.get(request.path) if request.method == "POST" else None
+        if post is not None:
+            admit(ledger, peer)
+            return post(self, ledger, peer, request.body, now)
         path = _PATH.fullmatch(request.path)
         if path is None:
             raise _not_found(request)
@@ -93,9 +97,6 @@ class ParentEnd:
         if rest == "adopt" and request.method == "POST":  # of a node that is not a child yet, too
             return adopt(ledger, peer, decode(Adopt, request.body, self.terms.limits))
         admit(ledger, peer)
-        post = _POST.get(rest) if request.method == "POST" else None
-        if post is not None:
-            return post(self, ledger, peer, request.body, now)
         check_child(ledger, peer.node)
         if request.method == "PUT" and (chunk := _CHUNK.fullmatch(rest)):
             refuse_while_draining(ledger)
@@ -214,11 +215,11 @@ class ParentEnd:
 
 _Handler = Callable[[ParentEnd, ParentLedger, Peer, bytes, float], "Response | Later"]
 _POST: dict[str, _Handler] = {
-    "hello": ParentEnd._hello,
-    "append": ParentEnd._append,
-    "exchange": ParentEnd._exchange,
-    "missing": ParentEnd._missing,
-    "leave": ParentEnd._leave,
+    f"/v{PROTOCOL}/hello": ParentEnd._hello,
+    f"/v{PROTOCOL}/append": ParentEnd._append,
+    f"/v{PROTOCOL}/exchange": ParentEnd._exchange,
+    f"/v{PROTOCOL}/missing": ParentEnd._missing,
+    f"/v{PROTOCOL}/leave": ParentEnd._leave,
 }
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from fedagg_edge.errors import DataError, RemoteProtocolError
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.chunks import check_payload
-from fedagg_edge.wire.knowledge import knowledge_of, same_content, wire_packed
+from fedagg_edge.wire.knowledge import check_packed, same_content, wire_packed
 from fedagg_edge.wire.limits import check
 from fedagg_edge.wire.messages import Exchange, Exchanged, Notice, WireKnowledge
 from fedagg_edge.wire.parent_log import bytes_of, entries_after
@@ -34,8 +34,7 @@ MOST_RECEIPTS = 256
 """Kept a child: the newest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
+class Later(msgspec.Struct, frozen=True):
     """Nothing new for `node` yet: wait for a wake-up or for `until` (Unix time), then `ParentEnd.resume`."""
 
     node: NodeId
@@ -49,12 +48,13 @@ def take_knowledge(terms: Terms, ledger: ParentLedger, peer: Peer, given: WireKn
     """Commit the child's knowledge if it is newer than what is here; refuse what does not fit the link (422)."""
     refuse_while_draining(ledger)
     _check_shape(terms, given)
-    version = ledger.version(terms.link(peer.node), peer.node)
+    link = terms.link(peer.node)
+    version = ledger.version(link, peer.node)
     if given.version < version:
         ledger.drop(peer.node, given.payload.chunks)
         return  # a late copy: what is newer stands
     if given.version == version:
-        newest = ledger.newest(terms.link(peer.node), peer.node)
+        newest = ledger.newest(link, peer.node)
         if newest is not None and not same_content(given, newest):
             raise Refusal(409, "conflict", f"knowledge.version: got {given.version} with other content than committed")
         ledger.drop(peer.node, given.payload.chunks)
@@ -62,12 +62,12 @@ def take_knowledge(terms: Terms, ledger: ParentLedger, peer: Peer, given: WireKn
     _check_rows(ledger, peer.node, given)
     data = bytes_of("knowledge.payload", ledger, peer.node, given.payload)
     try:
-        knowledge = knowledge_of(given, data, terms.federation, terms.link(peer.node), peer.node)
+        check_packed(given, data)
     except Refusal:
         raise
     except RemoteProtocolError as e:
         raise Refusal(422, "unfit", f"knowledge.payload: {e}") from e
-    ledger.put_knowledge(knowledge, given.basis, now)
+    ledger.put_packed(terms.federation, link, peer.node, given, data, at=now)
     # a child sends one payload at a time, entries before knowledge: what else is staged was of versions that this one
     # replaces. Were it not, the child would hear what is missing, and send it again.
     ledger.drop(peer.node)
@@ -129,15 +129,15 @@ def has_news(terms: Terms, ledger: ParentLedger, asked: Later) -> bool:
 
 def exchanged(terms: Terms, ledger: ParentLedger, asked: Later) -> Exchanged:
     """What the parent has of the child and what the child has not seen."""
-    child = asked.node
-    fresh = ledger.version(terms.link(child), terms.node) > asked.have
-    newest = ledger.packed(terms.link(child), terms.node) if fresh else None
+    child, link = asked.node, terms.link(asked.node)
+    fresh = ledger.version(link, terms.node) > asked.have
+    newest = ledger.packed(link, terms.node) if fresh else None
     entries, notices = entries_after(terms, ledger, child, asked.head), _notices(terms, ledger, child, asked.noticed)
     over, wait = finished(ledger), draining(ledger)
     if wait is None:  # more may follow what is new, or be asked for because of it: then it comes again at once
         wait = _FINISHED_WAIT if over and not (fresh or entries or notices) else 0.0
     return Exchanged(
-        version=committed(terms, ledger, child),
+        version=ledger.version(link, child),
         head=ledger.head(child).entry,
         entries=entries,
         knowledge=None if newest is None else wire_packed(newest, terms.limits),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from fedagg_edge.records import Knowledge, Link, NodeId, SampleSet, Tier
-from fedagg_edge.wire.messages import Artefact, Payload
+from fedagg_edge.wire.messages import Artefact, Payload, WireKnowledge
 
 __all__ = [
     "EMPTY_DIGEST",
@@ -148,6 +148,7 @@ class ParentLedger(Protocol):
     `savepoint`: what was done inside is undone if an exception leaves it. `append` with a key that is committed already
     changes nothing and gives that entry's position. `samples` and `rows`, its length, raise DataError for a
     digest that no entry has.
+    `put_packed`: keep checked knowledge with its logits' bytes, at Unix time `at`.
     `version` is that of `newest`, -1 if there is none; `packed` is the same as `newest`. `staged`: bytes of chunks
     kept for `node`; `drop`: let go these chunks of it, or all. `fence` counts the moves of `child`, 0 for one that
     never moved. `introduce`: make known a node that is not active yet. `adopt`: note that `node` moved to below
@@ -160,7 +161,9 @@ class ParentLedger(Protocol):
     def missing(self, node: NodeId, digests: Sequence[bytes]) -> Sequence[bytes]: ...
     def take(self, node: NodeId, payload: Payload) -> bytes: ...
     def drop(self, node: NodeId, digests: Sequence[bytes] | None = None) -> object: ...
-    def put_knowledge(self, knowledge: Knowledge, basis: int, at: float) -> object: ...
+    def put_packed(
+        self, federation: str, link: Link, publisher: NodeId, given: WireKnowledge, data: bytes, *, at: float
+    ) -> object: ...
     def newest(self, link: Link, publisher: NodeId) -> Stored | None: ...
     def packed(self, link: Link, publisher: NodeId) -> Packed | None: ...
     def version(self, link: Link, publisher: NodeId) -> int: ...

@@ -25,6 +25,7 @@ __all__ = [
     "OWN",
     "Release",
     "Sizes",
+    "check_logits",
     "dump_embeddings",
     "dump_logits",
     "dump_release",
@@ -141,16 +142,22 @@ def load_release(data: bytes, limits: Sizes) -> Release:
     return Release(mover, fence, load_samples(data[13 + length :], limits))
 
 
-def load_logits(data: bytes, form: str, rows: int, classes: int) -> PackedLogits:
-    """The logits [rows, classes] in `data`; raise RemoteProtocolError if it has not exactly their length."""
+def check_logits(data: bytes, form: str, rows: int, classes: int) -> LogitsFormat:
+    """The format, if `data` is as long as logits [rows, classes] in it are; raise RemoteProtocolError if not."""
     known = _FORMATS.get(form)
     if known is None:
         raise RemoteProtocolError(f"logits: got format {form!r}, expected one of {', '.join(LogitsFormat)}")
-    form = known
     if not (0 <= rows < 2**31 and 0 < classes < 2**31):
         raise RemoteProtocolError(f"logits: got {rows} rows of {classes} classes, expected at least 0 of 1")
+    scales = rows * 4 if known is LogitsFormat.INT8 else 0
+    _check_length("logits", data, scales + rows * classes * _VALUE_BYTES[known])
+    return known
+
+
+def load_logits(data: bytes, form: str, rows: int, classes: int) -> PackedLogits:
+    """The logits [rows, classes] in `data`; raise RemoteProtocolError if it has not exactly their length."""
+    form = check_logits(data, form, rows, classes)
     scales = rows * 4 if form is LogitsFormat.INT8 else 0
-    _check_length("logits", data, scales + rows * classes * _VALUE_BYTES[form])
     value_NC = _array(data, f"<{_code(form)}", rows * classes, scales).reshape(rows, classes)
     if form is LogitsFormat.INT8:
         return PackedLogits(form, value_NC.astype(np.int8, copy=False), _array(data, "<f4", rows).astype(np.float32))

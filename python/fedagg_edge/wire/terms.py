@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fedagg_edge.records import Link, LogitsFormat, NodeId, Tier
 from fedagg_edge.wire.limits import Limits
@@ -59,7 +60,10 @@ class Terms:
 
     def link(self, child: NodeId) -> Link:
         """The link to `child`."""
-        return Link(child, self.node)
+        return _link(child, self.node)
+
+
+_link = lru_cache(4096)(Link)  # an exchange asks for it several times
 
 
 def admit(ledger: ParentLedger, peer: Peer) -> None:

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from fedagg_edge.errors import DataError, RemoteProtocolError
+from fedagg_edge.errors import Conflict, DataError, RemoteProtocolError
 from fedagg_edge.fleet.views import ChildView, ParentView
+from fedagg_edge.ledger.knowledge import Stored, versions
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.records import (
     Embeddings,
@@ -17,6 +18,8 @@ from fedagg_edge.records import (
 )
 from fedagg_edge.wire.child_state import TakenEntry
 from fedagg_edge.wire.chunks import digest_of
+from fedagg_edge.wire.knowledge import wire_knowledge
+from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import Payload
 from fedagg_edge.wire.tensors import dump_embeddings
 
@@ -120,9 +123,14 @@ def knowledge(link, number):
     return Knowledge("f", link, link.child, number, "00" * 32, 0, logits)
 
 
+def put(view, link, number):
+    given = wire_knowledge(Stored(knowledge(link, number), -1, 0.0), Limits())
+    view.put_packed("f", link, link.child, given, given.payload.inline, at=0.0)
+
+
 def _put_and_fail(view, link):
     with view.savepoint():
-        view.put_knowledge(knowledge(link, 4), -1, 0.0)
+        put(view, link, 4)
         assert view.version(link, link.child) == 4
         raise DataError
 
@@ -131,7 +139,7 @@ def test_new_knowledge_is_seen_and_what_was_looked_at_still_stands(ledgers):
     view, node, link = Counted(ledgers[0]), NodeId("d1"), Link(NodeId("d1"), NodeId("edge-a"))
     with view.transaction():
         view.look(node, ())
-        view.put_knowledge(knowledge(link, 3), -1, 0.0)
+        put(view, link, 3)
         view.drop(node)  # nothing is staged
         view.statements.clear()
         assert (view.version(link, node), view.head(node).entry) == (3, 0)
@@ -139,6 +147,46 @@ def test_new_knowledge_is_seen_and_what_was_looked_at_still_stands(ledgers):
         with pytest.raises(DataError):
             _put_and_fail(view, link)
         assert view.version(link, node) == 3
+
+
+def test_knowledge_is_written_by_one_statement_over_the_oldest_that_was_seen(ledgers):
+    view, node, link = Counted(ledgers[0]), NodeId("d1"), Link(NodeId("d1"), NodeId("edge-a"))
+    for number in (1, 2, 5):
+        with view.transaction():
+            view.look(node, ())
+            view.statements.clear()
+            put(view, link, number)
+            assert [text.split()[0] for text in view.statements if "knowledge" in text] == (
+                ["INSERT"] if number < 5 else ["UPDATE"]
+            )
+            assert view._glance.kept == knowledge_of(view, link)
+            put(view, link, number - 1)  # nothing that is older, or the same again
+            put(view, link, number)
+    assert knowledge_of(view, link) == (5, 2)
+    given = wire_knowledge(Stored(knowledge(link, 5), -1, 0.0), Limits())
+    with view.transaction():
+        view.look(node, ())
+        with pytest.raises(Conflict):
+            view.put_packed("f", link, node, given, b"\1" * len(given.payload.inline), at=0.0)
+
+
+def knowledge_of(view, link):
+    return tuple(versions(view.ledger.db, link, link.child))
+
+
+def test_the_parents_knowledge_is_read_with_the_look_unless_it_is_long(ledgers):
+    view, node, link = Counted(ledgers[0]), NodeId("d1"), Link(NodeId("d1"), NodeId("edge-a"))
+    with view.transaction():
+        view.look(node, ())
+        assert view.packed(link, link.parent) is None
+        for number, count in ((0, 3), (1, 3), (2, 40_000)):
+            logits = PackedLogits(LogitsFormat.F32, np.full((count, 2), number, np.float32))
+            view.ledger.put_knowledge(Knowledge("f", link, link.parent, number, "00" * 32, 0, logits), -1)
+            view.look(node, ())
+            view.statements.clear()
+            assert view.packed(link, link.parent) == view.ledger.packed(link, link.parent)
+            assert len(view.statements) == (2 if count > 3 else 1)
+            assert view.version(link, link.parent) == number
 
 
 def test_chunks_that_were_seen_are_dropped(ledgers):

@@ -286,8 +286,9 @@ def perform(db, part, kept):
                 if isinstance(step, tuple):
                     perform(db, step, kept)
                 else:
-                    put(db, f"{len(kept)}:{step}")
-                    kept.append(f"{len(kept)}:{step}")
+                    key, late = f"{len(kept)}:{step}", step % 2
+                    (db.execute_late if late else db.execute)("INSERT INTO facts VALUES (?, ?)", (key, b"v"))
+                    kept.append(key)
             if part[1]:
                 raise Undone
     except Undone:
@@ -317,6 +318,52 @@ def test_sqlite_hears_of_savepoints_that_write_and_of_one_for_those_that_begin_t
         with db.savepoint():
             keys(db)
     assert [s.split()[0] for s in said] == ["BEGIN", "SELECT", "SAVEPOINT", "INSERT", "SELECT", "RELEASE", "COMMIT"]
+
+
+def within(db, *steps):
+    with db.savepoint():
+        for step in steps:
+            step()
+
+
+def fail():
+    raise ZeroDivisionError
+
+
+def late(db, key):
+    db.execute_late("INSERT INTO facts VALUES (?, ?)", (key, b"v"))
+
+
+def test_a_late_write_alone_needs_no_savepoint_and_is_there_for_whoever_looks(db):
+    said = []
+    db._connection.set_trace_callback(said.append)
+    with db.transaction():
+        with db.savepoint(), db.savepoint():
+            late(db, "a")
+        with pytest.raises(ZeroDivisionError):
+            within(db, lambda: within(db, lambda: late(db, "b")), fail)
+        with db.savepoint():
+            late(db, "c")
+            assert keys(db) == ["a", "c"]
+        late(db, "d")  # in no savepoint: at once
+    kinds = ["BEGIN", "INSERT", "SAVEPOINT", "INSERT", "SELECT", "RELEASE", "INSERT", "COMMIT"]
+    assert [s.split()[0] for s in said] == kinds
+    assert keys(db) == ["a", "c", "d"]
+
+
+def test_a_late_write_that_fails_undoes_its_operation_and_no_other(db):
+    with db.transaction():
+        with db.savepoint():
+            put(db, "a")
+        with pytest.raises(StorageError, match="CONSTRAINT"):
+            within(db, lambda: put(db, "b"), lambda: within(db, lambda: late(db, "a")))
+        with pytest.raises(StorageError, match="CONSTRAINT"):
+            within(db, lambda: late(db, "a"))
+        with pytest.raises(ZeroDivisionError):
+            within(db, lambda: late(db, "c"), lambda: within(db, lambda: put(db, "d"), fail))
+        with db.savepoint():
+            put(db, "e")
+    assert keys(db) == ["a", "e"]
 
 
 def test_how_much_of_the_file_is_kept_in_memory(tmp_path):

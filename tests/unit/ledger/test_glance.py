@@ -29,7 +29,7 @@ def test_of_a_stranger_there_is_nothing(cloud):
     seen = glance(cloud.db, CHILD, PARENT, ("a",))
     assert (seen.node, seen.head, seen.fence) == (None, cloud.head(CHILD), 0)
     assert (seen.versions, seen.staged, seen.notice) == ({CHILD: -1, PARENT: -1}, False, 0)
-    assert seen.facts == {"a": None}
+    assert (seen.kept, seen.given, seen.facts) == ((), None, {"a": None})
 
 
 def test_it_says_what_the_ledger_says(cloud):
@@ -45,8 +45,20 @@ def test_it_says_what_the_ledger_says(cloud):
         assert seen.node == cloud.facts_of(CHILD)
         assert (seen.head, seen.fence) == (cloud.head(CHILD), cloud.fence(CHILD))
         assert seen.versions == {CHILD: 4, PARENT: cloud.version(LINK, PARENT)}
+        assert (seen.kept, seen.given) == ((4,), None)
         assert (seen.staged, seen.notice, seen.facts) == (True, 1, {"a": None, "b": b"\x91\x01"})
         nodes.revoke(cloud.db, CHILD, 5.0)
+
+
+def test_what_was_forgotten_is_kept_as_a_version_and_is_not_the_newest(cloud):
+    for number in (9, 10):
+        cloud.put_knowledge(version(number), -1)
+    cloud.db.execute("UPDATE knowledge SET logits = NULL WHERE version = 10")
+    seen = glance(cloud.db, CHILD, PARENT, ())
+    assert (seen.kept, seen.versions[CHILD]) == ((10, 9), 9)
+    cloud.db.execute("UPDATE knowledge SET logits = NULL")
+    seen = glance(cloud.db, CHILD, PARENT, ())
+    assert (seen.kept, seen.versions[CHILD]) == ((10, 9), -1)
 
 
 def test_it_is_of_before_whatever_was_written_since(cloud):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from fedagg_edge.errors import LocalProtocolError, RemoteProtocolError
 from fedagg_edge.wire import messages as m
+from fedagg_edge.wire.codec import _may_hold_floats
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.refusal import Refusal
 
@@ -47,6 +48,21 @@ def test_numbers_that_are_none_and_numbers_that_do_not_fit():
         m.decode(m.Exchange, body, Limits())
     with pytest.raises(LocalProtocolError, match="left"):
         m.encode(m.Left(2**70))
+
+
+def test_every_float_of_a_message_is_looked_at():
+    expected = {
+        m.Exchange: ("wait",),
+        m.Exchanged: ("retry_after",),
+        m.Problem: ("retry_after",),
+        m.Welcome: ("time", "limits"),
+        m.Enrol: ("time",),
+        m.Renew: ("time",),
+        m.Append: (),
+    }
+    for kind, names in expected.items():
+        found = tuple(f.name for f in msgspec.structs.fields(kind) if _may_hold_floats(f.type))
+        assert found == names
 
 
 def test_a_long_body_is_not_read():

@@ -1,9 +1,8 @@
-from dataclasses import replace
-
 import pytest
 from ends import CHILD, Ends
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.records import NodeId, Tier

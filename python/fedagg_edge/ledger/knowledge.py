@@ -94,6 +94,7 @@ def put_packed(
             db.execute(_INSERT, values)
             reach("knowledge.put.after-insert")
         else:  # the oldest makes room: its row is written over, which touches half the pages that a new one does
+            # late, as an exchange writes nothing else; a kill at the places below finds the transaction open either way
             db.execute_late(_OVERWRITE, (*values, known[-1]))
             reach("knowledge.put.after-insert")
             if len(known) > KEEP:

@@ -1,5 +1,4 @@
 import errno
-import signal
 
 import pytest
 
@@ -56,13 +55,9 @@ def test_a_node_without_a_certificate_or_a_token_says_what_to_do(tmp_path, capsy
 
 @pytest.mark.parametrize("tier", list(Tier))
 def test_the_heap_of_a_devices_process_alone_is_looked_after(monkeypatch, tier):
-    done, before = [], [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    done = []
     monkeypatch.setattr(memory, "one_arena", lambda: done.append("one arena"))
     monkeypatch.setattr(parts, "make_log", lambda config, tier: None)
     monkeypatch.setattr(member, "run_member", lambda *words, settle: done.append(settle))
-    try:
-        assert train(None, tier) is Exit.DONE
-    finally:
-        for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
-            signal.signal(number, handler)
+    assert train(None, tier) is Exit.DONE
     assert [type(each) for each in done] == ([str, memory.Settling] if tier is Tier.DEVICE else [type(None)])

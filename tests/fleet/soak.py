@@ -163,6 +163,12 @@ class Memory:
     def moving(self) -> None:
         return None
 
+    def home(self) -> None:
+        return None
+
+    def set_home(self, parent: NodeId) -> None:
+        pass  # it never moves
+
     def adoptions(self) -> tuple[()]:
         return ()
 

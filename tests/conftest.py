@@ -8,6 +8,8 @@ from hypothesis import settings
 
 settings.register_profile("fedagg", deadline=None)
 settings.load_profile("fedagg")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what it runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # or no test's process could be interrupted
 
 
 @pytest.fixture(autouse=True)

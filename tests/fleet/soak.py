@@ -163,10 +163,10 @@ class Memory:
     def moving(self) -> None:
         return None
 
-    def home(self) -> None:
+    def parent(self) -> None:
         return None
 
-    def set_home(self, parent: NodeId) -> None:
+    def set_parent(self, parent: NodeId) -> None:
         pass  # it never moves
 
     def adoptions(self) -> tuple[()]:

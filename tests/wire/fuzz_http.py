@@ -10,7 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import sys
+from pathlib import Path
 from typing import cast
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "fleet"))
+
+from transport import Wire
 
 from fedagg_edge.fleet.http1 import Answer, HttpConnection, Incoming
 from fedagg_edge.fleet.https import BadAnswer, Head, HttpsLine
@@ -79,7 +85,7 @@ async def _served(pieces: list[bytes]) -> tuple[list[tuple[str, str, bytes]], li
         seen.append((request.method, request.path, body))
         return Answer(200, {})
 
-    wire = _Wire()
+    wire = Wire()
     connection = HttpConnection(handler, keepalive=60.0)
     connection.connection_made(wire)
     for piece in pieces:
@@ -91,7 +97,7 @@ async def _served(pieces: list[bytes]) -> tuple[list[tuple[str, str, bytes]], li
     connection.connection_lost(None)
     await _settle(1)
     assert not wrong
-    return seen, _statuses(bytes(wire.written)), wire.aborted
+    return seen, _statuses(b"".join(wire.sent)), wire.ended == "aborted"
 
 
 async def _settle(turns: int) -> None:
@@ -114,36 +120,6 @@ def _statuses(written: bytes) -> list[int]:
         found.append(int(status))
         written = written[int(fields[b"Content-Length"]) :] if int(status) in (400, 431) else written
     return found
-
-
-class _Wire(asyncio.Transport):
-    """Keeps what was written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written, self.paused, self.aborted, self.closed = bytearray(), False, False, False
-
-    def write(self, data: bytes) -> None:  # type: ignore[override]
-        assert not self.closed
-        self.written += data
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def get_write_buffer_size(self) -> int:
-        return 0  # its client reads at once
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abort(self) -> None:
-        self.closed = self.aborted = True
-
-    def pause_reading(self) -> None:
-        self.paused = True
-
-    def resume_reading(self) -> None:
-        self.paused = False
 
 
 class _Socket:

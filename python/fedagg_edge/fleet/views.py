@@ -222,10 +222,10 @@ class ChildView:
         move = moving.under_way(self._ledger)
         return None if move is None else move[1]
 
-    def home(self) -> NodeId | None:
+    def parent(self) -> NodeId | None:
         return moving.parent(self._ledger)
 
-    def set_home(self, parent: NodeId) -> None:
+    def set_parent(self, parent: NodeId) -> None:
         moving.set_parent(self._ledger, parent)
 
     def origins(self) -> Sequence[NodeId]:

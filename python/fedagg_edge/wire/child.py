@@ -249,7 +249,7 @@ class ChildEnd:
     def _former(self) -> str:
         """Where this node has been. An edge's list of origins may be old, and who left it is told by where it was; a
         device is its only origin, whose link every ancestor knows."""
-        return "" if self.role is Tier.DEVICE else self.state.home() or ""
+        return "" if self.role is Tier.DEVICE else self.state.parent() or ""
 
     def _adopt(self, node: NodeId, origins: Sequence[NodeId], fence: int, former: str) -> Adopt:
         """The question, with the origins that follow those which the parent has noted."""
@@ -483,8 +483,8 @@ class ChildEnd:
         return self._begun(welcome)
 
     def _begun(self, welcome: Welcome) -> tuple[Event, ...]:
-        if self.state.home() != welcome.node:
-            self.state.set_home(node_id(welcome.node))
+        if self.state.parent() != welcome.node:
+            self.state.set_parent(node_id(welcome.node))
         finished = (Finished(),) if welcome.finished and not self._known_finished else ()
         self._known_finished = welcome.finished
         return (Welcomed(welcome), *finished)
@@ -519,8 +519,8 @@ class ChildEnd:
             raise RemoteProtocolError(f"entry {entry.number}: got {len(data)} bytes of another digest")
         if foreign:  # cut otherwise, the own rows travel: so as much as they are, and what memory may be taken beside
             self._foreign += len(data)
-            most = _OWN.staged + self.state.log_size()
-            if self._foreign > most:
+            over = self._foreign > _OWN.staged  # else the own log, which is long, is not summed up for each entry
+            if over and self._foreign > (most := _OWN.staged + self.state.log_size()):
                 raise _LogTooLong(413, "too_large", f"log: got {self._foreign} bytes, expected at most {most}")
         data = self._came.setdefault(entry.payload.digest, data)
         self._log.append(TakenEntry(entry.number, entry.kind, entry.rows, entry.digest.hex(), data))

@@ -4,41 +4,13 @@ import asyncio
 import socket
 
 import pytest
+from transport import Wire
 
 from fedagg_edge.fleet import http1
 from fedagg_edge.fleet.http1 import Answer, HttpConnection
 
 HEAD = b"POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-class Wire(asyncio.Transport):
-    """Keeps what was written, and what was done to the connection."""
-
-    def __init__(self):
-        super().__init__()
-        self.sent, self.ended, self.reading = [], None, True
-        self.left = 0  # bytes of it that nobody has read
-
-    def write(self, data):
-        self.sent.append(bytes(data))
-
-    def get_write_buffer_size(self):
-        return self.left
-
-    def close(self):
-        self.ended = self.ended or "closed"
-
-    def abort(self):
-        self.ended = "aborted"
-
-    def pause_reading(self):
-        assert self.reading
-        self.reading = False
-
-    def resume_reading(self):
-        assert not self.reading
-        self.reading = True
 
 
 class Ends:

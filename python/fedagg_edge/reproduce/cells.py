@@ -12,7 +12,17 @@ from typing import Any
 
 from fedagg_edge.config import SimulationConfig, parse_config
 from fedagg_edge.errors import ConfigError, nearest
-from fedagg_edge.reproduce.tables import BRIDGED, DATASETS, PRESETS, TUNED, Setting, Table, Tuned, Variant
+from fedagg_edge.reproduce.tables import (
+    BRIDGED,
+    DATASETS,
+    PRESETS,
+    SMALL_STEM,
+    TUNED,
+    Setting,
+    Table,
+    Tuned,
+    Variant,
+)
 
 __all__ = ["Cell", "Scale", "cells_of", "config_of", "edges_of", "settings_of", "shared"]
 
@@ -146,7 +156,7 @@ def config_of(cell: Cell, data: str, autoencoder: str) -> SimulationConfig:
             },
             "partition": {"rule": "dirichlet", "options": {"alpha": cell.setting.alpha}},
             "autoencoder": {"path": autoencoder},
-            "models": {name: {"builder": name, "options": {"stem": "large"}} for name in ("resnet10", "resnet18")},
+            "models": _models(cell.setting.cloud),
             "tree": {
                 "model": cell.setting.cloud,
                 "children": [{"count": side, "model": "resnet10", "children": [{"count": side, "model": "cnn3"}]}],
@@ -156,6 +166,14 @@ def config_of(cell: Cell, data: str, autoencoder: str) -> SimulationConfig:
         },
         where=cell.key,
     )
+
+
+def _models(cloud: str) -> dict[str, Any]:
+    """``[models]``: the paper's ResNets, and the cloud's where it is another."""
+    models = {name: {"builder": name, "options": {"stem": "large"}} for name in ("resnet10", "resnet18")}
+    if cloud == SMALL_STEM:
+        models[cloud] = {"builder": "resnet18", "options": {"stem": "small"}}
+    return models
 
 
 def tuned_training(training: Mapping[str, Any], tuned: Tuned) -> dict[str, Any]:

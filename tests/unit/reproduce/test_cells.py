@@ -2,12 +2,14 @@ import math
 
 import msgspec
 import pytest
+from torch import nn
 
 from fedagg_edge.config import Hyperparameters
 from fedagg_edge.errors import ConfigError
+from fedagg_edge.learners.torch import build_model
 from fedagg_edge.records import Tier
 from fedagg_edge.reproduce.cells import Cell, Scale, cells_of, config_of, edges_of, settings_of, tuned_training
-from fedagg_edge.reproduce.tables import TABLES, TUNED, Setting, Tuned, Variant
+from fedagg_edge.reproduce.tables import SMALL_STEM, TABLES, TUNED, Setting, Tuned, Variant
 from fedagg_edge.tree import plant
 
 WHOLE = Scale(500)
@@ -31,6 +33,18 @@ def test_the_whole_scale_is_the_papers_tree(devices):
     assert len(tree.tier(Tier.DEVICE)) == devices
     assert len(tree.tier(Tier.EDGE)) == math.isqrt(devices)
     assert {p.model for p in tree.places.values()} == {"cnn3", "resnet10", "resnet18"}
+
+
+def test_the_small_stem_is_the_clouds_alone():
+    def first_stride(config, name):
+        model = config.model(name)
+        module = build_model(model.builder, (3, 32, 32), 10, base_dir="/", **model.options)
+        return next(m for m in module.modules() if isinstance(m, nn.Conv2d)).stride
+
+    config = config_of(cell(setting=Setting(225, 3.0, cloud=SMALL_STEM)), "/d.npz", "/a")
+    assert config.tree.model == SMALL_STEM
+    strides = [first_stride(config, name) for name in (SMALL_STEM, "resnet10", "resnet18")]
+    assert strides == [(1, 1), (2, 2), (2, 2)]
 
 
 def test_a_share_keeps_the_trees_shape():

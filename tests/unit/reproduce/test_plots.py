@@ -2,9 +2,9 @@ import struct
 
 from reproduce.making import row
 
-from fedagg_edge.reproduce.plots import draw
+from fedagg_edge.reproduce.plots import colours, draw
 from fedagg_edge.reproduce.report import Section
-from fedagg_edge.reproduce.tables import Setting
+from fedagg_edge.reproduce.tables import METHODS, PRESETS, Setting, Variant
 
 SECTION = Section("cifar10", Setting(225, 3.0), (0.1, 2, 1000, 0))
 
@@ -36,3 +36,16 @@ def test_pictures_show_the_data_and_nothing_else(tmp_path):
 
     assert drawn("a", 0.5) == drawn("b", 0.5)
     assert drawn("c", 0.5) != drawn("d", 0.6)
+
+
+def test_presets_of_a_method_are_shades_of_its_colour():
+    one = colours([Variant("fedagg", "open")])[Variant("fedagg", "open")]
+    several = colours([Variant("fedagg", p) for p in ("tuned", "default", "open")])
+    assert several[Variant("fedagg", "default")] == one  # the one in the middle
+    assert sum(several[Variant("fedagg", "tuned")]) < sum(one) < sum(several[Variant("fedagg", "open")])
+
+
+def test_no_two_lines_are_alike():
+    found = colours([Variant(m, p) for m in METHODS for p in PRESETS])
+    assert len({tuple(round(255 * c) for c in colour) for colour in found.values()}) == len(METHODS) * len(PRESETS)
+    assert all(0 <= c <= 1 for colour in found.values() for c in colour)

@@ -169,11 +169,11 @@ class FedGkt(Trained):
             traffic.add(link, link.child, features_N.nbytes + logits_NC.nbytes + 2 * len(features_N))
             traffic.add(link, link.parent, logits_NC.nbytes)
 
-    def scores(self, which: Sequence[NodeId], x_N: Array, y_N: NDArray[np.int64]) -> dict[NodeId, float]:
+    def hits(self, which: Sequence[NodeId], x_N: Array, y_N: NDArray[np.int64]) -> dict[NodeId, NDArray[np.bool_]]:
         """Devices by their own classifier; the cloud through every device's extractor on its share of the test set."""
         found = evaluate(self.learners, [n for n in which if n != self._root], x_N, y_N)
         if self._root in which:
-            found[self._root] = self._cloud_score(x_N, y_N)
+            found[self._root] = self._shared_logits(x_N).argmax(axis=1) == y_N
         return {n: found[n] for n in which}
 
     def cloud_logits(self) -> Logits:
@@ -187,6 +187,3 @@ class FedGkt(Trained):
             if len(rows):
                 logits_NC[rows] = self._cloud_logits(device, x_N[rows])
         return logits_NC
-
-    def _cloud_score(self, x_N: Array, y_N: NDArray[np.int64]) -> float:
-        return int((self._shared_logits(x_N).argmax(axis=1) == y_N).sum()) / len(y_N)

@@ -160,8 +160,9 @@ def render(rows: Sequence[Row], pictures: Mapping[Section, str], notes: str = ""
 _HEAD = """Written by `fedagg reproduce` from results.json. Wu et al., INFOCOM 2024, arXiv 2312.11489; "paper" is its
 own figure for the setting, after convergence or 500 rounds on all devices and data. Accuracy in %, on real test images,
 after the last round; with several seeds the mean and, in brackets, the least and the greatest. Edges and devices:
-their mean. Rounds are counted from 0, one pass over a device's samples a round. Minutes are training's wall clock on a
-machine that did other work too; MB are payload over all links.
+their mean; "own mix": test images count as their classes do among a device's own. Rounds are counted from 0, one pass
+over a device's samples a round. Minutes are training's wall clock on a machine that did other work too; MB are payload
+over all links.
 
 - The cloud's model sees test images `raw`, as `bridge` samples dec(enc(x)), or the two predictions averaged (`both`).
 - `bridge-only` is FedAgg without distillation: its cloud is the centralised training on the same bridge samples, with
@@ -178,6 +179,7 @@ def _section(table: Table, section: Section, rows: Sequence[Row], pictures: Mapp
     else:
         lines += _accuracies(table, section, series)
         lines += _lead_lines(series)
+        lines += _device_lines(series)
         lines += _bought_lines(series)
         if section in pictures:
             lines += ["", f"![accuracy by round, a panel a tier]({pictures[section]})"]
@@ -195,13 +197,13 @@ def _ran(table: Table, section: Section, row: Row) -> str:
 
 def _accuracies(table: Table, section: Section, series: Sequence[Series]) -> list[str]:
     lines = [
-        "| method | preset | seeds | cloud raw | bridge | both | edges | devices | minutes | MB | paper |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| method | preset | seeds | cloud raw | bridge | both | edges | devices | own mix | minutes | MB | paper |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for each in series:
         cells = [METHODS[each.variant.method], each.variant.preset, str(len(each.rows_of))]
         cells += [_percent(each.final("cloud", view).values()) for view in VIEWS]
-        cells += [_percent(each.final(tier).values()) for tier in ("edge", "device")]
+        cells += [_percent(each.final(*of).values()) for of in (("edge", "raw"), ("device", "raw"), ("device", "own"))]
         cells += [f"{_mean(each.cost('seconds')) / 60:.1f}", f"{_mean(each.cost('bytes')) / 1e6:.1f}"]
         figure = _figure(table, section.setting, each.variant.method)
         lines.append(_line([*cells, "" if figure is None else f"{figure:.2f}"]))
@@ -232,6 +234,26 @@ def _lead_lines(series: Sequence[Series]) -> list[str]:
                 parts.append(f"{100 * share:.0f} % of {name}'s raw accuracy")
         lines.append(f"- FedAgg, {ours.variant.preset}: {'; '.join(parts)}")
     return ["", *lines, "", "Differences and shares are over the seeds that both have."] if lines else []
+
+
+def _device_lines(series: Sequence[Series]) -> list[str]:
+    """How far FedAgg's devices are above devices alone, a line a preset; alone in the same preset if that was run,
+    else in `default`."""
+    of = {s.variant: s for s in series}
+    lines = []
+    for variant, ours in of.items():
+        other = of.get(Variant("alone", variant.preset)) or of.get(Variant("alone"))
+        if variant.method != "fedagg" or other is None:
+            continue
+        parts = []
+        for view, what in (("raw", "the common test set"), ("own", "each one's own mix of classes")):
+            mine, alone = ours.final("device", view), other.final("device", view)
+            points = [mine[seed] - alone[seed] for seed in sorted({*mine} & {*alone})]
+            if points:
+                parts.append(f"{100 * _mean(points):+.1f} on {what}")
+        if parts:
+            lines.append(f"- {variant.preset}, beside alone's {other.variant.preset}: {', '.join(parts)}")
+    return ["", "FedAgg's devices above devices alone, in points:", "", *lines] if lines else []
 
 
 def _bought_lines(series: Sequence[Series]) -> list[str]:

@@ -23,9 +23,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     `devices`, `alpha`, `cloud`, `beta` name the paper's setting; `ran_devices`, `ran_edges`, `train_rows`, `test_rows`
     and `rounds` are what was run of it. The cloud has a row a `view` ("raw", "bridge", "both"), edges and devices
-    their mean in the view "raw". `validation`: the view's accuracy on `validation_rows` samples that no device had
-    (None and 0 without). `seconds`: of training, wall clock, up to and including the round. `bytes`: payload on
-    all links so far.
+    their mean in the view "raw"; devices also one in "own", where test samples count as their classes do among each
+    device's own. `validation`: the view's accuracy on `validation_rows` samples that no device had (None and 0
+    without). `seconds`: of training, wall clock, up to and including the round. `bytes`: payload on all links so far.
     """
 
     dataset: str
@@ -117,6 +117,9 @@ def _accuracies(metrics: Mapping[str, Any], tiers: Mapping[str, str]) -> dict[tu
         own = [a for node, a in scores.items() if tiers[node] == tier]
         if own:
             found[(tier, "raw")] = sum(own) / len(own)
+    mixes = [*metrics.get("own", {}).values()]
+    if mixes:
+        found[("device", "own")] = sum(mixes) / len(mixes)
     views = metrics.get("views", {})
     return found | {("cloud", view): a for view, a in views.items()}
 

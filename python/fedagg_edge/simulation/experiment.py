@@ -20,7 +20,7 @@ from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.simulation import references, report, state
 from fedagg_edge.simulation.build import World
 from fedagg_edge.simulation.driver import Traffic
-from fedagg_edge.simulation.evaluate import evaluated_nodes, view_accuracies
+from fedagg_edge.simulation.evaluate import evaluated_nodes, on_own_mix, view_accuracies
 from fedagg_edge.simulation.folder import RunFolder
 from fedagg_edge.simulation.method import Method
 from fedagg_edge.simulation.progress import Progress
@@ -87,21 +87,30 @@ class Experiment:
     def _row(self, number: int, losses: Mapping[NodeId, float], seconds: float) -> dict[str, Any]:
         config = self.world.config
         due = (number + 1) % config.evaluation.every == 0 or number + 1 == config.rounds
-        scores = self._scores() if due else None
-        views = self._views() if due else {}
+        scores = {**self._scores(), **self._views()} if due else {"accuracy": None}
         return {
             "schema": 1,
             "round": number,
-            "accuracy": scores,
+            **scores,
             "loss": dict(losses),
             "bytes": self.traffic.total(),
             "seconds": round(seconds, 3),
-            **views,
         }
 
-    def _scores(self) -> dict[NodeId, float]:
-        arrays = self.world.arrays
-        return self.method.scores(self.watched, arrays.test_x_N, arrays.test_y_N)
+    def _scores(self) -> dict[str, dict[NodeId, float]]:
+        """``accuracy`` of each watched node on the common test set, ``own`` of each device on its own mix of classes
+        (without devices that have no class of the test set)."""
+        arrays, places = self.world.arrays, self.world.tree.places
+        hits = self.method.hits(self.watched, arrays.test_x_N, arrays.test_y_N)
+        own = {
+            n: on_own_mix(right_N, arrays.test_y_N, arrays.train_y_N[arrays.rows_of[n]])
+            for n, right_N in hits.items()
+            if places[n].tier is Tier.DEVICE
+        }
+        return {
+            "accuracy": {n: float(right_N.mean()) for n, right_N in hits.items()},
+            "own": {n: share for n, share in own.items() if share is not None},
+        }
 
     def _views(self) -> dict[str, dict[str, float]]:
         """The cloud's accuracy in each configured view: ``views`` on the test set and, where the data has one,
@@ -129,7 +138,7 @@ class Experiment:
         """Train the references, then write results, pictures and the cloud's model."""
         world, alone, bound = self.world, None, None
         if self.rows[-1]["accuracy"] is None:  # resumed with fewer rounds than were planned
-            self.rows[-1] = {**self.rows[-1], "accuracy": self._scores(), **self._views()}
+            self.rows[-1] = {**self.rows[-1], **self._scores(), **self._views()}
         some = evaluated_nodes(world.tree, world.config.evaluation.devices)
         devices = [n for n in some if world.tree.places[n].tier is Tier.DEVICE]
         if world.config.evaluation.references:
@@ -148,7 +157,7 @@ class Experiment:
         self._draw(results, progress)
         return results
 
-    def _results(self, alone: float | None, bound: float | None) -> SimulationResults:
+    def _results(self, alone: references.Alone | None, bound: float | None) -> SimulationResults:
         scored = [r for r in self.rows if r["accuracy"] is not None]
         places = self.world.tree.places
         moved = [self.traffic.of(d) for d in self.world.tree.tier(Tier.DEVICE)]
@@ -160,13 +169,15 @@ class Experiment:
             nodes=self.watched,
             tiers=tuple(places[n].tier for n in self.watched),
             accuracy_RV=np.array([[r["accuracy"][n] for n in self.watched] for r in scored], float),
-            alone=alone,
+            alone=None if alone is None else alone.common,
+            alone_own=None if alone is None else alone.own,
             centralised=bound,
             bytes_total=self.traffic.total(),
             bytes_per_device=float(np.mean(moved)),
             seconds=sum(r["seconds"] for r in self.rows),
             views_R=_by_view(scored, "views"),
             validation_R=_by_view(scored, "validation"),
+            own_R=_own(scored),
         )
 
     def _write_cloud(self) -> None:
@@ -190,6 +201,12 @@ class Experiment:
 def _by_view(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, NDArray[np.float64]]:
     """View -> accuracy by round, as far as the rows have it."""
     return {view: np.array([row[key][view] for row in rows], float) for view in rows[-1].get(key, {})}
+
+
+def _own(rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """The devices' mean on their own mixes by round; NaN in rounds that an older version ran, and without devices."""
+    means = [np.mean([*row["own"].values()]) if row.get("own") else np.nan for row in rows]
+    return np.array(means, float)
 
 
 def _summary(row: Mapping[str, Any], world: World) -> str:

@@ -53,8 +53,10 @@ class Method(Protocol):
         """Train one round, counting what goes over each link into `traffic`."""
         ...
 
-    def scores(self, which: Sequence[NodeId], x_N: NDArray[np.float32], y_N: NDArray[np.int64]) -> dict[NodeId, float]:
-        """Accuracy of each node in `which`, all of them `trained`, on the common test set."""
+    def hits(
+        self, which: Sequence[NodeId], x_N: NDArray[np.float32], y_N: NDArray[np.int64]
+    ) -> dict[NodeId, NDArray[np.bool_]]:
+        """Which samples of the common test set each node in `which`, all of them `trained`, gets right, bool [N]."""
         ...
 
     def cloud_logits(self) -> Logits | None:
@@ -99,8 +101,10 @@ class Trained:
     def init(self, traffic: Traffic) -> None:
         """See `Method.init`; most methods have nothing to do."""
 
-    def scores(self, which: Sequence[NodeId], x_N: NDArray[np.float32], y_N: NDArray[np.int64]) -> dict[NodeId, float]:
-        """See `Method.scores`."""
+    def hits(
+        self, which: Sequence[NodeId], x_N: NDArray[np.float32], y_N: NDArray[np.int64]
+    ) -> dict[NodeId, NDArray[np.bool_]]:
+        """See `Method.hits`."""
         return evaluate(self.learners, which, x_N, y_N, self.world.config.workers)
 
     def cloud_logits(self) -> Logits | None:

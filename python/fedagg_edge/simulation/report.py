@@ -28,6 +28,7 @@ def table(results: SimulationResults) -> str:
         rows.append((f"  cloud, {results.title}, {_VIEWS[view]}{chosen}", _percent(float(accuracy_R[-1]))))
     if results.centralised is not None:
         rows.append(("  cloud's model on all private data (bound)", _percent(results.centralised)))
+    rows += _own_mix(results)
     if results.gap_closed is not None:
         rows.append(("gap from device alone to bound, closed by", _percent(results.gap_closed)))
     rows.append(("bytes moved per device, on average", format_bytes(results.bytes_per_device)))
@@ -36,6 +37,15 @@ def table(results: SimulationResults) -> str:
     width = max(len(left) for left, _ in rows)
     lines = [f"{left:<{width}}  {right:>9}".rstrip() for left, right in rows]
     return "\n".join(lines)
+
+
+def _own_mix(results: SimulationResults) -> list[tuple[str, str]]:
+    if results.final_own is None:
+        return []
+    rows = [("the same, a device's on its own mix of classes", "")]
+    if results.alone_own is not None:
+        rows.append(("  average device, trained alone", _percent(results.alone_own)))
+    return [*rows, (f"  average device, {results.title}", _percent(results.final_own))]
 
 
 def as_json(results: SimulationResults) -> dict[str, Any]:
@@ -51,6 +61,7 @@ def as_json(results: SimulationResults) -> dict[str, Any]:
         "accuracy": np.round(results.accuracy_RV, 6).tolist(),
         "final": {t.value: round(results.final(t), 6) for t in Tier if t in results.tiers},
         "alone": results.alone,
+        "own_mix": {"device": _rounded(results.final_own), "alone": _rounded(results.alone_own)},
         "centralised": results.centralised,
         "gap_closed": results.gap_closed,
         "bytes_total": results.bytes_total,
@@ -68,6 +79,10 @@ def format_bytes(count: float) -> str:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError("unreachable")
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 6)
 
 
 def _percent(share: float) -> str:

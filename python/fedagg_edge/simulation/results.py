@@ -23,7 +23,9 @@ class SimulationResults:
     `accuracy_RV` float64, accuracy on the common test set; `tiers` gives each node's tier. `alone` and
     `centralised` are the references (None where the configuration left them out). Bytes are payload, both
     ways, embeddings included. `views_R`: the cloud's accuracy in each configured view (empty: raw alone),
-    `validation_R` the same on the data's validation samples (empty: it has none).
+    `validation_R` the same on the data's validation samples (empty: it has none). `own_R` and `alone_own`: the mean
+    device's accuracy where test samples count as their classes do among its own (`evaluate.on_own_mix`), under the
+    method, [R], NaN where it is not known, and alone.
     """
 
     folder: Path
@@ -40,6 +42,8 @@ class SimulationResults:
     seconds: float
     views_R: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     validation_R: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    own_R: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    alone_own: float | None = None
 
     def curve(self, tier: Tier) -> NDArray[np.float64]:
         """Mean accuracy of a tier after each evaluated round, [R]; NaN if the tree has no such tier."""
@@ -52,6 +56,12 @@ class SimulationResults:
     def final(self, tier: Tier) -> float:
         """Mean accuracy of a tier at the end."""
         return float(self.curve(tier)[-1])
+
+    @property
+    def final_own(self) -> float | None:
+        """The mean device on its own mix of classes at the end; None where it is not known."""
+        known = len(self.own_R) and np.isfinite(self.own_R[-1])
+        return float(self.own_R[-1]) if known else None
 
     @property
     def chosen_view(self) -> str | None:

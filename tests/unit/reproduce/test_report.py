@@ -59,6 +59,22 @@ def test_what_distillation_buys_is_paired_by_seed():
     assert "- cloud, raw, preset default: -1.0, +2.0" in render(some(), {})
 
 
+def test_devices_stand_beside_devices_alone():
+    rows = [
+        row(tier="device", view=view, method=method, preset=preset, accuracy=accuracy)
+        for method, preset, raw, own in (("fedagg", "tuned", 0.3, 0.5), ("alone", "default", 0.25, 0.4))
+        for view, accuracy in (("raw", raw), ("own", own))
+    ]
+    text = render([*rows, row(preset="tuned")], {})
+    assert (
+        "- tuned, beside alone's default: +5.0 on the common test set, +10.0 on each one's own mix of classes" in text
+    )
+    assert "| FedAgg | tuned | 1 | 50.0 |  |  |  | 30.0 | 50.0 |" in text
+    same = render([*rows, row(tier="device", method="alone", preset="tuned", accuracy=0.28)], {})
+    assert "- tuned, beside alone's tuned: +2.0 on the common test set\n" in same
+    assert "above devices alone" not in render([r for r in rows if r.method == "fedagg"], {})
+
+
 def test_the_lead_on_the_best_baseline_at_equal_rounds_and_bytes():
     rows = [
         *curve([0.2, 0.40]),

@@ -50,6 +50,12 @@ def test_the_cloud_has_its_accuracy_on_validation_images():
     assert all(r.group != other.group for r in got for other in rows_of(cell(), [metrics(0)], TIERS, (40, 50), "abc"))
 
 
+def test_devices_have_a_row_on_their_own_mixes():
+    got = rows_of(cell(), [metrics(0, own={"device-000": 0.25, "device-001": 0.5})], TIERS, (40, 50), "abc")
+    assert [(r.tier, r.accuracy) for r in got if r.view == "own"] == [("device", 0.375)]
+    assert not [r for r in rows_of(cell(), [metrics(0, own={})], TIERS, (40, 50), "abc") if r.view == "own"]
+
+
 def test_a_method_without_a_tier_has_no_row_of_it():
     got = rows_of(cell("alone"), [metrics(0, accuracy={"device-000": 0.5})], TIERS, (40, 50), "abc")
     assert [r.tier for r in got] == ["device"]

@@ -53,6 +53,7 @@ def test_fedagg_end_to_end(bench):
         ("cloud", "both"),
         ("cloud", "bridge"),
         ("cloud", "raw"),
+        ("device", "own"),
         ("device", "raw"),
         ("edge", "raw"),
     ]
@@ -200,4 +201,4 @@ def test_who_publishes_waits_for_who_is_at_it(bench):
         assert worker.is_alive()
         assert not (bench.out / "results.json").exists()
     worker.join()
-    assert len(read(bench.out / "results.json")) == 2
+    assert len(read(bench.out / "results.json")) == 4  # two rounds, in two views

@@ -5,7 +5,7 @@ from toys import hyperparameters, small_tree
 
 from fedagg_edge.config import NodeGroup
 from fedagg_edge.records import Tier
-from fedagg_edge.simulation.evaluate import accuracy, evaluate, evaluated_nodes, view_accuracies
+from fedagg_edge.simulation.evaluate import accuracy, evaluate, evaluated_nodes, hits, on_own_mix, view_accuracies
 from fedagg_edge.tree import plant
 
 
@@ -20,6 +20,26 @@ def test_accuracy_is_the_share_of_right_largest_logits():
     x = np.array([[1, 0, 0], [0, 2, 1], [0, 0, 3], [5, 4, 0]], np.float32)
     assert accuracy(Echo(), x, np.array([0, 1, 1, 1])) == 0.5
     assert accuracy(Echo(), x, np.array([0, 1, 2, 0])) == 1.0
+
+
+def test_hits_say_which():
+    x = np.array([[1, 0, 0], [0, 2, 1], [0, 0, 3]], np.float32)
+    assert hits(Echo(), x, np.array([0, 2, 2])).tolist() == [True, False, True]
+
+
+def test_on_its_own_mix_a_class_counts_as_often_as_a_device_has_it():
+    y = np.array([0, 0, 0, 0, 1, 1, 2])
+    right = np.array([1, 0, 0, 0, 1, 1, 0], bool)  # by class 1/4, 1, 0
+    assert on_own_mix(right, y, np.array([0])) == 0.25
+    assert on_own_mix(right, y, np.array([0, 1, 1, 1])) == pytest.approx(0.25 * 0.25 + 0.75)
+    assert on_own_mix(right, y, np.array([2, 2])) == 0.0
+    assert on_own_mix(right, y, y) == pytest.approx(right.mean())
+
+
+def test_classes_that_are_not_tested_do_not_count():
+    y, right = np.array([0, 0, 2]), np.array([True, False, True])
+    assert on_own_mix(right, y, np.array([0, 1, 1, 5])) == 0.5
+    assert on_own_mix(right, y, np.array([1, 5])) is None
 
 
 WIDE = plant(NodeGroup(model="m", children=(NodeGroup(model="m", children=(NodeGroup(model="m", count=10),)),)), 0)
@@ -44,8 +64,11 @@ def test_each_node_is_asked_for_itself(workers):
     nodes = toy_nodes(small_tree(), hyperparameters())
     rng = np.random.default_rng(0)
     x, y = rng.random((40, 1, 2, 2), np.float32), rng.integers(0, 3, 40)
-    scores = evaluate({n: node.learner for n, node in nodes.items()}, ["device-001", "cloud"], x, y, workers)
-    assert list(scores.items()) == [(n, accuracy(nodes[n].learner, x, y)) for n in ("device-001", "cloud")]
+    found = evaluate({n: node.learner for n, node in nodes.items()}, ["device-001", "cloud"], x, y, workers)
+    assert list(found) == ["device-001", "cloud"]
+    for name, right_N in found.items():
+        np.testing.assert_array_equal(right_N, nodes[name].learner.logits(x).argmax(axis=1) == y)
+        assert right_N.mean() == accuracy(nodes[name].learner, x, y)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

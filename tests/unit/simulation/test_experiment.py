@@ -11,7 +11,7 @@ from fedagg_edge import checkpoint
 from fedagg_edge.autoencoder import artefact
 from fedagg_edge.records import Tier
 from fedagg_edge.simulation import build
-from fedagg_edge.simulation.evaluate import accuracy
+from fedagg_edge.simulation.evaluate import accuracy, on_own_mix
 from fedagg_edge.simulation.experiment import Experiment
 from fedagg_edge.simulation.fedagg import FedAgg
 from fedagg_edge.simulation.folder import RunFolder
@@ -67,7 +67,7 @@ def test_a_round_leaves_a_line_of_metrics(begin):
     assert rows == experiment.rows
     assert [r["round"] for r in rows] == [0, 1]
     for row in rows:
-        assert set(row) == {"schema", "round", "accuracy", "loss", "bytes", "seconds"}
+        assert set(row) == {"schema", "round", "accuracy", "own", "loss", "bytes", "seconds"}
         assert set(row["accuracy"]) == set(row["loss"]) == set(experiment.world.nodes)
     assert rows[1]["bytes"] - rows[0]["bytes"] == rows[0]["bytes"] - at_start > 0
 
@@ -127,6 +127,28 @@ def test_not_every_round_is_evaluated_but_the_last_one_is(begin):
     results = experiment.finish(Silent())
     assert results.round_R.tolist() == [1, 3, 4]
     assert results.nodes == ("cloud", "edge-0", "device-000")
+
+
+def test_devices_are_judged_on_their_own_mixes_too(begin):
+    experiment = begin(rounds=2, evaluation={"references": True})
+    experiment.rounds(Silent())
+    results = experiment.finish(Silent())
+    arrays, devices = experiment.world.arrays, experiment.world.tree.tier(Tier.DEVICE)
+    hits = experiment.method.hits(devices, arrays.test_x_N, arrays.test_y_N)
+    want = {d: on_own_mix(hits[d], arrays.test_y_N, arrays.train_y_N[arrays.rows_of[d]]) for d in devices}
+    assert lines(experiment)[-1]["own"] == want
+    assert results.final_own == pytest.approx(np.mean([*want.values()]))
+    assert results.own_R.shape == (2,)
+    assert 0 <= results.alone_own <= 1
+
+
+def test_rounds_of_an_older_version_have_no_own_mix(begin):
+    experiment = begin(rounds=2, evaluation={"references": False})
+    experiment.rounds(Silent())
+    experiment.rows[0] = {k: v for k, v in experiment.rows[0].items() if k != "own"}
+    results = experiment.finish(Silent())
+    assert np.isnan(results.own_R[0])
+    assert np.isfinite(results.own_R[1])
 
 
 def test_a_run_cut_short_is_evaluated_at_its_end(begin):

@@ -28,7 +28,10 @@ def test_what_it_trains_is_judged_saved_and_put_back(made):
     assert method.trained == {"cloud", "device-001"}
     assert method.devices == ("device-000", "device-001")
     x, y = method.world.arrays.test_x_N, method.world.arrays.test_y_N
-    assert method.scores(["device-001"], x, y) == {"device-001": accuracy(method.learners["device-001"], x, y)}
+    found = method.hits(["device-001"], x, y)
+    assert {n: right_N.mean() for n, right_N in found.items()} == {
+        "device-001": accuracy(method.learners["device-001"], x, y)
+    }
     state = method.learners["cloud"].state()
     state.weights[:] += 1
     method.learners["cloud"].load_state(state)

@@ -23,6 +23,17 @@ def test_the_table_of_a_whole_run():
     ]
 
 
+def test_devices_on_their_own_mix_stand_below_what_is_common():
+    results = some_results(own_R=np.array([0.1, 0.2, 0.65]), alone_own=0.6)
+    lines = report.table(results).splitlines()
+    at = lines.index("the same, a device's on its own mix of classes")
+    assert lines[at - 1].split()[-2] == "90.0"  # the bound
+    assert [line.split()[-2] for line in lines[at + 1 : at + 3]] == ["60.0", "65.0"]
+    assert report.as_json(results)["own_mix"] == {"device": 0.65, "alone": 0.6}
+    resumed = some_results(own_R=np.array([0.1, 0.2, np.nan]))  # no such figure at the end
+    assert "own mix" not in report.table(resumed)
+
+
 def test_the_clouds_views_are_beside_its_accuracy():
     results = some_results(views_R={"bridge": np.array([0.1, 0.2, 0.85]), "both": np.array([0.1, 0.2, 0.875])})
     lines = report.table(results).splitlines()
@@ -51,6 +62,7 @@ def test_json_is_strict_and_complete():
         "accuracy": [[0.1, 0.2, 0.3, 0.5], [0.4, 0.3, 0.4, 0.6], [0.8, 0.5, 0.4, 0.7]],
         "final": {"device": 0.55, "edge": 0.5, "cloud": 0.8},
         "alone": 0.5,
+        "own_mix": {"device": None, "alone": None},
         "centralised": 0.9,
         "gap_closed": pytest.approx(0.75),
         "bytes_total": 123456,

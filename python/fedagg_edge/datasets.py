@@ -57,7 +57,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if self.public_x is None:
-            object.__setattr__(self, "public_x", self.train_x[:0])
+            # no view: it would keep these training samples for whoever replaces them by a part of them
+            object.__setattr__(self, "public_x", self.train_x[:0].copy())
         if self.classes < 2:
             raise DataError(f"{self.name}: got {self.classes} classes, expected 2 or more")
         for part in ("train_x", "test_x", "public_x"):

@@ -1,5 +1,7 @@
 import re
 import sys
+import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,15 @@ def test_a_good_data_set_fills_in_what_is_left_out() -> None:
     assert d.sample_shape == (1, 2, 2)
     assert d.input_low is None
     assert d.input_high is None
+
+
+def test_what_is_left_out_keeps_no_training_samples() -> None:
+    whole = Dataset(**fields())
+    x = weakref.ref(whole.train_x)
+    part = replace(whole, train_x=whole.train_x[:2].copy(), train_y=whole.train_y[:2])
+    del whole
+    assert x() is None
+    assert len(part.train_x) == 2
 
 
 def test_uint8_has_its_natural_range() -> None:

@@ -95,7 +95,7 @@ class FlatModule:
     def copy_out(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         """All entries as one new flat float32 array, in the order of `table`."""
         counts = [b.reshape(-1).to(torch.float32) for _, b in self._counters]
-        return torch.cat([self.values, *counts]).numpy().copy()
+        return torch.cat([self.values, *counts]).numpy()  # which is a copy, of a single one as well
 
     def copy_in(self, flat: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
         """Set all entries from a flat array in the order of `table`."""

@@ -78,6 +78,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "trust-correct": {"training": {"teacher_trust": "correct"}},
     "rectification": {"training": {"rectification": 64}},
     "split-norm": {"split": True},
+    "norms-anew": {"training": {"batch_norm_rows": 1024}},
+    "norms-anew-cosine": {"training": {"batch_norm_rows": 1024, "learning_rate_schedule": "cosine"}},
     "children-t-1": {"training": {"children_temperature": 1.0}},
     "parent-t-1": {"training": {"parent_temperature": 1.0}},
     "downwards": {"training": {"children_beta": 0.0}},

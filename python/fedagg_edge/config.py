@@ -136,7 +136,9 @@ class Hyperparameters(Table, frozen=True, kw_only=True):
     of FedEEC's self-knowledge rectification, see `teachers.Rectifier` (0: off); it comes before the trust.
     `staleness`: knowledge that is `age` versions old counts (1 + age)^-staleness (fleet only; 0: as if it were fresh).
     `engine`: what trains: ``torch``, ``tflite``, ``executorch``, or ``module:function`` that returns a Learner.
-    `precision`: what the torch engine's convolutions and matrix products compute in.
+    `precision`: what the torch engine's convolutions and matrix products compute in. `batch_norm_rows`: on how many
+    rows of what it has just learnt from a torch model takes its batch norms' running figures anew after each pass, see
+    `learners.batch_norm` (0: they stay the averages that training made).
     """
 
     learning_rate: Positive = 0.02
@@ -166,6 +168,7 @@ class Hyperparameters(Table, frozen=True, kw_only=True):
     staleness: NonNegative = 0.5
     engine: str = "torch"
     precision: Literal["float32", "bfloat16"] = "float32"
+    batch_norm_rows: Annotated[int, Meta(ge=0, le=1 << 20)] = 0
 
     def at(self, number: int) -> Hyperparameters:
         """These hyperparameters with the learning rate of round `number`, counted from 0 (an async fleet's node: turn).

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fedagg_edge.bridge import Bridge
 from fedagg_edge.config import Hyperparameters
-from fedagg_edge.errors import LocalProtocolError
-from fedagg_edge.learners.base import Batch, Learner, StepReport, TellsBridge
+from fedagg_edge.errors import LearnerError, LocalProtocolError
+from fedagg_edge.learners.base import Batch, Learner, MeasuresNorms, StepReport, TellsBridge
 from fedagg_edge.views import look
 
 __all__ = [
@@ -24,12 +24,14 @@ __all__ = [
     "bridge_logits",
     "cut_batches",
     "mean_report",
+    "measure_norms",
     "pass_batches",
     "train_pass",
 ]
 
 _BLOCK_BYTES = 32 << 20  # decoded bridge samples held at once
 _FEW_ROWS = 4  # a last batch of fewer is not left as it is
+_NORM_BATCH = 256  # larger than training's: what normalises the layers below is then near what evaluation has there
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ class TrainReport:
 def train_pass(
     learner: Learner, bridge: Bridge, lesson: Lesson, hyperparameters: Hyperparameters, rng: np.random.Generator
 ) -> TrainReport:
-    """Train for `hyperparameters.epochs` passes over the lesson, in a new order each time.
+    """Train for `hyperparameters.epochs` passes over the lesson, in a new order each time; then take batch norm's
+    figures anew, if `batch_norm_rows` asks for it.
 
     Errors of the learner (a loss that is not finite) pass through.
     """
@@ -80,7 +83,40 @@ def train_pass(
     for batch in pass_batches(bridge, lesson, hyperparameters, rng):
         report = learner.step(batch, hyperparameters)
         reports.append((report, batch_rows(batch)))
+    measure_norms(learner, bridge, lesson, hyperparameters, rng)
     return mean_report(reports)
+
+
+def measure_norms(
+    learner: Learner, bridge: Bridge | None, lesson: Lesson, hyperparameters: Hyperparameters, rng: np.random.Generator
+) -> None:
+    """Take batch norm's figures anew on `batch_norm_rows` rows of the lesson, or on all if it has fewer, in batches of
+    256: as training does, on a leaf from private and from bridge samples alike.
+
+    Nothing is done for fewer than 2 rows, which have no variance. Raises LearnerError for a learner
+    that cannot. `bridge` may be None for a lesson without embeddings.
+    """
+    if min(hyperparameters.batch_norm_rows, len(lesson.label_N)) < 2:
+        return
+    if not isinstance(learner, MeasuresNorms):
+        raise LearnerError(
+            f"batch_norm_rows: got {hyperparameters.batch_norm_rows}, but {type(learner).__name__} has no "
+            "measure_norms; leave the option out, or give the learner that method"
+        )
+    learner.measure_norms(_norm_batches(bridge, lesson, rng.permutation(len(lesson.label_N)), hyperparameters))
+
+
+def _norm_batches(
+    bridge: Bridge | None, lesson: Lesson, order: NDArray[np.int64], hyperparameters: Hyperparameters
+) -> Iterator[tuple[NDArray[np.float32], bool]]:
+    order = order[: hyperparameters.batch_norm_rows]
+    size = min(_NORM_BATCH, len(order))
+    for start in range(0, len(order) - size + 1, size):  # whole ones only: each counts alike
+        rows = order[start : start + size]
+        if lesson.private_x_N is not None:
+            yield lesson.private_x_N[rows], False
+        if lesson.code_NB is not None and bridge is not None:
+            yield _decode(bridge, lesson, rows), True
 
 
 def pass_batches(

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from toys import CLASSES, SHAPE, IdentityBridge, hyperparameters
 
 from fedagg_edge import passes
-from fedagg_edge.errors import LocalProtocolError
+from fedagg_edge.errors import LearnerError, LocalProtocolError
 from fedagg_edge.learners.base import StepReport
 from fedagg_edge.passes import Lesson, bridge_logits, cut_batches, train_pass
 
@@ -83,6 +83,44 @@ def test_the_last_rows_share_evenly_in_their_order():
     assert [len(rows) for rows in cut_batches(np.arange(33), 16)] == [16, 17]
     assert [len(rows) for rows in cut_batches(np.arange(36), 16)] == [16, 16, 4]
     assert [len(rows) for rows in cut_batches(np.arange(2), 16)] == [2]
+
+
+class Measuring(Recorder):
+    """Remembers what its batch norms were shown, and how many batches it had trained on by then."""
+
+    def measure_norms(self, batches):
+        self.shown = [(x_N[:, 0, 0, 0].copy(), is_bridge) for x_N, is_bridge in batches]
+        self.trained = len(self.batches)
+
+
+@given(st.integers(2, 40), st.integers(2, 50), st.integers(2, 9), st.sampled_from(["private", "bridge", "both"]))
+def test_batch_norms_see_whole_batches_of_the_lessons_rows_after_the_pass(n, count, size, kinds):
+    private, bridge = kinds != "bridge", kinds != "private"
+    learner, given_lesson = Measuring(), lesson(n, private=private, bridge=bridge)
+    hp = hyperparameters(batch_size=4, batch_norm_rows=count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passes, "_NORM_BATCH", size)
+        train_pass(learner, IdentityBridge(), given_lesson, hp, np.random.default_rng(0))
+    assert learner.trained == len(learner.batches) > 0
+    wanted = min(n, count)
+    for kind, there in ((False, private), (True, bridge)):
+        parts = [x for x, is_bridge in learner.shown if is_bridge is kind]
+        scale = 255 if kind else 1
+        seen = [round(float(v) * scale) for x in parts for v in x]
+        assert {len(x) for x in parts} <= {min(size, wanted)}
+        assert len(seen) == len({*seen}) == (wanted // min(size, wanted) * min(size, wanted) if there else 0)
+        assert {*seen} <= {*range(n)}
+
+
+def test_batch_norms_that_stay_or_cannot_be_measured():
+    learner = Measuring()
+    train_pass(learner, IdentityBridge(), lesson(9), hyperparameters(), np.random.default_rng(0))
+    asked = hyperparameters(batch_norm_rows=8)
+    train_pass(learner, IdentityBridge(), lesson(1), asked, np.random.default_rng(0))  # one row has no variance
+    train_pass(learner, IdentityBridge(), lesson(9), hyperparameters(batch_norm_rows=1), np.random.default_rng(0))
+    assert not hasattr(learner, "shown")
+    with pytest.raises(LearnerError, match="batch_norm_rows: got 8, but Recorder has no measure_norms"):
+        train_pass(Recorder(), IdentityBridge(), lesson(9), asked, np.random.default_rng(0))
 
 
 def test_private_samples_alone_and_bridge_samples_alone():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedagg_edge.config import Hyperparameters
 from fedagg_edge.errors import ConfigError
 from fedagg_edge.learners.base import Batch, Learner, LearnerState
-from fedagg_edge.passes import Lesson, cut_batches, train_pass
+from fedagg_edge.passes import Lesson, cut_batches, measure_norms, train_pass
 from fedagg_edge.records import Link, NodeId, Tier
 from fedagg_edge.seeds import stream
 from fedagg_edge.simulation.build import World, make_learner
@@ -84,6 +84,7 @@ def taught_pass(
             teacher = None if teacher_NC is None else teacher_NC[rows]
             report = learner.step(Batch(x_N[rows], y_N[rows], teacher), hyperparameters)
             losses.append((report.loss, len(rows)))
+    measure_norms(learner, None, Lesson(y_N, None, None, x_N), hyperparameters, rng)
     return sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
 
 

@@ -6,6 +6,7 @@ function that builds it (``engine = "module:function"``). Shape letters: N sampl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -23,6 +24,7 @@ __all__ = [
     "LearnerFactory",
     "LearnerSpec",
     "LearnerState",
+    "MeasuresNorms",
     "StepReport",
     "TellsBridge",
 ]
@@ -162,6 +164,16 @@ class TellsBridge(Protocol):
 
 
 @runtime_checkable
+class MeasuresNorms(Protocol):
+    """What a learner may offer beside `Learner`, where its model has batch norms."""
+
+    def measure_norms(self, batches: Iterable[tuple[NDArray[np.float32], bool]]) -> None:
+        """Take batch norm's running figures anew from batches of samples [N, *sample_shape], each with whether they are
+        bridge samples; weights and optimizer stay. Raises LearnerError, and keeps the old ones, if one is not finite.
+        """
+
+
+@runtime_checkable
 class DrawsShared(Protocol):
     """What a learner may offer beside `Learner`, where its training passes may draw from a stream of the process."""
 
@@ -195,6 +207,8 @@ class LearnerSpec:
             f"model {self.model.builder!r}: batch_norm": (self.model.batch_norm, "shared"),
             "precision": (hyperparameters.precision, "float32"),
         }
+        if hyperparameters.batch_norm_rows:
+            asked["batch_norm_rows"] = (str(hyperparameters.batch_norm_rows), "0")
         if loss_inside:
             asked["distillation"] = (hyperparameters.distillation, "classical")
         for option, (got, expected) in asked.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -16,6 +16,7 @@ from fedagg_edge.errors import LearnerError
 from fedagg_edge.kernels import DistillLoss
 from fedagg_edge.learners import objective
 from fedagg_edge.learners.base import Batch, LearnerFactory, LearnerSpec, LearnerState, StepReport
+from fedagg_edge.learners.batch_norm import figures_anew
 from fedagg_edge.learners.flat import FlatModule
 from fedagg_edge.learners.optimizers import make_optimizer
 from fedagg_edge.learners.small_maps import speed_up
@@ -82,6 +83,13 @@ class TorchLearner:
         """See `TellsBridge.bridge_logits`; as `logits` but where the model's batch norm is split."""
         with on_bridge(self._norms):
             return self.logits(x_N)
+
+    def measure_norms(self, batches: Iterable[tuple[NDArray[np.float32], bool]]) -> None:
+        """See `MeasuresNorms.measure_norms`."""
+        with figures_anew(self._module):
+            for x_N, is_bridge in batches:
+                with on_bridge(self._norms if is_bridge else ()):
+                    self._run(x_N)
 
     def step(self, batch: Batch, hyperparameters: Hyperparameters) -> StepReport:
         """See `Learner.step`."""

@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from fedagg_edge.config import Hyperparameters, SimulationConfig
 from fedagg_edge.distill import Train
 from fedagg_edge.errors import ConfigError
 from fedagg_edge.node import Node
-from fedagg_edge.passes import TrainReport, batch_rows, mean_report, pass_batches
+from fedagg_edge.passes import Lesson, TrainReport, batch_rows, mean_report, measure_norms, pass_batches
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.simulation.driver import Job
 
@@ -37,6 +38,7 @@ _KNOWN = {
     *("parent_temperature", "children_temperature", "distillation", "target_weight", "non_target_weight"),
     *("parent_beta", "children_beta"),
     "teacher_ensemble",  # of nodes with children
+    "batch_norm_rows",  # each by itself, after the stacked pass
 }
 
 
@@ -106,7 +108,8 @@ class Stacked:
     def train(self, jobs: Mapping[NodeId, Job], version: int) -> dict[NodeId, TrainReport]:
         """See `Together.train`."""
         reports: dict[NodeId, list[tuple[StepReport, int]]] = {name: [] for name in jobs}
-        pending = {name: _batches(node, request, version) for name, (node, request) in jobs.items()}
+        studies = {name: _study(node, request, version) for name, (node, request) in jobs.items()}
+        pending = {name: pass_batches(jobs[name][0].bridge, *study) for name, study in studies.items()}
         while pending:
             # devices whose batches have the same shapes step together; the last batch of a device may be on its own
             groups: dict[Hashable, dict[NodeId, Batch]] = {}
@@ -119,13 +122,16 @@ class Stacked:
             for group in groups.values():
                 for name, report in _step(jobs, group, version).items():
                     reports[name].append((report, batch_rows(group[name])))
+        for name, study in studies.items():
+            node = jobs[name][0]
+            measure_norms(node.learner, node.bridge, *study)
         return {name: mean_report(parts) for name, parts in reports.items()}
 
 
-def _batches(node: Node, request: Train, version: int) -> Iterator[Batch]:
+def _study(node: Node, request: Train, version: int) -> tuple[Lesson, Hyperparameters, np.random.Generator]:
     lesson, rng = node.study(request.received, request.phase, version)
     rng.integers(2**63)  # the learner's seed in `train_pass`: nothing that can be stacked is random
-    return pass_batches(node.bridge, lesson, node.hyperparameters, rng)
+    return lesson, node.hyperparameters, rng
 
 
 def _shape(batch: Batch) -> Hashable:

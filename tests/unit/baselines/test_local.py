@@ -75,6 +75,14 @@ def test_a_taught_pass_sees_every_row_with_its_own_teacher():
     assert np.isfinite(loss)
 
 
+def test_a_taught_pass_takes_batch_norm_anew_if_asked():
+    learner = TorchLearner(torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 4)))
+    x_N = np.random.default_rng(0).normal(5, 2, (64, 3)).astype(np.float32)
+    settings = Hyperparameters(batch_size=8, learning_rate=1e-4, batch_norm_rows=64)
+    local.taught_pass(learner, x_N, np.arange(64) % 4, None, hyperparameters=settings, rng=np.random.default_rng(0))
+    np.testing.assert_allclose(learner.state().arrays()["0.running_mean"], x_N.mean(axis=0), rtol=1e-5)
+
+
 def test_a_route_goes_up_to_the_cloud(world_of):
     tree = world_of().tree
     assert local.route(tree, NodeId("device-002")) == (

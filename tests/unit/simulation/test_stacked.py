@@ -120,6 +120,20 @@ def test_a_stack_distils_as_its_options_say(artefact_path, counted):
     assert distance(one, other) < 1e-4 < distance(one, unlike)
 
 
+def test_a_stack_takes_each_devices_batch_norm_anew(artefact_path, counted):
+    plain = {"batch_size": 4, "learning_rate": 0.02}
+    one, other, unlike = (
+        run(artefact_path, 1, training={"device": device}, tree=cnn_tree("cnn3"), stacked=stack)[0]
+        for device, stack in (
+            ({**plain, "batch_norm_rows": 64}, False),
+            ({**plain, "batch_norm_rows": 64}, True),
+            (plain, True),
+        )
+    )
+    assert counted
+    assert distance(one, other) < 1e-4 < distance(one, unlike)
+
+
 def test_a_whole_run_measures_the_same(artefact_path, tmp_path, counted):
     results = {}
     for setting in (False, "auto"):

@@ -17,49 +17,21 @@ import json
 import platform
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
+from support.finished import Finished, digits, read
 
-from fedagg_edge import checkpoint, load_config, simulate
-from fedagg_edge.autoencoder import artefact
-from fedagg_edge.bridge import Bridge, open_bridge
-from fedagg_edge.config import Hyperparameters, SimulationConfig, parse_config
-from fedagg_edge.datasets import Dataset
+from fedagg_edge.config import Hyperparameters
 from fedagg_edge.learners.torch import set_threads
 from fedagg_edge.passes import Lesson, measure_norms
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.simulation import build
 from fedagg_edge.simulation.evaluate import view_accuracies
-from fedagg_edge.simulation.state import restore_learners
-from fedagg_edge.tree import Tree, plant
+from fedagg_edge.tree import Tree
 from fedagg_edge.views import draw_views
 
-ROOT = Path(__file__).parents[1]
 VIEWS = ("raw", "bridge", "both")
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A finished run, read again."""
-
-    config: SimulationConfig
-    data: Dataset
-    bridge: Bridge
-    tree: Tree
-    saved: checkpoint.Checkpoint
-
-
-def read(folder: Path, number: int | None) -> Run:
-    """The run in `folder` after round `number` (None: the last that is kept)."""
-    told: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    config = parse_config(told, base_dir=told.pop("base_dir", "."))
-    bridge = open_bridge(artefact.load(folder / "autoencoder.safetensors"))
-    saved = checkpoint.load(folder / "checkpoints", number)
-    return Run(config, build.read_data(config), bridge, plant(config.tree, config.seed), saved)
 
 
 def below(tree: Tree, device: NodeId) -> Iterator[NodeId]:
@@ -70,7 +42,7 @@ def below(tree: Tree, device: NodeId) -> Iterator[NodeId]:
         parent = tree.places[parent].parent
 
 
-def lesson(run: Run, node: NodeId, rows: int) -> Lesson:
+def lesson(run: Finished, node: NodeId, rows: int) -> Lesson:
     """Bridge samples of devices below the node, drawn by chance, viewed as the run's are."""
     dealt = build.deal_rows(run.config, run.data, run.tree)
     own = np.concatenate([r for device, r in dealt.items() if node in below(run.tree, device)])
@@ -80,19 +52,18 @@ def lesson(run: Run, node: NodeId, rows: int) -> Lesson:
     return Lesson(run.data.train_y[some], code_NB, None, view_NA=views)
 
 
-def measured(run: Run, rows: int) -> Iterator[tuple[NodeId, dict[str, float], dict[str, float]]]:
+def measured(run: Finished, rows: int) -> Iterator[tuple[NodeId, dict[str, float], dict[str, float]]]:
     """Cloud and edges: accuracy by view as they are, and with figures taken anew."""
     rule = Hyperparameters(batch_norm_rows=rows)
     test_x_N = run.bridge.scale(run.data.test_x)
     for node in (*run.tree.tier(Tier.CLOUD), *run.tree.tier(Tier.EDGE)):
-        learner = build.make_learner(run.config, run.tree.places[node], run.bridge.sample_shape, run.data.classes, {})
-        restore_learners({node: learner}, run.saved.tensors, {node: run.saved.meta["nodes"][node]})
+        learner = run.learner(node)
         before = view_accuracies(learner.logits, run.bridge, test_x_N, run.data.test_y, VIEWS)
         measure_norms(learner, run.bridge, lesson(run, node, rows), rule, np.random.default_rng(0))
         yield node, before, view_accuracies(learner.logits, run.bridge, test_x_N, run.data.test_y, VIEWS)
 
 
-def figures(run: Run, rows: int) -> list[tuple[str, float, float]]:
+def figures(run: Finished, rows: int) -> list[tuple[str, float, float]]:
     """(what, as it is, anew) in %, the edges as their mean."""
     found = list(measured(run, rows))
     tiers: dict[str, Sequence[tuple[NodeId, dict[str, float], dict[str, float]]]] = {
@@ -117,13 +88,11 @@ def main() -> None:
     args = parser.parse_args()
     set_threads(1)
     with tempfile.TemporaryDirectory() as place:
-        folder = args.run
-        if folder is None:
-            config = load_config(ROOT / "examples" / "digits.toml")
-            config = msgspec.structs.replace(config, rounds=2) if args.quick else config
-            folder = Path(place) / "digits"
-            simulate(config, out=folder)
-        run = read(folder, args.round)
+        run = (
+            digits(Path(place) / "digits", 2 if args.quick else None)
+            if args.run is None
+            else read(args.run, args.round)
+        )
         found = figures(run, args.rows)
     about = {"goal": None, "holds": None, "machine": platform.processor() or platform.machine()}
     about |= {"date": datetime.date.today().isoformat()}

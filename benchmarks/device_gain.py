@@ -19,10 +19,12 @@ import itertools
 import json
 import platform
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from support.finished import Finished, digits, read
 
 from fedagg_edge.config import Hyperparameters
@@ -47,32 +49,43 @@ def rules(run: Finished, passes: int, rate: float, beta: float, rounds: int) -> 
     )  # fmt: skip
 
 
-def trained(run: Finished, device: NodeId, rule: Hyperparameters, rounds: int, *, taught: bool) -> Score:
-    """A device after its rounds."""
-    place, data = run.tree.places[device], run.data
+def lessons(run: Finished, device: NodeId, rows: NDArray[np.int64], rounds: int) -> tuple[Lesson, list[Lesson]]:
+    """What the device learns from alone, and what its parent teaches it in each round."""
+    place = run.tree.places[device]
     assert place.parent is not None
-    rows = build.deal_rows(run.config, data, run.tree)[device]
-    x_N, y_N = run.bridge.scale(data.train_x[rows]), data.train_y[rows]
+    x_N, y_N = run.bridge.scale(run.data.train_x[rows]), run.data.train_y[rows]
     code_NB, parent = run.bridge.encode(x_N), run.learner(place.parent)
-    learner = build.make_learner(run.config, place, run.bridge.sample_shape, data.classes, {})
-    rng = np.random.default_rng(0)
+    taught = []
     for number in range(rounds):
-        lesson = Lesson(y_N, None, None, x_N)
-        if taught:
-            view_NA = draw_views(run.config.bridge_views, 2 * number + 1, len(y_N), run.bridge.sample_shape)
-            lesson = Lesson(y_N, code_NB, bridge_logits(parent, run.bridge, code_NB, view_NA), x_N, view_NA=view_NA)
+        view_NA = draw_views(run.config.bridge_views, 2 * number + 1, len(y_N), run.bridge.sample_shape)
+        teacher_NC = bridge_logits(parent, run.bridge, code_NB, view_NA)
+        taught.append(Lesson(y_N, code_NB, teacher_NC, x_N, view_NA=view_NA))
+    return Lesson(y_N, None, None, x_N), taught
+
+
+def trained(
+    run: Finished, device: NodeId, rule: Hyperparameters, given: Sequence[Lesson], test_x_N: NDArray[np.float32]
+) -> Score:
+    """A new device after a round for each lesson."""
+    learner = build.make_learner(run.config, run.tree.places[device], run.bridge.sample_shape, run.data.classes, {})
+    rng = np.random.default_rng(0)
+    for number, lesson in enumerate(given):
         train_pass(learner, run.bridge, lesson, rule.at(number), rng)
-    right_N = hits(learner, run.bridge.scale(data.test_x), data.test_y)
-    own = on_own_mix(right_N, data.test_y, y_N)
+    right_N = hits(learner, test_x_N, run.data.test_y)
+    own = on_own_mix(right_N, run.data.test_y, given[0].label_N)
     return float(right_N.mean()), float("nan") if own is None else own
 
 
-def best(run: Finished, devices: list[NodeId], passes: int, beta: float, rounds: int, *, taught: bool) -> Score:
+def best(
+    run: Finished, given: Mapping[NodeId, Sequence[Lesson]], passes: int, beta: float, test_x_N: NDArray[np.float32]
+) -> Score:
     """The devices' means at the rate that is best on the common test set."""
     found = []
     for rate in RATES:
-        rule = rules(run, passes, rate, beta, rounds)
-        found.append(np.mean([trained(run, d, rule, rounds, taught=taught) for d in devices], axis=0))
+        scores = [
+            trained(run, d, rules(run, passes, rate, beta, len(each)), each, test_x_N) for d, each in given.items()
+        ]
+        found.append(np.mean(scores, axis=0))
     common, own = max(found, key=lambda score: float(score[0]))
     return float(common), float(own)
 
@@ -96,12 +109,15 @@ def main() -> None:
         run = digits(Path(name) / "digits", 2 if args.quick else None) if args.run is None else read(args.run)
     some = evaluated_nodes(run.tree, args.devices)
     devices = [n for n in some if run.tree.places[n].tier is Tier.DEVICE]
+    dealt, test_x_N = build.deal_rows(run.config, run.data, run.tree), run.bridge.scale(run.data.test_x)
+    of = {d: lessons(run, d, dealt[d], rounds) for d in devices}
+    own, teaching = {d: [o] * rounds for d, (o, _) in of.items()}, {d: t for d, (_, t) in of.items()}
     if not args.json:
         print(f"{run.config.name}, {len(devices)} devices, {rounds} rounds; accuracy in %: common test set, own mix")
         print("| passes a round | beta | alone | taught | gain |\n|---|---|---|---|---|")
     for count, beta in itertools.product(passes, args.betas):
-        alone = best(run, devices, count, 0.0, rounds, taught=False)
-        taught = best(run, devices, count, beta, rounds, taught=True)
+        alone = best(run, own, count, 0.0, test_x_N)
+        taught = best(run, teaching, count, beta, test_x_N)
         gain = [100 * (t - a) for t, a in zip(taught, alone, strict=True)]
         for what, points in zip(("the common test set", "each device's own mix"), gain, strict=True):
             figure = f"{run.config.name}: a device's gain on {what}, {count} passes a round, beta {beta:g}"

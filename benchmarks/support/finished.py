@@ -44,7 +44,9 @@ class Finished:
 
 
 def read(folder: Path, number: int | None = None) -> Finished:
-    """The run in `folder` after round `number` (None: the last that is kept)."""
+    """The run in `folder` after round `number` (None: the last that is kept). Ends the program if there is none."""
+    if not (folder / "config.json").exists():
+        raise SystemExit(f"{folder}: no run here; name the folder of one that kept its checkpoints")
     told: dict[str, Any] = json.loads((folder / "config.json").read_text())
     config = parse_config(told, base_dir=told.pop("base_dir", "."))
     bridge = open_bridge(artefact.load(folder / "autoencoder.safetensors"))

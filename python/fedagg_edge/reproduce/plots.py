@@ -57,8 +57,15 @@ def draw_section(series: Sequence[Series], path: Path) -> None:
     known = dict(zip(labels, handles, strict=True))
     for axes in panels[1:]:
         known |= {k: v for v, k in zip(*axes.get_legend_handles_labels(), strict=True) if k not in known}
-    figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=5, fontsize=8)
+    columns = _columns([*known])
+    figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=columns, fontsize=8)
     figure.savefig(path, dpi=90, metadata={"Software": None})
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """How many columns of the legend are no wider than the picture, at most 5."""
+    longest = max(map(len, labels), default=0)
+    return max(1, min(5, 165 // (longest + 8)))  # 165 letters of its size, and 8 for a line with its marker
 
 
 def colours(variants: Sequence[Variant]) -> dict[Variant, Colour]:

@@ -2,7 +2,7 @@ import struct
 
 from reproduce.making import row
 
-from fedagg_edge.reproduce.plots import colours, draw
+from fedagg_edge.reproduce.plots import _columns, colours, draw
 from fedagg_edge.reproduce.report import Section
 from fedagg_edge.reproduce.tables import METHODS, PRESETS, Setting, Variant
 
@@ -49,3 +49,12 @@ def test_no_two_lines_are_alike():
     found = colours([Variant(m, p) for m in METHODS for p in PRESETS])
     assert len({tuple(round(255 * c) for c in colour) for colour in found.values()}) == len(METHODS) * len(PRESETS)
     assert all(0 <= c <= 1 for colour in found.values() for c in colour)
+
+
+def test_long_names_take_fewer_columns_than_short_ones():
+    assert [_columns(["FedAgg"] * 9), _columns(["FedAgg", "x" * 38]), _columns(["x" * 400]), _columns([])] == [
+        5,
+        3,
+        1,
+        5,
+    ]

@@ -203,12 +203,11 @@ class LearnerSpec:
         `loss_inside`: the engine's files have their loss inside, and it is the classical one.
         """
         hyperparameters = self.hyperparameters
-        asked: dict[str, tuple[str, str]] = {
+        asked: dict[str, tuple[str | int, str | int]] = {
             f"model {self.model.builder!r}: batch_norm": (self.model.batch_norm, "shared"),
             "precision": (hyperparameters.precision, "float32"),
+            "batch_norm_rows": (hyperparameters.batch_norm_rows, 0),
         }
-        if hyperparameters.batch_norm_rows:
-            asked["batch_norm_rows"] = (str(hyperparameters.batch_norm_rows), "0")
         if loss_inside:
             asked["distillation"] = (hyperparameters.distillation, "classical")
         for option, (got, expected) in asked.items():

@@ -312,7 +312,7 @@ def test_the_factory_takes_the_precision_asked_for_and_other_engines_refuse_it()
     with pytest.raises(ConfigError, match="precision: got 'bfloat16' with engine 'executorch', expected 'float32'"):
         spec.refuse_what_only_torch_has("executorch", loss_inside=False)
     anew = replace(spec, hyperparameters=hyperparameters(batch_norm_rows=64))
-    with pytest.raises(ConfigError, match="batch_norm_rows: got '64' with engine 'tflite', expected '0'"):
+    with pytest.raises(ConfigError, match="batch_norm_rows: got 64 with engine 'tflite', expected 0"):
         anew.refuse_what_only_torch_has("tflite", loss_inside=True)
 
 

@@ -184,6 +184,8 @@ def tuned_training(training: Mapping[str, Any], tuned: Tuned) -> dict[str, Any]:
             out[key] = tuned_training(value, Tuned(tuned.rate))
         else:
             out[key] = value * tuned.rate if key == "learning_rate" else value
+    if tuned.device:
+        out["device"] = {**out.get("device", {}), **tuned.device}
     return out
 
 
@@ -194,4 +196,7 @@ def _training(own: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
         training["decay_rounds"] = cell.scale.rounds
     if cell.setting.beta is not None:
         training["beta"] = cell.setting.beta
+        for key, own_tier in training.items():
+            if isinstance(own_tier, Mapping):
+                training[key] = {k: v for k, v in own_tier.items() if k != "beta"}
     return training

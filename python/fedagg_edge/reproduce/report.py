@@ -305,7 +305,8 @@ def _presets(names: Sequence[str]) -> str:
 
 def _tuned(tuned: Tuned) -> str:
     parts = [] if tuned.rate == 1 else [f"learning rates x {tuned.rate:.3g}"]
-    return ", ".join([*parts, *(f"`{k}` {v}" for k, v in {**tuned.options, **tuned.training}.items())])
+    devices = {f"device.{key}": value for key, value in tuned.device.items()}
+    return ", ".join([*parts, *(f"`{k}` {v}" for k, v in {**tuned.options, **tuned.training, **devices}.items())])
 
 
 def _keys(table: Mapping[str, Any], prefix: str = "") -> str:

@@ -156,9 +156,11 @@ def test_a_tuned_method_has_its_own_rates_options_and_keys(method):
     plain, own = (config_of(cell(variant=Variant(method, p)), "/d.npz", "/a") for p in ("default", "tuned"))
     for tier in Tier:
         before, after = plain.training.of(tier), own.training.of(tier)
-        assert after.learning_rate == pytest.approx(tuned.rate * before.learning_rate)
         changed = {k: v for k, v in tuned.training.items() if tier is not Tier.DEVICE or k != "batch_size"}
-        assert after == msgspec.structs.replace(before, learning_rate=after.learning_rate, **changed)
+        changed |= {"learning_rate": pytest.approx(tuned.rate * before.learning_rate)}
+        if tier is Tier.DEVICE:
+            changed |= tuned.device
+        assert after == msgspec.structs.replace(before, **changed)
     assert own.methods == ({method: dict(tuned.options)} if tuned.options else {})
 
 
@@ -171,4 +173,11 @@ def test_tuning_reaches_the_rates_of_all_tiers():
     training = {"learning_rate": 0.3, "momentum": 0.9, "device": {"learning_rate": 0.2, "batch_size": 8}}
     assert tuned_training(training, Tuned(0.5, training={"batch_size": 16})) == {
         "learning_rate": 0.15, "momentum": 0.9, "batch_size": 16, "device": {"learning_rate": 0.1, "batch_size": 8}
+    }  # fmt: skip
+
+
+def test_what_is_tuned_for_devices_is_theirs_alone_and_as_it_stands():
+    training = {"learning_rate": 0.3, "device": {"learning_rate": 0.2, "batch_size": 8}}
+    assert tuned_training(training, Tuned(0.5, device={"learning_rate": 0.04, "epochs": 5})) == {
+        "learning_rate": 0.15, "device": {"learning_rate": 0.04, "batch_size": 8, "epochs": 5}
     }  # fmt: skip

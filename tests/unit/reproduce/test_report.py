@@ -128,6 +128,8 @@ def test_the_tuned_preset_is_told_method_by_method():
         assert (f"learning rates x {tuned.rate:.3g}" in own) == (tuned.rate != 1)
         for key, value in {**tuned.options, **tuned.training}.items():
             assert f"`{key}` {value}" in own
+        for key, value in tuned.device.items():
+            assert f"`device.{key}` {value}" in own
     assert "`tuned`" not in render(curve([0.2, 0.4]), {})
 
 

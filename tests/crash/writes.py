@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import io
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -29,6 +28,7 @@ from toys import IdentityBridge
 from fedagg_edge import checkpoint
 from fedagg_edge.cli import enroll
 from fedagg_edge.fleet import agent, journal, member, parts, pull, weights
+from fedagg_edge.fleet.clocks import Clocks
 from fedagg_edge.fleet.config import load_fleet_config
 from fedagg_edge.fleet.keys import PUBLISHED
 from fedagg_edge.fleet.logs import Log
@@ -259,16 +259,16 @@ def enrol(place):
         )  # fmt: skip
         return issue.enrol(wanted).certificate
 
-    def command(words, **options):
+    def command(words, text, *_):
         known = argparse.ArgumentParser()
         known.add_argument("--state", type=Path)
         state = known.parse_known_args(words)[0].state
-        token = enroll.tokens.parse(options["input"])
+        token = enroll.tokens.parse(text)
         enroll.enrol(enroll.Address("127.0.0.1", 9), token, state / "identity", node="n", role=Tier.DEVICE, send=post)
         return argparse.Namespace(returncode=0, stdout="", stderr="")
 
     tls.first_contact = lambda *_, **__: tls.Contact(None, root)
-    subprocess.run = command
+    member._ask = command
     member.enrol_if_needed(load_fleet_config(place / "device.toml", Tier.DEVICE), Tier.DEVICE)
 
 
@@ -324,7 +324,7 @@ def take_in(place):
     config = load_fleet_config(place / "device.toml", Tier.DEVICE)
     ledger = parts.open_ledger(config, Tier.DEVICE)
     ledger.put("terms", {"classes": 3})
-    agent.Intake(config, ledger, QUIET).look(IdentityBridge())
+    agent.Intake(config, ledger, QUIET, Clocks()).look(IdentityBridge())
     there = [path.name for path in config.state.glob("ledger.sqlite*") if SECRET in path.read_bytes()]
     assert there == []
     ledger.close()

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fedagg_edge.bridge import Bridge
 from fedagg_edge.errors import ConfigError, DataError, LearnerError, OutboxFull
-from fedagg_edge.fleet import parts
+from fedagg_edge.fleet import parts, weights
 from fedagg_edge.fleet.config import FleetConfig, load_fleet_config
 from fedagg_edge.fleet.keys import PARCELS, TERMS
 from fedagg_edge.fleet.logs import Log
@@ -188,9 +188,16 @@ class Agent:
 
 
 def open_predictor(config: FleetConfig) -> Predictor:
-    """A predictor on a node's state folder; raise LearnerError while the node knows neither classes nor autoencoder."""
+    """A predictor on a node's state folder; raise LearnerError before it has weights to answer with, or while it knows
+    neither classes nor autoencoder."""
     from fedagg_edge.fleet.shelf import DiskShelf  # noqa: PLC0415
 
+    unready = LearnerError(
+        f"{config.state}: not connected to its parent yet, or no round is finished; start the agent and wait for a round"
+    )
+    folder = config.state / "weights"
+    if weights.newest_version(folder) is None:  # before that there may be no ledger, or half of one
+        raise unready
     ledger = parts.open_ledger(config, Tier.DEVICE, read_only=True)
     try:
         terms = ledger.get(TERMS)
@@ -198,7 +205,7 @@ def open_predictor(config: FleetConfig) -> Predictor:
         ledger.close()
     found = DiskShelf(config.state / "artefacts").find("autoencoder")
     if terms is None or found is None:
-        raise LearnerError(f"{config.state}: not connected to its parent yet; start the agent and wait for a round")
+        raise unready
     bridge = parts.open_federations_bridge(config, found.digest.hex())
     classes = int(terms["classes"])
-    return Predictor(config.state / "weights", bridge, lambda: parts.make_learner(config, bridge.sample_shape, classes))
+    return Predictor(folder, bridge, lambda: parts.make_learner(config, bridge.sample_shape, classes))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 from fedagg_edge.autoencoder import artefact as autoencoders
 from fedagg_edge.errors import ConfigError, IdentityError
@@ -31,8 +32,12 @@ from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.ledger.log import links
 from fedagg_edge.records import Tier
 
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
+
 _TRY = 120.0  # seconds for one try to enrol
 _LOCK_PAUSE = 0.5
+_LOOK = 0.25  # seconds between looks at whether to stop
 _ALIVE = ("WATCHDOG=1", extension(2 * _TRY))
 
 __all__ = ["enrol_if_needed", "own_renewer", "publish_autoencoder", "run_member"]
@@ -61,7 +66,7 @@ def run_member(
             forgetting.finish(ledger)
         loop = NodeLoop(config, tier, ledger, log, stop=stop, settle=settle)
         if config.parent is not None:
-            enrol_if_needed(config, tier)
+            enrol_if_needed(config, tier, stop)
             link = loop.link = ParentLink(config, config.parent, tier, log, loop.wake)
             link.start()
         else:
@@ -86,8 +91,12 @@ def run_member(
         ledger.close()
 
 
-def enrol_if_needed(config: FleetConfig, tier: Tier) -> None:
-    """Buy the first certificate with the configured token, in a short-lived process. Raises IdentityError."""
+def enrol_if_needed(config: FleetConfig, tier: Tier, stop: threading.Event | None = None) -> None:
+    """Buy the first certificate with the configured token, in a short-lived process.
+
+    Raises IdentityError, and Stopped once `stop` is set: the parent may be away for days.
+    """
+    stop = stop or threading.Event()
     identity = config.state / "identity"
     if config.parent is None or _is_enrolled(identity):
         return
@@ -102,9 +111,9 @@ def enrol_if_needed(config: FleetConfig, tier: Tier) -> None:
         raise ConfigError(f"{path}: cannot be read; parent.token_file names a file with the enrolment token") from None
     config.state.mkdir(parents=True, exist_ok=True)
     with (config.state / "enrolment.lock").open("wb") as lock:  # an edge's two processes may both come here
-        _wait_for(lock.fileno())
+        _wait_for(lock.fileno(), stop)
         if not _is_enrolled(identity):
-            _enrol(config, config.parent, tier, token, lock.fileno())
+            _enrol(config, config.parent, tier, token, lock.fileno(), stop)
 
 
 def _is_enrolled(identity: Path) -> bool:
@@ -112,36 +121,32 @@ def _is_enrolled(identity: Path) -> bool:
     return all((identity / name).exists() for name in ("certificate.pem", "key.pem"))
 
 
-def _wait_for(lock: int) -> None:
+def _wait_for(lock: int, stop: threading.Event) -> None:
     """Take the lock; another process that enrols may wait for the parent for days."""
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             notify(*_ALIVE)
-            time.sleep(_LOCK_PAUSE)
+            if stop.wait(_LOCK_PAUSE):
+                raise Stopped from None
         else:
             return
 
 
-def _enrol(config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lock: int) -> None:
+def _enrol(
+    config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lock: int, stop: threading.Event
+) -> None:
     """`fedagg enroll` until the parent answers: it may still be starting, or away for days. The lock is the process's
     too, so that one that outlives this node, killed, is waited for."""
-    import subprocess  # noqa: PLC0415  once in a node's life
-
     command = [sys.executable, "-m", "fedagg_edge", "enroll", parent.url, "--token", "-"]
     command += ["--state", str(config.state), "--node", config.node.id, "--role", tier.value]
     backoff = Backoff(base=0.5, cap=30.0, rng=Random())
     told = ""
     while True:
         notify(*_ALIVE)  # a parent that is away is no reason to start this node again
-        try:
-            done = subprocess.run(
-                command, input=token + "\n", capture_output=True, text=True, timeout=_TRY, check=False, pass_fds=(lock,)
-            )
-        except subprocess.TimeoutExpired:  # killed then: the parent answers too slowly
-            pass
-        else:
+        done = _ask(command, token, lock, stop)
+        if done is not None:
             if done.returncode == Exit.DONE:
                 return
             if done.returncode > 0 and done.returncode != Exit.UNREACHABLE:  # below 0: killed, memory may be short
@@ -149,9 +154,33 @@ def _enrol(config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lo
             if done.stderr != told:  # why it waits, once: no answer, a captive portal, an edge that is drained
                 told = done.stderr
                 sys.stderr.write(told)
-        time.sleep(backoff.next())
+        if stop.wait(backoff.next()):
+            raise Stopped
     said = done.stderr.strip().splitlines() or ["no message"]
     raise IdentityError(f"enrolment at {parent.url}: {said[-1].removeprefix('fedagg: ')}")
+
+
+def _ask(command: list[str], token: str, lock: int, stop: threading.Event) -> CompletedProcess[str] | None:
+    """Run the command; None if it took too long, as the parent answers too slowly. It ends with this: what outlives a
+    thread that was stopped would hold the lock."""
+    import subprocess  # noqa: PLC0415  once in a node's life
+
+    deadline = time.monotonic() + _TRY
+    given: str | None = token + "\n"
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, pass_fds=(lock,)) as process:
+        try:
+            while time.monotonic() < deadline:
+                try:
+                    out, err = process.communicate(given, timeout=_LOOK)
+                    return subprocess.CompletedProcess(command, process.returncode, out, err)
+                except subprocess.TimeoutExpired:
+                    given = None  # what of it is not written yet goes on
+                if stop.is_set():
+                    raise Stopped
+            return None
+        finally:
+            process.kill()
 
 
 def publish_autoencoder(config: FleetConfig, ledger: Ledger, publisher: Publisher) -> None:

@@ -1,5 +1,6 @@
 import io
 import os
+import socket
 import threading
 import time
 
@@ -172,6 +173,18 @@ def test_predicting_before_the_parent_was_met(tmp_path):
         Agent(config).predict(np.zeros((1, *SHAPE), np.float32))
 
 
+def test_predicting_before_there_is_a_ledger(tmp_path):
+    """An application asks while its agent starts; it made the state folder, and got StorageError."""
+    config = parse_fleet_config(DEVICE, Tier.DEVICE, base_dir=tmp_path)
+    with pytest.raises(LearnerError, match="not connected to its parent yet"):
+        Agent(config).predict(np.zeros((1, *SHAPE), np.float32))
+    assert not config.state.exists()
+    config.state.mkdir()
+    (config.state / "ledger.sqlite").touch()  # its owner has begun to make it
+    with pytest.raises(LearnerError, match="start the agent and wait for a round"):
+        Agent(config).predict(np.zeros((1, *SHAPE), np.float32))
+
+
 def test_an_agent_owns_its_state_folder_while_its_thread_runs(tmp_path, monkeypatch):
     """Beside `fedagg device`, or a second agent, two loops would write one ledger and one set of weights."""
     config = parse_fleet_config(DEVICE, Tier.DEVICE, base_dir=tmp_path)
@@ -202,6 +215,33 @@ def test_an_agent_owns_its_state_folder_while_its_thread_runs(tmp_path, monkeypa
     with StateLock(config.state):
         pass
     assert (first.error, second.error) == (None, None)
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["nobody listens", "nobody answers"])
+def test_an_agent_whose_parent_does_not_enrol_it_stops(tmp_path, answers):
+    """Its thread went on asking for ever, and owned the state folder meanwhile."""
+    (tmp_path / "token").write_text("fedagg1.AAECAwQFBgc." + "A" * 43 + "." + "B" * 42 + "A")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"https://127.0.0.1:{server.getsockname()[1] if answers else 1}"
+        config = parse_fleet_config(
+            {**DEVICE, "parent": {"url": url, "token_file": "token"}}, Tier.DEVICE, base_dir=tmp_path
+        )
+        agent = Agent(config)
+        agent.start()
+        if answers:
+            server.settimeout(60)
+            connection, _ = server.accept()  # by the process that enrols, which waits for more
+        while not (config.state / "enrolment.lock").exists():
+            time.sleep(0.01)
+        agent.stop()
+        assert not agent._thread.is_alive()
+        assert agent.error is None
+        if answers:
+            connection.close()
+    again = Agent(config)
+    again.start()
+    again.stop()
+    assert (again._thread.is_alive(), again.error) == (False, None)
 
 
 def test_what_ends_an_agents_thread_is_kept(tmp_path):

@@ -1,7 +1,11 @@
 import fcntl
 import io
+import os
 import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 from toys import embeddings
@@ -58,9 +62,9 @@ def test_a_certificate_whose_key_is_not_in_place_yet_is_finished_by_the_command(
     (tmp_path / "state" / "identity" / "certificate.pem").write_text("mine")
     asked = []
     monkeypatch.setattr(
-        subprocess,
-        "run",
-        lambda words, **_: asked.append(words) or subprocess.CompletedProcess(words, 0, "", ""),
+        member,
+        "_ask",
+        lambda words, *_: asked.append(words) or subprocess.CompletedProcess(words, 0, "", ""),
     )
     member.enrol_if_needed(config, Tier.DEVICE)
     assert [words[3] for words in asked] == ["enroll"]
@@ -131,22 +135,99 @@ def test_enrolment_is_tried_until_the_parent_answers(config, tmp_path, monkeypat
     (tmp_path / "token").write_text("fedagg1.any")
     codes, waits = [69, None, -9, 69, 0], []
 
-    def run(command, **options):
-        assert options["pass_fds"]
-        if codes[0] is None:
-            codes.pop(0)
-            raise subprocess.TimeoutExpired(command, options["timeout"])
-        return subprocess.CompletedProcess(command, codes.pop(0), "", "fedagg: no answer\n")
+    class Patient(threading.Event):
+        def wait(self, timeout=None):
+            waits.append(timeout)
+            return False
+
+    def ask(command, token, lock, stop):
+        assert (token, lock > 0) == ("fedagg1.any", True)
+        code = codes.pop(0)
+        return None if code is None else subprocess.CompletedProcess(command, code, "", "fedagg: no answer\n")
 
     told = []
-    monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(member.time, "sleep", waits.append)
+    monkeypatch.setattr(member, "_ask", ask)
     monkeypatch.setattr(member, "notify", lambda *lines: told.append(lines))
-    member.enrol_if_needed(config, Tier.DEVICE)
+    member.enrol_if_needed(config, Tier.DEVICE, Patient())
     assert (codes, len(waits)) == ([], 4)
     assert capsys.readouterr().err == "fedagg: no answer\n"  # why it waits, once
     # whoever watches this process hears at each try that it lives, and is asked for more time than the next one takes
     assert told == [("WATCHDOG=1", "EXTEND_TIMEOUT_USEC=240000000")] * 5
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """In place of `fedagg enroll` one that does what `does` says, in shell, and leaves its process's id."""
+
+    def make(does):
+        script = tmp_path / "command"
+        script.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/part\nmv {tmp_path}/part {tmp_path}/pid\n{does}\n")
+        script.chmod(0o700)
+        monkeypatch.setattr(sys, "executable", str(script))
+        (tmp_path / "token").write_text("fedagg1.any")
+        return tmp_path / "pid"
+
+    return make
+
+
+def stop_enrolling(config, ready):
+    """Stop a node that enrols once `ready` says so; what ended it."""
+    stop, ends = threading.Event(), []
+
+    def enrol():
+        with pytest.raises(member.Stopped) as caught:
+            member.enrol_if_needed(config, Tier.DEVICE, stop)
+        ends.append(caught.type)
+
+    thread = threading.Thread(target=enrol)
+    thread.start()
+    while not ready():
+        time.sleep(0.01)
+    stop.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    return ends
+
+
+def test_a_node_that_waits_for_its_parent_to_enrol_it_stops(config, command):
+    pid = command("echo no answer >&2; exit 69")
+    assert stop_enrolling(config, pid.exists) == [member.Stopped]
+
+
+def test_an_enrolment_under_way_ends_with_the_node(config, command):
+    """And nothing is left that would hold the lock, so that the next one enrols."""
+    pid = command("exec sleep 600")
+    assert stop_enrolling(config, pid.exists) == [member.Stopped]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    command("cat > /dev/null")
+    member.enrol_if_needed(config, Tier.DEVICE)
+
+
+def test_a_command_that_takes_too_long_is_killed_and_asked_again(config, command, monkeypatch, tmp_path):
+    monkeypatch.setattr(member, "_TRY", 0.3)
+    done = tmp_path / "done"
+    command(f"test -e {done} && exit 0; touch {done}; exec sleep 600")
+    member.enrol_if_needed(config, Tier.DEVICE)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_the_token_goes_in_whole_and_what_the_command_says_comes_out(command, tmp_path):
+    command(f"sleep 0.5; cat > {tmp_path}/got; echo out; echo err >&2; exit 3")
+    done = member._ask([sys.executable, "x"], "fedagg1.any", os.open(os.devnull, os.O_RDONLY), threading.Event())
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
+    assert Path(tmp_path / "got").read_text() == "fedagg1.any\n"
+
+
+def test_who_waits_for_the_other_process_to_enrol_stops(config, tmp_path, monkeypatch):
+    (tmp_path / "token").write_text("fedagg1.any")
+    (tmp_path / "state").mkdir()
+    told = []
+    monkeypatch.setattr(member, "notify", lambda *lines: told.append(lines))
+    with (tmp_path / "state" / "enrolment.lock").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert stop_enrolling(config, lambda: told) == [member.Stopped]
 
 
 def test_who_waits_for_the_other_process_to_enrol_says_that_it_lives(config, tmp_path, monkeypatch):
@@ -184,7 +265,28 @@ def test_the_links_thread_has_the_time_that_was_said_to_end(config, monkeypatch,
         raise member.Stopped
 
     monkeypatch.setattr(member, "ParentLink", Link)
-    monkeypatch.setattr(member, "enrol_if_needed", lambda config, tier: None)
+    monkeypatch.setattr(member, "enrol_if_needed", lambda *words: None)
     monkeypatch.setattr(member.NodeLoop, "run", stopped)
     member.run_member(config, Tier.DEVICE, Log(io.StringIO()), threading.Event(), patience=patience)
     assert stops == [patience]
+
+
+def test_a_device_lets_samples_go_by_the_time_that_its_parent_tells(config, monkeypatch):
+    """By its own clock alone a battery that is empty would erase them all."""
+    there = {}
+
+    class Link:
+        def __init__(self, *words):
+            self.start = lambda: None
+            self.stop = lambda seconds: None
+            there["heard"] = words[-1]
+
+    def stopped(loop):
+        there["asked"] = loop.before_turn.__self__._clocks
+        raise member.Stopped
+
+    monkeypatch.setattr(member, "ParentLink", Link)
+    monkeypatch.setattr(member, "enrol_if_needed", lambda *words: None)
+    monkeypatch.setattr(member.NodeLoop, "run", stopped)
+    member.run_member(config, Tier.DEVICE, Log(io.StringIO()), threading.Event())
+    assert there["heard"] is there["asked"]

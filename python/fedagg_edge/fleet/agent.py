@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from fedagg_edge.bridge import Bridge
 from fedagg_edge.errors import ConfigError, DataError, LearnerError, OutboxFull
 from fedagg_edge.fleet import parts, weights
+from fedagg_edge.fleet.clocks import SET, Clocks
 from fedagg_edge.fleet.config import FleetConfig, load_fleet_config
 from fedagg_edge.fleet.keys import PARCELS, TERMS
 from fedagg_edge.fleet.logs import Log
@@ -38,18 +39,18 @@ from fedagg_edge.samples import PrivateSamples
 __all__ = ["Agent", "Intake"]
 
 _DAY = 86_400.0
-_CLOCK_SET = 1.7e9  # unix seconds, late in 2023: a clock that shows less was never set
 
 
 class Intake:
     """A device's private samples: from the source into the ledger, and from there to training. One thread."""
 
-    def __init__(self, config: FleetConfig, ledger: Ledger, log: Log) -> None:
-        self._config, self._ledger, self._log = config, ledger, log
+    def __init__(self, config: FleetConfig, ledger: Ledger, log: Log, clocks: Clocks) -> None:
+        self._config, self._ledger, self._log, self._clocks = config, ledger, log, clocks
         self._source: Source | None = None
         self._due = 0.0
         self._cached: PrivateSamples | None = None
         self._refused: frozenset[str] = frozenset()  # what was said of the parcels refused at the last look
+        self._told_apart = False  # the two clocks were far from each other at the last look
         self._scrubbed = False  # nothing that was let go before this start is in a file still
 
     def look(self, bridge: Bridge) -> None:
@@ -109,8 +110,10 @@ class Intake:
         if len(parcel.y_N) and not 0 <= parcel.y_N.min() <= parcel.y_N.max() < classes:
             raise DataError(f"parcel: got labels {parcel.y_N.min()} to {parcel.y_N.max()}, expected 0 to {classes - 1}")
         code_NB = bridge.encode(bridge.scale(parcel.x_N))
+        now = self._clocks.now()
+        at = 0.0 if now is None else now.latest  # dated once the time is known
         with self._ledger.transaction():
-            counter_N = private.take_in(self._ledger.db, parcel.key, parcel.x_N, parcel.y_N, time.time())
+            counter_N = private.take_in(self._ledger.db, parcel.key, parcel.x_N, parcel.y_N, at)
             if len(counter_N):
                 samples = SampleSet.of(self._ledger.node, counter_N)
                 self._ledger.send(Embeddings(samples, code_NB, parcel.y_N))
@@ -121,10 +124,7 @@ class Intake:
         keep = self._config.retention
         if not (keep.samples or keep.days):
             return
-        now = time.time()
-        since = now - keep.days * _DAY if keep.days and now > _CLOCK_SET else 0.0
-        if since:  # what was taken in before the clock was set, on a board without a battery, is not decades old
-            private.date(self._ledger.db, _CLOCK_SET, now)
+        since = self._since(keep.days) if keep.days else 0.0
         gone = private.expired(self._ledger.db, self._ledger.node, keep.samples, since)
         if gone is not None:
             with self._ledger.transaction():  # one commit: what is let go here without it is never forgotten above
@@ -136,6 +136,18 @@ class Intake:
         if gone is not None:
             self._cached = None
             self._log.info("samples_retired", rows=len(gone))
+
+    def _since(self, days: float) -> float:
+        """From when on samples are kept, Unix seconds; 0 while nobody but the own clock says what time it is."""
+        now = self._clocks.now()
+        if now is None:
+            return 0.0
+        apart = now.latest - now.earliest
+        if apart > _DAY and not self._told_apart:
+            self._log.warning("clocks_differ", seconds=round(apart), advice="set the clock or see parent")
+        self._told_apart = apart > _DAY
+        private.date(self._ledger.db, SET, now.latest)
+        return now.earliest - days * _DAY
 
 
 class Agent:

@@ -17,6 +17,7 @@ from fedagg_edge.errors import ConfigError, IdentityError
 from fedagg_edge.fleet import forgetting, parts
 from fedagg_edge.fleet.backoff import Backoff
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
+from fedagg_edge.fleet.clocks import Clocks
 from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.keys import TERMS
 from fedagg_edge.fleet.logs import Log
@@ -64,10 +65,10 @@ def run_member(
     try:
         if tier is not Tier.DEVICE:
             forgetting.finish(ledger)
-        loop = NodeLoop(config, tier, ledger, log, stop=stop, settle=settle)
+        loop, clocks = NodeLoop(config, tier, ledger, log, stop=stop, settle=settle), Clocks()
         if config.parent is not None:
             enrol_if_needed(config, tier, stop)
-            link = loop.link = ParentLink(config, config.parent, tier, log, loop.wake)
+            link = loop.link = ParentLink(config, config.parent, tier, log, loop.wake, clocks=clocks)
             link.start()
         else:
             loop.publisher = Publisher(config.state)
@@ -77,7 +78,7 @@ def run_member(
         if tier is Tier.DEVICE:
             from fedagg_edge.fleet.agent import Intake  # noqa: PLC0415  agent.py imports this module
 
-            intake = Intake(config, ledger, log)
+            intake = Intake(config, ledger, log, clocks)
             loop.before_turn, loop.private = intake.look, intake.samples
         notify("READY=1")
         loop.run()

@@ -23,6 +23,7 @@ from fedagg_edge.errors import (
 )
 from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet import forgetting, moving, parts, receipts
+from fedagg_edge.fleet.clocks import Clocks
 from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.endpoints import parse_endpoint
 from fedagg_edge.fleet.ends import Talker
@@ -72,8 +73,16 @@ class ParentLink:
     """Runs until `stop`. `wake` is called, in the link's thread, whenever the ledger has something new."""
 
     def __init__(
-        self, config: FleetConfig, parent: ParentConfig, tier: Tier, log: Log, wake: Callable[[], None]
+        self,
+        config: FleetConfig,
+        parent: ParentConfig,
+        tier: Tier,
+        log: Log,
+        wake: Callable[[], None],
+        *,
+        clocks: Clocks | None = None,
     ) -> None:
+        """`clocks` hear what time it is at the parent."""
         self._config, self._tier, self._log, self._wake = config, tier, log, wake
         self._identity = config.state / "identity"
         self._shelf = DiskShelf(config.state / "artefacts")
@@ -84,6 +93,7 @@ class ParentLink:
         self._unverified: tuple[float, Artefact, bytes] | None = None  # from when on it may be tried again
         self._parent = parent
         self._patience = parent.lost_after
+        self._clocks = Clocks() if clocks is None else clocks
         self.uplink = Uplink(
             self._open,
             self._targets(),
@@ -368,6 +378,7 @@ class ParentLink:
                 self._told_to_go(ledger, notice.body)
 
     def _welcomed(self, ledger: Ledger, end: ChildEnd, welcome: Welcome) -> None:
+        self._clocks.heard(welcome.time)
         pinned = next((a for a in welcome.artefacts if a.name == "autoencoder"), None)
         terms: dict[str, Any] = {
             "parent": welcome.node,

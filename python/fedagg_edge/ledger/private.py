@@ -75,8 +75,8 @@ def expired(db: Database, node: NodeId, keep: int, since: float) -> SampleSet | 
 
 
 def date(db: Database, before: float, now: float) -> None:
-    """Samples from before `before`, when the clock was not set yet, count as from `now`."""
-    db.execute("UPDATE samples SET at = ? WHERE at < ?", (now, before))
+    """Samples from before `before`, when no time was known yet, or from after `now`, count as from `now`."""
+    db.execute("UPDATE samples SET at = ? WHERE at < ? OR at > ?", (now, before, now))
 
 
 def drop(db: Database, samples: SampleSet) -> None:

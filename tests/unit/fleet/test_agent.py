@@ -12,6 +12,7 @@ from fedagg_edge.errors import LearnerError, StateInUse, StorageFull
 from fedagg_edge.fleet import agent as agents
 from fedagg_edge.fleet import parts
 from fedagg_edge.fleet.agent import Agent, Intake, open_predictor
+from fedagg_edge.fleet.clocks import Clocks
 from fedagg_edge.fleet.config import parse_fleet_config
 from fedagg_edge.fleet.keys import PARCELS
 from fedagg_edge.fleet.logs import Log
@@ -35,12 +36,12 @@ def made(tmp_path):
     folder, out, open_ = tmp_path / "private", io.StringIO(), []
     folder.mkdir()
 
-    def make(**changes):
+    def make(clocks=None, **changes):
         config = parse_fleet_config({**DEVICE, **changes}, Tier.DEVICE, base_dir=tmp_path)
         ledger = parts.open_ledger(config, Tier.DEVICE)
         ledger.put("terms", {"classes": 3, "parent": "edge-0"})
         open_.append(ledger)
-        return Intake(config, ledger, Log(out)), ledger
+        return Intake(config, ledger, Log(out), clocks or Clocks()), ledger
 
     yield folder, make, out
     for ledger in open_:
@@ -144,6 +145,148 @@ def test_retention_lets_the_oldest_go_and_tells_the_ancestors(made):
     put(folder, "b", [1])
     look(intake)
     assert intake.samples(IdentityBridge()).y_N.tolist() == [2, 1]
+
+
+class Hands:
+    """A device's clocks; `own` is what a battery, the network or a person sets, `ran` is what no setting moves."""
+
+    def __init__(self, own=1.8e9):
+        self.own, self.ran = own, 100.0
+
+    def restart(self):
+        """What a new process of the device looks at."""
+        return Clocks(lambda: self.own, lambda: self.ran)
+
+    def days_pass(self, days):
+        self.own += days * 86_400.0
+        self.ran += days * 86_400.0
+
+
+def ages(ledger, now):
+    """How old each sample is, in days, by what is kept of it."""
+    return [round((now - at) / 86_400.0, 3) for (at,) in ledger.db.all("SELECT at FROM samples ORDER BY counter")]
+
+
+def counters(intake):
+    intake._cached = None
+    found = intake.samples(IdentityBridge())
+    return [] if found is None else found.samples.counters[0].tolist()
+
+
+def test_a_clock_that_jumps_ahead_lets_nothing_go(made):
+    """Five samples were erased at every ancestor, for a clock that was 40 days ahead for a moment."""
+    folder, make, out = made
+    hands = Hands()
+    clocks = hands.restart()
+    intake, ledger = make(clocks, retention={"days": 30})
+    put(folder, "a", [0, 1, 2])
+    look(intake)
+    clocks.heard(1.8e9)
+    put(folder, "b", [1, 1])
+    look(intake)
+    for jump in (40.0, 4000.0, -4040.0, -30_000.0):
+        hands.own += jump * 86_400.0
+        for _ in range(3):
+            look(intake)
+        assert counters(intake) == [0, 1, 2, 3, 4]
+    assert {b.kind for b in ledger.pending()} == {Kind.APPEND}
+    assert "samples_retired" not in out.getvalue()
+
+
+def test_a_device_that_starts_with_a_wrong_clock_lets_nothing_go_before_it_hears_the_time_or_after(made):
+    folder, make, _ = made
+    hands = Hands()
+    clocks = hands.restart()
+    clocks.heard(hands.own)
+    intake, _ = make(clocks, retention={"days": 30})
+    put(folder, "a", [0, 1, 2])
+    look(intake)
+    hands.own += 40 * 86_400.0  # the battery is empty
+    clocks = hands.restart()
+    intake, _ = make(clocks, retention={"days": 30})
+    put(folder, "b", [1])
+    look(intake)
+    assert counters(intake) == [0, 1, 2, 3]
+    clocks.heard(1.8e9 + 86_400.0)
+    look(intake)
+    assert counters(intake) == [0, 1, 2, 3]
+    hands.own = 1.8e9 + 86_400.0  # by the network
+    look(intake)
+    hands.days_pass(29.5)
+    look(intake)
+    assert counters(intake) == [3]
+    hands.days_pass(1.0)
+    look(intake)
+    assert counters(intake) == []
+
+
+def test_a_parent_whose_clock_is_ahead_or_that_lies_has_nothing_let_go(made):
+    folder, make, out = made
+    hands = Hands()
+    clocks = hands.restart()
+    intake, ledger = make(clocks, retention={"days": 30})
+    clocks.heard(hands.own)
+    put(folder, "a", [0, 1])
+    look(intake)
+    clocks.heard(hands.own + 40 * 86_400.0)
+    put(folder, "b", [2])
+    for _ in range(3):
+        look(intake)
+    assert counters(intake) == [0, 1, 2]
+    assert out.getvalue().count("clocks_differ") == 1
+    assert "seconds=3456000" in out.getvalue()
+    clocks.heard(hands.own)
+    look(intake)
+    assert ages(ledger, hands.own) == [0.0, 0.0, 0.0]  # what came from the future came by now
+    hands.days_pass(31)
+    look(intake)
+    assert counters(intake) == []
+    clocks.heard(hands.own - 40 * 86_400.0)
+    look(intake)
+    assert out.getvalue().count("clocks_differ") == 2
+
+
+def test_a_device_without_its_parent_keeps_what_it_has_until_it_hears_the_time(made):
+    folder, make, _ = made
+    hands = Hands()
+    clocks = hands.restart()
+    clocks.heard(hands.own)
+    intake, _ = make(clocks, retention={"days": 30})
+    put(folder, "a", [0, 1])
+    look(intake)
+    hands.days_pass(20)
+    clocks = hands.restart()
+    intake, ledger = make(clocks, retention={"days": 30})
+    put(folder, "b", [2])
+    look(intake)
+    hands.days_pass(20)
+    look(intake)
+    assert counters(intake) == [0, 1, 2]
+    clocks.heard(hands.own)
+    look(intake)
+    assert counters(intake) == [2]
+    assert ages(ledger, hands.own) == [0.0]  # its own clock alone says when it came: it counts from now
+    hands.days_pass(31)  # within one process the time goes on, whether or not the parent is there
+    look(intake)
+    assert counters(intake) == []
+
+
+def test_a_board_whose_clock_is_never_set_lets_go_by_its_parents_time(made):
+    folder, make, _ = made
+    hands = Hands(own=5.0)
+    clocks = hands.restart()
+    intake, ledger = make(clocks, retention={"days": 30})
+    put(folder, "a", [0, 1])
+    look(intake)
+    clocks.heard(1.8e9)
+    look(intake)
+    assert ages(ledger, 1.8e9) == [0.0, 0.0]
+    hands.days_pass(20)
+    put(folder, "b", [2])
+    look(intake)
+    hands.days_pass(11)
+    look(intake)
+    assert counters(intake) == [2]
 
 
 def test_what_retention_lets_go_and_what_the_ancestors_forget_is_one_commit(made, monkeypatch):

@@ -255,7 +255,7 @@ def test_the_links_thread_has_the_time_that_was_said_to_end(config, monkeypatch,
     stops = []
 
     class Link:
-        def __init__(self, *words):
+        def __init__(self, *words, clocks):
             self.start = lambda: None
 
         def stop(self, seconds):
@@ -276,10 +276,10 @@ def test_a_device_lets_samples_go_by_the_time_that_its_parent_tells(config, monk
     there = {}
 
     class Link:
-        def __init__(self, *words):
+        def __init__(self, *words, clocks):
             self.start = lambda: None
             self.stop = lambda seconds: None
-            there["heard"] = words[-1]
+            there["heard"] = clocks
 
     def stopped(loop):
         there["asked"] = loop.before_turn.__self__._clocks

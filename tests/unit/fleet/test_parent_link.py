@@ -78,6 +78,14 @@ def test_what_the_parent_says_of_the_federation_is_kept(link):
     assert link.woken
 
 
+def test_the_time_that_the_parent_tells_is_heard(link):
+    assert link._clocks.now() is None
+    told = welcome()
+    link._on_events([events.Welcomed(msgspec.structs.replace(told.welcome, time=2.0e9))])
+    now = link._clocks.now()
+    assert now.latest >= 2.0e9 > now.earliest
+
+
 def test_an_artefact_whose_signature_does_not_hold_is_not_kept(link):
     link._on_events([events.ArtefactArrived(PINNED, b"nine bytes")])
     assert link._shelf.listing() == ()

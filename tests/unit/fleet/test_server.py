@@ -244,7 +244,8 @@ def test_limits_are_the_configurations_and_children_are_told(config, view):
     assert (told.samples, told.requests_per_minute, told.bytes_per_minute) == (50, 7, 9000)
 
 
-def test_what_has_had_its_time_is_let_go(config):
+def test_what_has_had_its_time_is_let_go(config, monkeypatch):
+    monkeypatch.setattr(revocation, "FEW", 1)
     gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
     place = gateway.identity
     place.mkdir(parents=True)

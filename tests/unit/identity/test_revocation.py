@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedagg_edge.errors import IdentityError, PermissionDenied
-from fedagg_edge.identity import folder
+from fedagg_edge.identity import folder, revocation
 from fedagg_edge.identity.facts import Facts, Issuer, IssuerKind
 from fedagg_edge.identity.renewal import GRACE, LONGEST, SKEW
 from fedagg_edge.identity.revocation import Revocations, check, decode, encode, load, merge, prune, revoke, save, update
@@ -68,7 +68,15 @@ def test_a_list_that_is_too_large_is_not_parsed():
         decode(b" " * ((8 << 20) + 1))
 
 
-def test_pruning_keeps_what_may_still_be_renewed():
+def test_a_list_that_is_short_is_not_pruned():
+    """By a clock that was 120 days ahead for a moment all revoked nodes were let in again, for as long as they had a
+    certificate: an entry that is gone does not come back with the right time."""
+    known = revoke(Revocations(), 1000.0, node="d", serial="ab")
+    assert prune(known, 1e10) is known
+
+
+def test_pruning_keeps_what_may_still_be_renewed(monkeypatch):
+    monkeypatch.setattr(revocation, "FEW", 0)
     known = revoke(Revocations(), 1000.0, node="d", serial="ab")
     assert prune(known, 1000.0 + LONGEST + GRACE) is known
     later = prune(known, 1001.0 + LONGEST + GRACE)

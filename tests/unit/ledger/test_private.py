@@ -58,3 +58,12 @@ def test_samples_from_before_the_clock_was_set_count_from_when_it_was(device):
     private.date(db, 1000.0, 3000.0)
     assert private.expired(db, node, 0, 1999.0) is None
     assert len(private.expired(db, node, 0, 2500.0)) == 2
+
+
+def test_samples_from_the_future_count_from_now(device):
+    db, node = device.db, NodeId("d1")
+    private.take_in(db, "a", *parcel(3), 9000.0)
+    private.take_in(db, "b", *parcel(2), 2000.0)
+    private.date(db, 1000.0, 3000.0)
+    assert len(private.expired(db, node, 0, 2999.0)) == 2
+    assert len(private.expired(db, node, 0, 3001.0)) == 5

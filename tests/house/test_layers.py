@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2] / "python" / PACKAGE
 # Modules and packages, lowest first: each may import its own layer and those below. A module named with its package
 # stands apart from it. The simulator's package is `simulation`, as `fedagg_edge.simulate` is the function.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "failpoints", "files", "lock", "records"),
+    ("errors", "extras", "failpoints", "files", "lock", "records"),
     ("_core", "kernels", "reference", "config", "tree", "seeds", "plugins", "npz", "holdout", "views"),
     (
         "datasets",

@@ -9,23 +9,9 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from fedagg_edge import __version__
+from fedagg_edge import __version__, extras
 
 __all__ = ["register", "run"]
-
-_OPTIONAL = {
-    "torch": "edges, the cloud and simulate: pip install 'fedagg-edge[torch]'",
-    "ai-edge-litert": "devices without torch: pip install 'fedagg-edge[litert]'",
-    "tflite-runtime": "the same with numpy < 2: pip install 'fedagg-edge[tflite]'",
-    "executorch": "devices on ExecuTorch: pip install 'fedagg-edge[executorch]'",
-    "flatbuffers": "fedagg export: pip install 'fedagg-edge[export]'",
-    "httptools": "an edge's or the cloud's gateway: pip install 'fedagg-edge[edge]'",
-    "tomli-w": "fedagg fleet up: pip install 'fedagg-edge[fleet]'",
-    "cryptography": "certificates of a fleet: pip install 'fedagg-edge[enroll]'",
-    "scikit-learn": "the digits data set: pip install 'fedagg-edge[sim]'",
-    "matplotlib": "pictures of a run: pip install 'fedagg-edge[sim]'",
-    "rich": "progress bars: pip install 'fedagg-edge[sim]'",
-}
 
 
 def register(verbs: Any) -> None:
@@ -42,7 +28,10 @@ def run(args: argparse.Namespace) -> int:
         ("cores", str(os.cpu_count())),
         ("kernels", _kernels()),
         ("numpy", metadata.version("numpy")),
-        *((name, _version(name) or f"not installed; for {use}") for name, use in _OPTIONAL.items()),
+        *(
+            (p.distribution, _version(p.distribution) or f"not installed; for {p.use}: {p.remedy}")
+            for p in extras.PACKAGES
+        ),
     ]
     width = max(len(left) for left, _ in rows)
     print("\n".join(f"{left:<{width}}  {right}" for left, right in rows))  # noqa: T201

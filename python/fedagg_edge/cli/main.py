@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from fedagg_edge import __version__
+from fedagg_edge import __version__, extras
 from fedagg_edge.errors import FedaggError
 
 __all__ = ["main", "make_parser"]
@@ -79,10 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as e:  # a folder that may not be written, a full disk
         print(f"fedagg: {e.filename or 'i/o error'}: {e.strerror or e}", file=sys.stderr)  # noqa: T201
         return 1
-    except ImportError as e:  # raised by the extension for an instruction set that is not there
-        if "FEDAGG_FORCE_ISA" not in str(e):
+    except ImportError as e:  # of an extra's package, or by the extension for an instruction set that is not there
+        wanted = extras.missing(e)
+        if wanted is None and "FEDAGG_FORCE_ISA" not in str(e):
             raise
-        print(f"fedagg: {e}", file=sys.stderr)  # noqa: T201
+        print(f"fedagg: {wanted or e}", file=sys.stderr)  # noqa: T201
         return 1
     finally:  # a caller inside this process, and what it forks, is stopped as before
         for number, handler in before.items():

@@ -205,7 +205,7 @@ def open_predictor(config: FleetConfig) -> Predictor:
     from fedagg_edge.fleet.shelf import DiskShelf  # noqa: PLC0415
 
     unready = LearnerError(
-        f"{config.state}: not connected to its parent yet, or no round is finished; start the agent and wait for a round"
+        f"{config.state}: not connected to its parent yet, or no round finished; start the agent and wait for a round"
     )
     folder = config.state / "weights"
     if weights.newest_version(folder) is None:  # before that there may be no ledger, or half of one

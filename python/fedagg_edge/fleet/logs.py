@@ -107,6 +107,7 @@ FIELDS: Final[dict[str, Callable[[object], bool]]] = {
     "error": _text(r"[A-Z][A-Za-z]{1,39}"),  # a class name; no digits, so that no key passes for one
     "where": _text(r"[A-Za-z0-9_./<>-]{1,80}:\d+"),
     "errno": _integer,
+    "module": _text(r"[A-Za-z0-9_]{1,24}(\.[A-Za-z0-9_]{1,24}){0,4}"),
     "logger": _text(r"[a-z_]{1,24}(\.[a-z_]{1,24}){0,4}"),
 }
 _EVENT = re.compile(r"[a-z]{1,24}(_[a-z]{1,24}){0,5}")
@@ -146,10 +147,12 @@ class Log:
         self.write(Level.ERROR, event, fields)
 
     def failure(self, event: str, error: BaseException, **fields: object) -> None:
-        """An error's type and the place that raised it, without its text."""
+        """An error's type and the place that raised it, without its text; of a module that is not there its name."""
         extra: dict[str, object] = {"error": type(error).__name__, "where": where(error)}
         if isinstance(error, OSError) and error.errno is not None:
             extra["errno"] = error.errno
+        if isinstance(error, ModuleNotFoundError) and error.name is not None:
+            extra["module"] = error.name
         self.write(Level.ERROR, event, fields | extra)
 
     def write(self, level: Level, event: str, fields: dict[str, object]) -> None:

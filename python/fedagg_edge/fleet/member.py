@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from fedagg_edge import extras
 from fedagg_edge.autoencoder import artefact as autoencoders
 from fedagg_edge.errors import ConfigError, IdentityError
 from fedagg_edge.fleet import forgetting, parts
@@ -44,6 +45,7 @@ _ALIVE = ("WATCHDOG=1", extension(2 * _TRY))
 __all__ = ["enrol_if_needed", "own_renewer", "publish_autoencoder", "run_member"]
 
 
+@extras.named()
 def run_member(
     config: FleetConfig,
     tier: Tier,
@@ -53,7 +55,7 @@ def run_member(
     patience: float | None = 5.0,
     settle: Callable[[], None] | None = None,
 ) -> None:
-    """Train until `stop` is set. Raises FedaggError for what a person has to mend.
+    """Train until `stop` is set. Raises FedaggError for what a person has to mend, a missing package among it.
 
     `patience`: seconds that the link's thread may take to end, None: any; a process that ends needs no more. `settle`:
     see NodeLoop.
@@ -114,7 +116,7 @@ def enrol_if_needed(config: FleetConfig, tier: Tier, stop: threading.Event | Non
     with (config.state / "enrolment.lock").open("wb") as lock:  # an edge's two processes may both come here
         _wait_for(lock.fileno(), stop)
         if not _is_enrolled(identity):
-            _enrol(config, config.parent, tier, token, lock.fileno(), stop)
+            _enrol(config, config.parent, tier, token, lock.fileno(), stop=stop)
 
 
 def _is_enrolled(identity: Path) -> bool:
@@ -136,7 +138,7 @@ def _wait_for(lock: int, stop: threading.Event) -> None:
 
 
 def _enrol(
-    config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lock: int, stop: threading.Event
+    config: FleetConfig, parent: ParentConfig, tier: Tier, token: str, lock: int, *, stop: threading.Event
 ) -> None:
     """`fedagg enroll` until the parent answers: it may still be starting, or away for days. The lock is the process's
     too, so that one that outlives this node, killed, is waited for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import sys
 
+from fedagg_edge import extras
 from fedagg_edge.bridge import Bridge, open_bridge
 from fedagg_edge.fleet.config import FleetConfig
 from fedagg_edge.fleet.logs import Form, Level, Log, redirect_logging
@@ -56,8 +57,10 @@ def open_ledger(
     )
 
 
+@extras.named()
 def make_learner(config: FleetConfig, sample_shape: tuple[int, ...], classes: int) -> Learner:
-    """A fresh learner, its weights drawn from the node's seed and id as the simulator draws them."""
+    """A fresh learner, its weights drawn from the node's seed and id as the simulator draws them. Raises ConfigError if
+    its engine's package is not installed."""
     modules = str(config.path(config.modules))
     factory = learner_factory(config.training.engine, modules)
     return factory(

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
+from fedagg_edge import extras
 from fedagg_edge.errors import (
     ConfigError,
     FedaggError,
@@ -67,10 +68,11 @@ def gateway(config: FleetConfig, tier: Tier) -> Exit:
     """Serve until SIGTERM or SIGINT."""
     from fedagg_edge.fleet import parts  # noqa: PLC0415
     from fedagg_edge.fleet.member import enrol_if_needed  # noqa: PLC0415
-    from fedagg_edge.fleet.server import run_gateway  # noqa: PLC0415
 
     log = parts.make_log(config, tier)
     try:
+        with extras.named():
+            from fedagg_edge.fleet.server import run_gateway  # noqa: PLC0415
         enrol_if_needed(config, tier)
         return run_gateway(config, tier, log)
     except FedaggError as error:

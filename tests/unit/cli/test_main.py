@@ -78,6 +78,10 @@ def test_what_the_user_can_mend_is_one_line_and_exit_1(fedagg, failing):
         (PermissionError(13, "Permission denied", "/x/y"), "fedagg: /x/y: Permission denied\n"),
         (OSError(28, "No space left on device"), "fedagg: i/o error: No space left on device\n"),
         (ImportError("FEDAGG_FORCE_ISA: got 'mmx'"), "fedagg: FEDAGG_FORCE_ISA: got 'mmx'\n"),
+        (
+            ModuleNotFoundError(name="cryptography.x509"),
+            "fedagg: cryptography is not installed; run: pip install 'fedagg-edge[enroll]'\n",
+        ),
     ],
 )
 def test_what_the_system_refuses_is_one_line_too(fedagg, failing, error, line):

@@ -70,12 +70,14 @@ def test_errors_and_libraries_are_logged_without_their_text() -> None:
         except OSError as error:
             log.failure("write_failed", error)
             logging.getLogger("some.library").exception("planted secret %s", "planted")
+        log.failure("ended", ModuleNotFoundError("planted", name="some.module"))
     finally:
         root.handlers[:], root.level = before
     text = stream.getvalue()
     assert "planted" not in text
     assert "error=OSError where=fleet/test_logs.py:" in text
     assert "errno=28" in text
+    assert "error=ModuleNotFoundError where=unknown:0 module=some.module" in text
     assert "library_message logger=some.library" in text
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedagg_edge.autoencoder.artefact import load
-from fedagg_edge.errors import StorageError
+from fedagg_edge.errors import ConfigError, StorageError
 from fedagg_edge.export.codec import export_codec
 from fedagg_edge.fleet import parts
 from fedagg_edge.fleet.config import parse_fleet_config
@@ -57,6 +57,17 @@ def test_a_learner_begins_where_the_simulators_begins(config):
     seed = derive(5, "init", "edge-0")
     theirs = make_learner(LearnerSpec(config.model(), (1, 8, 8), 10, config.training, seed))
     np.testing.assert_array_equal(mine, theirs.state().weights)
+
+
+def test_a_learner_whose_package_is_missing_says_what_to_install(config, monkeypatch):
+    """An application's `predict`, too: it raised ModuleNotFoundError."""
+
+    def lacks(*words):
+        raise ModuleNotFoundError(name="torch")
+
+    monkeypatch.setattr(parts, "learner_factory", lacks)
+    with pytest.raises(ConfigError, match=r"torch is not installed; run: pip install 'fedagg-edge\[torch\]'"):
+        parts.make_learner(config, (1, 8, 8), 10)
 
 
 def test_the_bridge_of_the_shelf_uses_the_nodes_codec(tmp_path, artefact_path):

@@ -1,4 +1,6 @@
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -51,6 +53,44 @@ def test_a_node_without_a_certificate_or_a_token_says_what_to_do(tmp_path, capsy
     )
     assert main(["gateway", "edge", str(path)]) == Exit.IDENTITY
     assert "this node has no certificate; run `fedagg enroll`" in capsys.readouterr().err
+
+
+NODE = 'federation = "f"\n[node]\nid = "n"\nstate = "s"\nmodel = "mlp"\n[parent]\nurl = "https://127.0.0.1:1"\n'
+DATA = '[data]\nsource = "folder"\noptions = { path = "private" }\n'
+WITHOUT = (
+    "import sys; sys.modules[sys.argv[1]] = None; from fedagg_edge.fleet.run import main; sys.exit(main(sys.argv[2:]))"
+)
+
+
+@pytest.mark.parametrize(
+    ("what", "tier", "package", "extra"),
+    [
+        ("gateway", "edge", "httptools", "edge"),
+        ("train", "edge", "torch", "torch"),
+        ("train", "device", "torch", "torch"),
+    ],
+)
+def test_a_package_that_is_missing_ends_a_node_for_good_and_says_what_to_install(tmp_path, what, tier, package, extra):
+    """The gateway ended with a traceback and code 1, a device with 70, "report it", without the package's name."""
+    path = tmp_path / "node.toml"
+    path.write_text(NODE + (DATA if tier == "device" else ""))
+    words = [sys.executable, "-c", WITHOUT, package, what, tier, str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == Exit.CONFIG, done.stderr
+    assert done.stderr.startswith(f"fedagg: {package} is not installed; run: pip install 'fedagg-edge[{extra}]'")
+
+
+def test_the_module_that_an_error_of_ours_lacks_is_in_the_log(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "device.toml"
+    path.write_text(NODE + DATA)
+
+    def lacks(*words, **options):
+        raise ModuleNotFoundError(name="einops.layers")
+
+    monkeypatch.setattr(member, "run_member", lacks)
+    assert main(["train", "device", str(path)]) == Exit.SOFTWARE
+    assert "error=ModuleNotFoundError" in (said := capsys.readouterr().err)
+    assert "module=einops.layers" in said
 
 
 @pytest.mark.parametrize("tier", list(Tier))

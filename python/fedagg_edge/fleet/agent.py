@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,16 @@ from numpy.typing import NDArray
 from fedagg_edge.bridge import Bridge
 from fedagg_edge.errors import ConfigError, DataError, LearnerError, OutboxFull
 from fedagg_edge.fleet import parts, weights
+from fedagg_edge.fleet.backoff import Backoff
 from fedagg_edge.fleet.clocks import SET, Clocks
 from fedagg_edge.fleet.config import FleetConfig, load_fleet_config
+from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.keys import PARCELS, TERMS
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.member import run_member
 from fedagg_edge.fleet.node_loop import NodeLoop
 from fedagg_edge.fleet.predictor import Predictor
+from fedagg_edge.fleet.run import exit_of
 from fedagg_edge.fleet.source import Parcel, Source, open_source
 from fedagg_edge.ledger import private
 from fedagg_edge.ledger.ledger import Ledger
@@ -39,6 +43,8 @@ from fedagg_edge.samples import PrivateSamples
 __all__ = ["Agent", "Intake"]
 
 _DAY = 86_400.0
+_PASSING = (Exit.STORAGE, Exit.TEMPORARY)
+_FIRST, _LONGEST = 5.0, 60.0  # seconds until what ended the work may have passed
 
 
 class Intake:
@@ -153,12 +159,15 @@ class Intake:
 class Agent:
     """A device inside an application's process: `start` runs it in a thread of its own, which owns the state folder.
 
-    Raises ConfigError for a wrong file; what stops the thread later is in `error`.
+    Raises ConfigError for a wrong file; what ends the thread later, so that a person has to mend it, is in `error`.
+    What may pass, a disk without room above all, is in `waits_for` until it goes on by itself: predictions go on
+    meanwhile, and so does nothing else.
     """
 
     def __init__(self, config: str | Path | FleetConfig) -> None:
         self.config = config if isinstance(config, FleetConfig) else load_fleet_config(config, Tier.DEVICE)
         self.error: BaseException | None = None
+        self.waits_for: Exception | None = None
         self._stop = threading.Event()
         self._loop: NodeLoop | None = None
         self._thread = threading.Thread(target=self._run, name="fedagg-agent", daemon=True)
@@ -191,12 +200,30 @@ class Agent:
 
     def _run(self) -> None:
         try:
-            log = parts.make_log(self.config, Tier.DEVICE)
-            run_member(self.config, Tier.DEVICE, log, self._stop, patience=None)
+            log, backoff = parts.make_log(self.config, Tier.DEVICE), Backoff(base=_FIRST, cap=_LONGEST, rng=Random())
+            while not self._stop.is_set():
+                self._work(log, backoff)
         except BaseException as error:
             self.error = error
         finally:  # not in `stop`, whose patience may end before this thread and the link's do: both write
             self._lock.release(everywhere=True)
+
+    def _work(self, log: Log, backoff: Backoff) -> None:
+        """Be a node until the agent is to stop, or something ends it that may pass: then wait, as in an application no
+        unit starts it again. Raises what does not pass."""
+        began = time.monotonic()
+        try:
+            run_member(self.config, Tier.DEVICE, log, self._stop, patience=None)
+            self._stop.set()
+        except Exception as error:
+            if exit_of(error) not in _PASSING:
+                raise
+            backoff.lasted(time.monotonic() - began)
+            pause = backoff.next()
+            log.failure("agent_waits", error, seconds=round(pause, 1))
+            self.waits_for = error
+            self._stop.wait(pause)
+            self.waits_for = None
 
 
 def open_predictor(config: FleetConfig) -> Predictor:

@@ -1,8 +1,10 @@
+import errno
 import io
 import os
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -385,6 +387,76 @@ def test_an_agent_whose_parent_does_not_enrol_it_stops(tmp_path, answers):
     again.start()
     again.stop()
     assert (again._thread.is_alive(), again.error) == (False, None)
+
+
+def test_an_agent_whose_disk_is_full_keeps_what_it_has_and_goes_on_once_there_is_room(tmp_path, monkeypatch):
+    """Nobody else starts it again, as a unit does with `fedagg device`: its thread ended for good."""
+    config = parse_fleet_config(DEVICE, Tier.DEVICE, base_dir=tmp_path)
+    (tmp_path / "private").mkdir()
+    put(tmp_path / "private", "a", [0, 1])
+    room, kept, out = threading.Event(), [], io.StringIO()
+
+    def member(config, tier, log, stop, *, patience):
+        """What takes samples in on a disk that has room for some pages more, or for all."""
+        ledger = parts.open_ledger(config, tier)
+        try:
+            ledger.put("terms", {"classes": 3, "parent": "edge-0"})
+            if not room.is_set():
+                ledger.db.execute(f"PRAGMA max_page_count={ledger.db.one('PRAGMA page_count')[0] + 8}")
+            intake = Intake(config, ledger, log, Clocks())
+            if not kept:
+                look(intake)
+                put(tmp_path / "private", "b", [0, 1, 2] * 400)
+            kept.append(len(intake.samples(IdentityBridge())))
+            look(intake)
+            kept.append(len(intake.samples(IdentityBridge())))
+            stop.wait(60)
+        finally:
+            ledger.close()
+
+    monkeypatch.setattr(agents, "run_member", member)
+    monkeypatch.setattr(agents, "_FIRST", 0.05)
+    monkeypatch.setattr(parts, "make_log", lambda *_: Log(out))
+    agent = Agent(config)
+    agent.start()
+    deadline = time.monotonic() + 60
+    while out.getvalue().count("agent_waits") < 3:  # as often as it is tried
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    while (waits_for := agent.waits_for) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert isinstance(waits_for, StorageFull)
+    assert (set(kept), agent.error) == ({2}, None)
+    with pytest.raises(StateInUse):  # it waits, and owns the state folder
+        Agent(config).start()
+    room.set()
+    while 1202 not in kept:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert (agent.waits_for, agent.error) == (None, None)
+    agent.stop()
+    assert (agent._thread.is_alive(), agent.error) == (False, None)
+    lines = [line for line in out.getvalue().splitlines() if "agent_waits" in line]
+    assert len(lines) >= 3
+    assert all("error=StorageFull" in line for line in lines)
+
+
+@pytest.mark.parametrize("error", [StorageFull("no room"), OSError(errno.ENOSPC, "no room")])
+def test_an_agent_that_waits_for_room_stops(tmp_path, monkeypatch, error):
+    def member(*_, **__):
+        raise error
+
+    monkeypatch.setattr(agents, "run_member", member)
+    monkeypatch.setattr(agents, "Backoff", lambda **_: SimpleNamespace(next=lambda: 600.0, lasted=lambda seconds: None))
+    agent = Agent(parse_fleet_config(DEVICE, Tier.DEVICE, base_dir=tmp_path))
+    agent.start()
+    deadline = time.monotonic() + 60
+    while agent.waits_for is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    agent.stop()
+    assert (agent._thread.is_alive(), agent.error, agent.waits_for) == (False, None, None)
 
 
 def test_what_ends_an_agents_thread_is_kept(tmp_path):

@@ -40,7 +40,7 @@ demo: $(VENV)/.run ## train a cloud, 3 edges and 12 devices on handwritten digit
 	$(BIN)/fedagg simulate examples/digits.toml --overwrite
 
 fleet: $(VENV)/.fleet ## a cloud, 2 edges and 6 devices as processes on this machine, over TLS; in runs/fleet-fleet
-	$(BIN)/fedagg fleet up examples/fleet.toml --overwrite
+	$(BIN)/fedagg fleet up fleet --overwrite
 
 test: $(VENV)/.dev test-cpp ## build, install, run the tests of C++ and Python
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --timeout $(HANGS) -n $(JOBS) --dist loadfile $(patsubst %,--ignore=%,$(ALONE))

@@ -1,4 +1,7 @@
-"""`fedagg fleet up EXPERIMENT.toml`: an experiment's tree as real processes on this machine, over TLS on loopback."""
+"""`fedagg fleet up EXPERIMENT.toml`: an experiment's tree as real processes on this machine, over TLS on loopback.
+
+Without a file it is the example `fleet` that comes with fedagg-edge.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedagg_edge.cli import examples
 from fedagg_edge.config import load_config
 from fedagg_edge.errors import ConfigError
 from fedagg_edge.records import LogitsFormat, Tier
@@ -20,7 +24,14 @@ def register(verbs: Any) -> None:
     parser = verbs.add_parser("fleet", help="run a whole fleet on this machine", description=__doc__)
     inner = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     up = inner.add_parser("up", help="start a fleet, train until the target round, stop it", description=__doc__)
-    up.add_argument("config", metavar="EXPERIMENT.toml", type=Path)
+    up.add_argument(
+        "config",
+        metavar="EXPERIMENT.toml",
+        type=Path,
+        nargs="?",
+        default=Path("fleet"),
+        help="an experiment's file, or the name of an example (default: fleet)",
+    )
     up.add_argument("--rounds", type=int, help="the target, instead of the experiment's rounds")
     up.add_argument("--mode", choices=["sync", "async"], default="sync")
     up.add_argument("--knowledge", choices=[f.value for f in LogitsFormat], help="how logits travel")
@@ -37,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"fleet up needs {e.name}; run: pip install 'fedagg-edge[fleet]'") from None
     from fedagg_edge.simulation.progress import make_progress  # noqa: PLC0415
 
-    config = load_config(args.config)
+    config = load_config(examples.find(args.config))
     target = args.rounds or config.rounds
     folder = args.out or Path("runs") / f"{config.name}-fleet"
     progress = make_progress(quiet=False)

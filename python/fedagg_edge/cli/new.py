@@ -35,7 +35,10 @@ def run(args: argparse.Namespace) -> int:
     for file in _FILES:
         text = files("fedagg_edge").joinpath("templates", f"{file}.tmpl").read_text("utf-8")
         (folder / file).write_text(_fill(text, name, file), "utf-8")
-    print(f"{folder}/ holds {', '.join(_FILES)}\nrun it: cd {folder} && fedagg simulate experiment.toml")  # noqa: T201
+    print(  # noqa: T201
+        f"{folder}/ holds {', '.join(_FILES)}\nrun it: cd {folder} && fedagg simulate experiment.toml\n"
+        "as real processes on this machine, over TLS: fedagg fleet up experiment.toml"
+    )
     return 0
 
 

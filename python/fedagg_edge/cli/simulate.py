@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fedagg_edge.cli import examples
 from fedagg_edge.config import SimulationConfig, load_config, parse_config
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ _LATEST = -1
 def register(verbs: Any) -> None:
     """Add the verb."""
     parser = verbs.add_parser("simulate", help="train a whole tree in this process", description=__doc__)
-    parser.add_argument("config", metavar="CONFIG.toml", type=Path)
+    parser.add_argument(
+        "config", metavar="CONFIG.toml", type=Path, help="an experiment's file, or the name of an example: digits, ..."
+    )
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="where to write (default: runs/<name>)")
     again = parser.add_mutually_exclusive_group()
     again.add_argument(
@@ -46,7 +49,7 @@ def register(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
-    config = _override(load_config(args.config), args)
+    config = _override(load_config(examples.find(args.config)), args)
     try:
         results = _simulate(config, args)
     except KeyboardInterrupt:

@@ -17,8 +17,8 @@ from fedagg_edge.autoencoder import artefact as autoencoders
 from fedagg_edge.errors import ConfigError, IdentityError
 from fedagg_edge.fleet import forgetting, parts
 from fedagg_edge.fleet.backoff import Backoff
-from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.clocks import Clocks
+from fedagg_edge.fleet.config import FleetConfig, ParentConfig
 from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.keys import TERMS
 from fedagg_edge.fleet.logs import Log

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from fedagg_edge.cli.main import main
+from fedagg_edge.config import load_config
+from fedagg_edge.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "fleet.toml"
 
@@ -30,3 +32,37 @@ def test_packages_that_are_missing_are_named(monkeypatch, capsys, tmp_path):
 def test_a_mode_that_there_is_not():
     with pytest.raises(SystemExit):
         main(["fleet", "up", str(EXAMPLE), "--mode", "sometimes"])
+
+
+def test_a_project_of_ones_own_is_a_fleet_as_it_is(tmp_path):
+    """`fedagg new` set no schedule, and the default was refused."""
+    from fedagg_edge.fleet.plan import plan
+    from fedagg_edge.simulation.build import read_data
+    from fedagg_edge.tree import plant
+
+    assert main(["new", str(tmp_path / "mine")]) == 0
+    config = load_config(tmp_path / "mine" / "experiment.toml")
+    parents = [p.id for p in plant(config.tree, config.seed).places.values() if p.children]
+    ports = {name: 9000 + i for i, name in enumerate(parents)}
+    assert len(plan(config, read_data(config), ports, rounds={"target": 1})) == 9
+
+
+def test_without_a_file_it_is_the_example_and_a_wrong_name_is_told_with_those_that_there_are(
+    tmp_path, monkeypatch, capsys
+):
+    from fedagg_edge.fleet import up
+
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def lay_out(config, folder, **options):
+        asked.append((config.name, config.tree, folder))
+        raise ConfigError("far enough")
+
+    monkeypatch.setattr(up, "lay_out", lay_out)
+    assert main(["fleet", "up"]) == main(["fleet", "up", "fleet"]) == main(["fleet", "up", "digits"]) == 1
+    assert asked[0] == asked[1] == ("fleet", load_config(EXAMPLE).tree, Path("runs/fleet-fleet"))
+    assert asked[2][0] == "digits"
+    capsys.readouterr()
+    assert main(["fleet", "up", "examples/flet.toml"]) == 1
+    assert "the name of an example (did you mean 'fleet'?): cifar10_paper, digits, fleet" in capsys.readouterr().err

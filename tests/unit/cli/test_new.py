@@ -9,7 +9,10 @@ def test_a_new_project_is_three_files_and_says_how_to_run_it(fedagg, tmp_path):
     folder = tmp_path / "my-first"
     code, out, err = fedagg("new", folder)
     assert (code, err) == (0, "")
-    assert out.splitlines()[-1] == f"run it: cd {folder} && fedagg simulate experiment.toml"
+    assert out.splitlines()[1:] == [
+        f"run it: cd {folder} && fedagg simulate experiment.toml",
+        "as real processes on this machine, over TLS: fedagg fleet up experiment.toml",
+    ]
     assert sorted(p.name for p in folder.iterdir()) == ["data.py", "experiment.toml", "model.py"]
     assert load_config(folder / "experiment.toml").name == "my-first"
     for path in folder.iterdir():

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import tomli_w
-from harness import HERE, experiment, is_over, lay_out, ledger_of, proxied, state, table, wait_for
+from harness import HERE, edit, experiment, is_over, lay_out, ledger_of, proxied, rounds_done, state, table, wait_for
 from proxy import Proxy
 
 from fedagg_edge.fleet import up
@@ -67,6 +67,56 @@ def test_nobody_waits_for_one_that_is_away_and_its_old_knowledge_counts_less(tmp
             name = str(node.place.id)
             assert found["edge-0"]["links"][name] == found[name]["links"][name]
     assert not is_over(fleet)
+
+
+def test_the_clouds_file_alone_says_the_mode_also_when_it_changes(tmp_path):
+    """deploy/edge.toml has none: the edge must train as its gateway tells its devices to. The cloud is started again
+    in the other mode, and everybody below hears of it."""
+
+    def cloud_alone(node, table):
+        if node.place.tier is not Tier.CLOUD:
+            del table["rounds"]["mode"]
+        if node.place.children:
+            table["rounds"].update(target=0, children=1)
+
+    fleet = lay_out(experiment(rounds=100_000), tmp_path / "fleet", mode="async", change=cloud_alone)
+
+    def versions(node):
+        return [row["version"] for row in up.read_metrics(fleet, node)]
+
+    def go_on(why, nodes=fleet.nodes):
+        before = {n.place.id: rounds_done(fleet, n) for n in nodes}
+        wait_for(lambda: all(rounds_done(fleet, n) >= before[n.place.id] + 3 for n in nodes), fleet, why)
+
+    def restart(mode):
+        process = fleet.processes.pop(fleet.cloud.place.id)
+        process.terminate()
+        assert process.wait(60) == 0
+        edit(fleet, fleet.cloud, lambda table: table["rounds"].update(mode=mode))
+        fleet.start(fleet.cloud)
+
+    try:
+        *early, late = fleet.nodes
+        for node in early:
+            fleet.start(node)
+        go_on("turns in async", early)
+        fleet.start(late)  # its turns are fewer than the edge's: who waits for a version would wait for ever
+        go_on("turns in async, with the latecomer")
+        restart("sync")
+        go_on("rounds in sync")
+        wait_for(lambda: in_step(map(versions, fleet.nodes)), fleet, "all in one round")
+        go_on("still")
+        restart("async")
+        go_on("turns in async again")
+    finally:
+        fleet.stop()
+    for node in fleet.nodes:
+        assert versions(node) == sorted(set(versions(node))), node.place.id  # none is taken twice
+
+
+def in_step(versions):
+    newest = [rows[-1] for rows in versions]
+    return max(newest) - min(newest) <= 2
 
 
 def taken(fleet, edge):

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from fedagg_edge.wire.http import Request, Response
 
-__all__ = ["Handler", "Idle", "Later", "Peer", "Talker"]
+__all__ = ["Handler", "HangUp", "Idle", "Later", "Peer", "Talker"]
 
 L_contra = TypeVar("L_contra", contravariant=True)
 
@@ -32,8 +32,12 @@ class Later(Protocol):
     def until(self) -> float: ...
 
 
+class HangUp(Exception):
+    """Raised by a handler in place of an answer: the connection ends, and after no answer a child says hello again."""
+
+
 class Handler(Protocol[L_contra]):
-    """The parent's end: called inside a transaction of the ledger."""
+    """The parent's end: called inside a transaction of the ledger. Both raise HangUp."""
 
     def handle(self, ledger: L_contra, peer: Peer, request: Request, now: float) -> Response | Later: ...
     def resume(self, ledger: L_contra, peer: Peer, later: Later, now: float) -> Response | Later: ...

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import Generic, TypeVar
 
 from fedagg_edge.errors import RemoteProtocolError, StorageFull
-from fedagg_edge.fleet.ends import Handler, Later, Peer
+from fedagg_edge.fleet.ends import Handler, HangUp, Later, Peer
 from fedagg_edge.fleet.gateway_metrics import GatewayMetrics, endpoint
 from fedagg_edge.fleet.http1 import Answer, Finish, Incoming
 from fedagg_edge.fleet.logs import Log
@@ -130,6 +130,7 @@ class Gateway(Generic[L]):
 
         def committed(value: Response | Later, error: BaseException | None) -> None:
             if error is not None:
+                self._end(request, error)
                 done(self._refusal(error))
             elif isinstance(value, Response):
                 self._meters.charge(peer.node, len(value.body))
@@ -143,6 +144,7 @@ class Gateway(Generic[L]):
             try:
                 response = await self._news(peer, later, mark, asked)
             except Exception as error:
+                self._end(request, error)
                 response = self._refusal(error)
             self._meters.charge(peer.node, len(response.body))
             return self._done(request, started, response)
@@ -187,7 +189,7 @@ class Gateway(Generic[L]):
             body = await self._admit(request, self._meters, peer.node, self._most(request))
         except _Refused as refused:
             return refused.response
-        response = await self._ask(peer, Request(request.method, path, body))
+        response = await self._ask(peer, request, body)
         self._meters.charge(peer.node, len(response.body))
         return response
 
@@ -213,14 +215,21 @@ class Gateway(Generic[L]):
         if wait := meters.admit(name, _declared_size(request, most), self._monotonic()):
             raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, "rate", "over the rate for one node", wait)
 
-    async def _ask(self, peer: Peer, request: Request) -> Response:
+    async def _ask(self, peer: Peer, request: Incoming, body: bytes) -> Response:
         """The handler's answer, waiting for news where it says so."""
         mark, asked = self.waiters.mark, self._clock()
         try:
-            answer = await self._writer.run(partial(self._handle, peer, request, asked))
+            whole = Request(request.method, request.path, body)
+            answer = await self._writer.run(partial(self._handle, peer, whole, asked))
             return answer if isinstance(answer, Response) else await self._news(peer, answer, mark, asked)
         except Exception as error:
+            self._end(request, error)
             return self._refusal(error)
+
+    def _end(self, request: Incoming, error: BaseException) -> None:
+        """End the connection where the handler wants that; then nobody gets what is answered."""
+        if isinstance(error, HangUp):
+            request.connection.abort()
 
     async def _news(self, peer: Peer, later: Later, mark: int, asked: float) -> Response:
         """The answer to one who waits for news since `mark`; raises as the writer does."""
@@ -252,6 +261,8 @@ class Gateway(Generic[L]):
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many requests wait", 1.0)
         if isinstance(error, WriterStopped):
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "draining", "the server is stopping, try again", 2.0)
+        if isinstance(error, HangUp):  # for who counts; it goes nowhere
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "starting", "say hello again", 0.0)
         if isinstance(error, RemoteProtocolError):
             return problem(HTTPStatus.BAD_REQUEST, "malformed", str(error))
         return self._failed(error or RuntimeError("an operation gave nothing"))

@@ -59,7 +59,8 @@ class Stopped(BaseException):
 
 
 class ParentChanged(BaseException):
-    """Raised in the middle of a turn when this node has another parent: the turn's answer is nobody's."""
+    """Raised in the middle of a turn when this node has another parent, or rounds go another way than when it began:
+    the turn's answer is nobody's, or nobody gives what it waits for."""
 
 
 @dataclass(slots=True)
@@ -88,6 +89,7 @@ class NodeLoop:
     _ended: float = 0.0
     _passes: float = 0.0  # over all rows, a cloud's
     _parent: NodeId | None = None  # of the turn under way
+    _mode: str | None = None  # of the turn under way, or else of the last one in this process
     _fresh: bool = False
     _taught_by: str | None = None  # the parent of the last turn that was finished
     _number: int = -1  # of the last checkpoint
@@ -119,7 +121,7 @@ class NodeLoop:
         deadline = time.monotonic() + seconds
         while True:
             self._check()
-            if self._parent is not None and self._place(()).parent != self._parent:
+            if self._parent is not None and (self._parent, self._mode) != (self._place(()).parent, self._rounds().mode):
                 raise ParentChanged
             left = deadline - time.monotonic()
             if left <= 0 or self._awake.wait(min(left, _LOOK)) or self._mark() != self._seen:
@@ -244,7 +246,7 @@ class NodeLoop:
         self._take_private(node)
         self._settle(pause=0.0)
         began = time.monotonic()
-        self._parent = node.place.parent
+        self._parent, self._mode = node.place.parent, rounds.mode
         try:
             report = conductor.run(version)
         except ParentChanged:
@@ -284,10 +286,11 @@ class NodeLoop:
         conductor.trained |= {} if saved is None else saved.trained
 
     def _rounds(self) -> RoundsConfig:
-        """How rounds go. A device's parent decides for it: one that counts turns of its own below a parent that waits
-        for a version may never give that."""
+        """How rounds go. The cloud decides for all on whether they wait for each other, by what parents tell: one that
+        counts turns of its own below a parent that waits for a version, or above children that are told not to wait,
+        may never give or get that. Terms outlive a restart; a node takes no turn before it has some."""
         rounds, mode = self.config.rounds, (self.ledger.get(TERMS) or {}).get("mode")
-        if self.tier is not Tier.DEVICE or mode not in ("sync", "async"):
+        if self.tier is Tier.CLOUD or mode not in ("sync", "async"):
             return rounds
         return msgspec.structs.replace(rounds, mode=mode)
 
@@ -302,11 +305,13 @@ class NodeLoop:
         terms = self.ledger.get(TERMS) or {}
         link = node.place.link
         parent = None if link is None else self.ledger.newest(link, link.parent)
-        links = [node.place.link_to(c) for c in children] + ([] if link is None else [link])
-        news = False
-        if self._rounds().mode == "async":
+        below = [node.place.link_to(c) for c in children]
+        news, heard = False, -1
+        if (mode := self._rounds().mode) == "async":
             self._take_private(node)
-            news = any(conductor.is_news(x) for x in links)
+            news = any(conductor.is_news(x) for x in below + ([] if link is None else [link]))
+        elif self._mode != mode:  # else no child is ahead
+            heard = max((self.ledger.version(x, x.child) for x in below), default=-1)
         return Situation(
             tier=self.tier,
             done=done,
@@ -320,6 +325,7 @@ class NodeLoop:
             finished=bool(self.ledger.get("finished")),
             fresh=self._fresh,
             published=-1 if link is None else self.ledger.version(link, self.ledger.node),
+            heard=heard,
         )
 
     def _shared(self, children: tuple[NodeId, ...]) -> int:

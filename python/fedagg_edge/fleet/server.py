@@ -26,6 +26,7 @@ from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet import parts
 from fedagg_edge.fleet.commons import Commons
 from fedagg_edge.fleet.config import FleetConfig, ListenConfig
+from fedagg_edge.fleet.ends import HangUp
 from fedagg_edge.fleet.ends import Peer as AnyPeer
 from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.gateway import GatewayLimits
@@ -61,7 +62,8 @@ _STAGED_FOR = 86400.0  # seconds without another chunk that a node's are kept: i
 _READY_EVERY = 1.0
 _DRAINED = 60.0  # seconds after which to ask a drained edge again: it may be started again and serve
 _EXCHANGE = "/v1/exchange"
-_FROM_CHILDREN = ("/v1/hello", _EXCHANGE)  # a child that renewed may go on without another hello
+_HELLO = "/v1/hello"
+_FROM_CHILDREN = (_HELLO, _EXCHANGE)  # a child that renewed may go on without another hello
 _STRANGERS = 6.0  # renewals a minute of certificates that this server has not seen before
 
 
@@ -70,22 +72,24 @@ def run_gateway(config: FleetConfig, tier: Tier, log: Log) -> Exit:
     return serve(lambda: _Gateway(config, tier, log).service(), log)
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown(Peer):
+    """A peer with what its certificate says. They stay together: a serial is its issuer's choice, and one that chose
+    another's would have that one's facts judged in place of its own."""
+
+    facts: Facts
+
+
 class _Handler:
     """The parent's end; its terms are read from the ledger, where the node loop keeps them."""
 
-    def __init__(
-        self,
-        config: FleetConfig,
-        tier: Tier,
-        connected: Callable[[], frozenset[str]] = frozenset,
-        facts: Callable[[str], Facts | None] = lambda serial: None,
-    ) -> None:
-        self._facts = facts
+    def __init__(self, config: FleetConfig, tier: Tier, connected: Callable[[], frozenset[str]] = frozenset) -> None:
         self._config = config
         self._shelf = DiskShelf(config.state / "artefacts")
         self._limits = config.limits.wire()
         self._commons = Commons(config, tier, connected)
         self._known: bytes | None = None  # the terms that `_parent` was made of
+        self._greeted: set[NodeId] = set()  # those who were told these terms, by this process
         self._parent: ParentEnd | None = None
 
     def handle(self, ledger: ParentView, peer: AnyPeer, request: Request, now: float) -> Response | Later:
@@ -106,7 +110,13 @@ class _Handler:
         known = _peer(peer)
         if known.role is Tier.EDGE and not request.path.endswith("/adopt") and _is_new(ledger, known.node):
             ledger.ledger.enrol(known.node, known.role, known.serial)  # the operator made its identity
+        if request.path == _EXCHANGE and known.node not in self._greeted:
+            # a connection that ended while nothing was asked is made again without a word, and these terms may have
+            # another mode or target than those before: a child that does not know may keep all from going on
+            raise HangUp
         answered = end.handle(ledger, known, request, now)
+        if request.path == _HELLO and not isinstance(answered, Later) and answered.status == 200:
+            self._greeted.add(known.node)
         if request.path in _FROM_CHILDREN and (isinstance(answered, Later) or answered.status == 200):
             self._keep_certificate(ledger, known)
         return answered
@@ -114,11 +124,10 @@ class _Handler:
     def _keep_certificate(self, ledger: ParentView, peer: Peer) -> None:
         """What the node loop looks up in the revocation list, as the gateway does: only here is the certificate seen
         that a child shows, which an operator or another parent may have made."""
-        facts = self._facts(peer.serial)
-        if facts is None:
+        if not isinstance(peer, _Shown):
             return
-        if ledger.raw(CERTIFICATE + peer.node) != msgspec.msgpack.encode(facts):
-            ledger.put(CERTIFICATE + peer.node, msgspec.to_builtins(facts))
+        if ledger.raw(CERTIFICATE + peer.node) != msgspec.msgpack.encode(peer.facts):
+            ledger.put(CERTIFICATE + peer.node, msgspec.to_builtins(peer.facts))
 
     @property
     def ready(self) -> bool:
@@ -145,6 +154,7 @@ class _Handler:
         if terms is None or self._shelf.find("autoencoder") is None:
             return None
         self._known, self._parent = known, self._make_end(terms)
+        self._greeted.clear()
         return self._parent
 
     def _make_end(self, terms: Mapping[str, Any]) -> ParentEnd:
@@ -188,7 +198,6 @@ class _Gateway:
     config: FleetConfig
     tier: Tier
     log: Log
-    _facts: dict[str, Facts] = field(default_factory=dict)
     _service: Service[ParentView] | None = None
     _handler: _Handler | None = None
     _revoked: Reloaded[revocation.Revocations] = field(init=False)
@@ -216,7 +225,7 @@ class _Gateway:
             bytes_per_minute=limits.bytes_per_minute,
         )
         self._contexts.get()  # an identity that is not there or does not fit is told now, not to each who connects
-        handler = self._handler = _Handler(self.config, self.tier, self._connected, self._facts_of)
+        handler = self._handler = _Handler(self.config, self.tier, self._connected)
         service: Service[ParentView] = Service(
             ServiceSettings(
                 listen.host,
@@ -246,9 +255,6 @@ class _Gateway:
     def _connected(self) -> frozenset[str]:
         return frozenset() if self._service is None else self._service.connections.nodes()
 
-    def _facts_of(self, serial: str) -> Facts | None:
-        return self._facts.get(serial)
-
     def _identify(self, connection: Any) -> Peer | None:
         try:
             facts = tls.peer_of(connection)
@@ -256,25 +262,23 @@ class _Gateway:
             return None
         if facts.federation != self.config.federation:
             return None
-        self._facts[facts.serial] = facts
-        return Peer(facts.node, facts.role, facts.serial)
+        return _Shown(facts.node, facts.role, facts.serial, facts)
 
     def _is_allowed(self, peer: AnyPeer) -> bool:
-        facts = self._facts.get(peer.serial)
-        if facts is None or time.time() > facts.not_after:  # an open connection outlives its certificate
+        # an open connection outlives its certificate
+        if not isinstance(peer, _Shown) or time.time() > peer.facts.not_after:
             return False
         try:
-            revocation.check(self._revoked.get(), facts)
+            revocation.check(self._revoked.get(), peer.facts)
         except PermissionDenied:
             return False
         return True
 
     async def _tidy(self) -> None:
-        """Let go what can never be asked for again: tokens, revocations of nodes, what is known of old certificates."""
+        """Let go what can never be asked for again: tokens, revocations of nodes."""
         now = time.time()
         removed = tokens.remove_expired(self.identity, now)
         revocation.update(self.identity, lambda known: revocation.prune(known, now))
-        self._facts = {serial: facts for serial, facts in self._facts.items() if now <= facts.not_after}
         if removed:
             self.log.info("tokens_expired", count=removed)
 

@@ -1,8 +1,8 @@
 """When a node takes its next turn, and which version it has: a pure function of what the node knows.
 
 Sync: a device follows its parent's version; a parent starts the next round by itself, so that an edge and its devices
-work on a round while the cloud still trains on the one before, and jumps to its parent's when it fell behind. Async: a
-turn is due whenever somebody said something new.
+work on a round while the cloud still trains on the one before, and jumps to its parent's when it fell behind, or to its
+children's when they counted turns of their own in async. Async: a turn is due whenever somebody said something new.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Situation:
     finished: bool = False
     fresh: bool = False
     published: int = -1  # the newest version that this node has given its parent
+    heard: int = -1  # the newest version that a child has given, where that may be above this node's own
 
 
 def next_turn(now: Situation, rounds: RoundsConfig) -> int | None:
@@ -58,7 +59,10 @@ def _sync(now: Situation) -> int | None:
         return now.published
     if now.tier is Tier.DEVICE:
         return now.parent if now.parent > now.done else None
-    return max(now.done + 1, now.parent)
+    # children that counted turns of their own, when nobody waited, are ahead: what they said is no answer to each of
+    # the rounds in between. A round that ends the training is not passed over.
+    heard = min(now.heard, now.target - 1) if now.target > 0 else now.heard
+    return max(now.done + 1, now.parent, heard)
 
 
 def _async(now: Situation, rounds: RoundsConfig) -> int | None:

@@ -1,3 +1,4 @@
+import http.client
 import json
 import threading
 import time
@@ -7,9 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from running import post, running
-from toy_ends import ToyLedger
+from toy_ends import ToyHandler, ToyLater, ToyLedger
 
 from fedagg_edge.errors import StorageFull
+from fedagg_edge.fleet.ends import HangUp
 from fedagg_edge.fleet.gateway import GatewayLimits
 from fedagg_edge.fleet.problems import problem
 from fedagg_edge.fleet.serve import ServiceSettings
@@ -113,6 +115,33 @@ def test_the_rate_of_a_node_is_bounded_and_says_when_to_come_back(tmp_path: Path
         assert [status for status, _, _ in answers] == [200, 200, 200, 429]
         assert 0 < float(answers[3][1]["Retry-After"]) <= 20
         assert post(gateway.connect("device-2"), "/v1/append", append(0))[0] == 200
+
+
+class HangingUp(ToyHandler):
+    """On polls."""
+
+    def handle(self, ledger: ToyLedger, peer: object, request: Request, now: float) -> Response | ToyLater:
+        if request.path != "/v1/exchange":
+            return Response(200)
+        if not json.loads(request.body)["wait"]:
+            raise HangUp
+        return super().handle(ledger, peer, request, now)
+
+    def resume(self, ledger: ToyLedger, peer: object, later: ToyLater, now: float) -> Response | ToyLater:
+        raise HangUp
+
+
+@pytest.mark.parametrize("body", [b'{"have": 0, "wait": 0}', b'{"have": 0, "wait": 0}' + b" " * 100_000, None])
+def test_a_handler_may_hang_up_instead_of_answering(tmp_path: Path, body: bytes | None) -> None:
+    """On a request that comes in one piece, on one that does not, and on a poll that has waited."""
+    with running(tmp_path, handler=HangingUp()) as gateway:
+        connection = gateway.connect()
+        assert post(connection, "/v1/hello")[0] == 200
+        with pytest.raises((http.client.HTTPException, OSError)):
+            post(connection, "/v1/exchange", body or b'{"have": 0, "wait": 0.1}')
+        connection.close()
+        assert post(connection, "/v1/hello")[0] == 200
+        assert "request_failed" not in gateway.log.getvalue()
 
 
 def test_one_that_is_no_longer_allowed_is_refused(tmp_path: Path) -> None:

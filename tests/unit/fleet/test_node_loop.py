@@ -309,14 +309,43 @@ def test_a_devices_parent_decides_how_its_rounds_go(tmp_path):
     ledger.close()
 
 
-def test_an_edge_decides_for_itself(edge):
+def test_an_edge_goes_by_its_parents_mode_as_its_gateway_tells_its_devices(edge):
+    """The mode of its own file counted: it waited for devices that its gateway had told not to wait, or did not for
+    those that wait for it, unless somebody had written the cloud's mode into every edge's file."""
+    for mode in ("async", "sync"):
+        edge.ledger.put("terms", {**TERMS, "mode": mode})
+        assert edge._rounds() == msgspec.structs.replace(edge.config.rounds, mode=mode)
+
+
+def test_the_cloud_decides_for_itself(cloud):
+    cloud.ledger.put("terms", {**TERMS, "mode": "async"})  # of before its last start
+    assert cloud._rounds() == cloud.config.rounds
+
+
+def test_a_turn_that_waits_ends_when_rounds_go_another_way(edge):
+    edge._parent, edge._mode = NodeId("a"), "sync"  # in the middle of a turn
+    edge.wait(0.0)
     edge.ledger.put("terms", {**TERMS, "mode": "async"})
-    assert edge._rounds() == edge.config.rounds
+    with pytest.raises(ParentChanged):  # else it waits for a version that an async child may never reach
+        edge.wait(30.0)
+
+
+def test_a_cloud_that_begins_to_wait_joins_children_that_are_ahead(cloud, monkeypatch):
+    """Else it would run all rounds in between on what they said once, and the target might end the training."""
+    seen = []
+    monkeypatch.setattr("fedagg_edge.fleet.node_loop.next_turn", lambda now, rounds: seen.append(now.heard))
+    monkeypatch.setattr(NodeLoop, "wait", lambda self, seconds: None)
+    node = SimpleNamespace(place=cloud._place(()))
+    monkeypatch.setattr(type(cloud.ledger), "version", lambda self, link, node: 300)
+    cloud.ledger.put(PRESENT + EDGE, True)
+    for cloud._mode in (None, "async", "sync"):  # after a start, after a change, in between
+        cloud._turn(node, SimpleNamespace(), 4)
+    assert seen == [300, 300, -1]
 
 
 def test_a_turn_for_a_parent_that_changed_ends_and_its_weights_are_dropped(edge):
     edge.wait(0.0)
-    edge._parent = NodeId("a")  # in the middle of a turn
+    edge._parent, edge._mode = NodeId("a"), "sync"  # in the middle of a turn
     edge.wait(0.0)
     edge.ledger.put("terms", {**TERMS, "parent": "b"})
     with pytest.raises(ParentChanged):

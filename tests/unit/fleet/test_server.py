@@ -1,6 +1,7 @@
 """The gateway's parts without a socket; with one they run in test_up.py."""
 
 import asyncio
+import dataclasses
 import hashlib
 import io
 import time
@@ -13,6 +14,7 @@ from toys import embeddings
 from fedagg_edge.errors import IdentityBusy, IdentityError, PermissionDenied, StorageFull
 from fedagg_edge.fleet import operating, parts, server
 from fedagg_edge.fleet.config import FleetConfig, LimitsConfig, ListenConfig, parse_fleet_config
+from fedagg_edge.fleet.ends import HangUp
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.node_loop import NodeLoop
 from fedagg_edge.fleet.shelf import DiskShelf
@@ -85,6 +87,10 @@ def facts(serial, made, issuer="f"):
     return Facts(NodeId("edge-0"), Tier.EDGE, "toy", serial, made, made + 1e9, root)
 
 
+def peer_with(facts):
+    return server._Shown(facts.node, facts.role, facts.serial, facts)
+
+
 def test_the_node_loop_waits_for_those_whose_certificate_the_gateway_takes_and_no_others(config, view):
     """The certificate that a child shows counts: an operator or another parent may have made it, of which nobody told
     this one."""
@@ -93,12 +99,12 @@ def test_the_node_loop_waits_for_those_whose_certificate_the_gateway_takes_and_n
     place = config.state / "identity"
     place.mkdir(parents=True)
     shown = {"1": facts("1", 1000.0), "2": facts("2", 9000.0, "e")}
-    handler = server._Handler(config, Tier.CLOUD, facts=shown.get)
+    handler = server._Handler(config, Tier.CLOUD)
     loop = NodeLoop(config, Tier.CLOUD, view.ledger, Log(io.StringIO()))
 
     def ask(serial, request):
         with view.transaction():
-            return handler.handle(view, Peer(NodeId("edge-0"), Tier.EDGE, serial), request, 5.0)
+            return handler.handle(view, peer_with(shown[serial]), request, 5.0)
 
     def revoked():
         return loop._is_revoked(view.node(NodeId("edge-0")))
@@ -200,16 +206,69 @@ def test_a_drained_edge_that_knows_no_other_says_so(view):
 def test_revoked_and_expired_peers_are_refused_at_once(config):
     gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
     gateway.identity.mkdir(parents=True)
-    facts = Facts(NodeId("edge-0"), Tier.EDGE, "toy", "1", 100.0, 1e10, Issuer(IssuerKind.ROOT, NodeId("toy"), "2"))
-    gateway._facts["1"] = facts
-    assert gateway._is_allowed(EDGE)
+    edge = peer_with(dataclasses.replace(facts("1", 100.0), not_after=1e10))
+    assert gateway._is_allowed(edge)
     revocation.save(gateway.identity, revocation.revoke(revocation.Revocations(), 500.0, node=NodeId("edge-0")))
-    assert not gateway._is_allowed(EDGE)
+    assert not gateway._is_allowed(edge)
     assert not gateway._is_allowed(Peer(NodeId("nobody"), Tier.DEVICE, "9"))
-    gateway._facts["3"] = Facts(
-        NodeId("old"), Tier.EDGE, "toy", "3", 1.0, 9.0, Issuer(IssuerKind.ROOT, NodeId("toy"), "2")
-    )
-    assert not gateway._is_allowed(Peer(NodeId("old"), Tier.EDGE, "3"))
+    assert not gateway._is_allowed(peer_with(dataclasses.replace(facts("3", 1.0), not_after=9.0)))
+
+
+def certificate(node, serial, issuer, made):
+    """What TLS says of a device's, signed by an edge; `issuer`: the signing certificate's serial."""
+
+    def name(*values):
+        keys = ("organizationName", "organizationalUnitName", "commonName", "serialNumber")
+        return tuple(((key, value),) for key, value in zip(keys, values, strict=False))
+
+    return {
+        "subject": name("toy", "device", node),
+        "issuer": name("toy", "edge-issuer", "hall", issuer),
+        "subjectAltName": (("URI", f"fedagg://toy/device/{node}"),),
+        "serialNumber": serial,
+        "notBefore": time.strftime("%b %d %H:%M:%S %Y GMT", time.gmtime(made)),
+        "notAfter": time.strftime("%b %d %H:%M:%S %Y GMT", time.gmtime(made + 86400)),
+    }
+
+
+def test_a_certificate_is_not_judged_by_another_issuers_of_the_same_serial(config):
+    """A serial is its issuer's choice: a device of a revoked edge was let in again once another of the same serial,
+    signed by somebody else, had connected; and that one's was refused by the first one's dates."""
+    gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
+    gateway.identity.mkdir(parents=True)
+    revoked = gateway._identify(certificate("d.1", "2A", "aa", time.time()))
+    revocation.save(gateway.identity, revocation.revoke(revocation.Revocations(), 5.0, serial="aa"))
+    assert not gateway._is_allowed(revoked)
+    other = gateway._identify(certificate("d.2", "2A", "bb", time.time()))
+    assert gateway._is_allowed(other)
+    assert not gateway._is_allowed(revoked)
+    gateway._identify(certificate("d.3", "2A", "bb", 9.0))
+    assert gateway._is_allowed(other)
+
+
+def test_a_child_that_was_not_told_these_terms_begins_anew(config, view):
+    """A connection that ended while nothing was asked is made again without hello: an edge that was started again in
+    another mode meanwhile would have children that go on in the old one, for as long as it has."""
+    view.put("terms", {"classes": 10, "mode": "sync", "target": 4})
+    DiskShelf(config.state / "artefacts").put("autoencoder", b"x", b"", "m")
+    handler = server._Handler(config, Tier.CLOUD)
+    poll = Request("POST", "/v1/exchange", encode(Exchange(-1, 0, 0, 1.0, 0)))
+
+    def ask(request):
+        with view.transaction():
+            return handler.handle(view, EDGE, request, 5.0)
+
+    with pytest.raises(HangUp):  # it spoke to the process before
+        ask(poll)
+    assert decode(Welcome, ask(hello()).body, Limits()).mode == "sync"
+    assert isinstance(ask(poll), Later)
+    view.put("terms", {"classes": 10, "mode": "sync", "target": 4})  # they were told again
+    assert isinstance(ask(poll), Later)
+    view.put("terms", {"classes": 10, "mode": "async", "target": 0})
+    with pytest.raises(HangUp):
+        ask(poll)
+    assert decode(Welcome, ask(hello()).body, Limits()).mode == "async"
+    assert isinstance(ask(poll), Later)
 
 
 def test_a_stranger_is_told_no_more_than_it_must():
@@ -255,16 +314,10 @@ def test_what_has_had_its_time_is_let_go(config, monkeypatch):
         tokens.put_grant(place, grant)
     old = revocation.revoke(revocation.Revocations(), 5.0, node="old", serial="ab")
     revocation.save(place, revocation.revoke(old, now, node="new"))
-    issuer = Issuer(IssuerKind.ROOT, NodeId("toy"), "2")
-    gateway._facts = {
-        "1": Facts(NodeId("a"), Tier.EDGE, "toy", "1", 1.0, now - 1, issuer),
-        "2": Facts(NodeId("b"), Tier.EDGE, "toy", "2", 1.0, now + 3600, issuer),
-    }
     asyncio.run(gateway._tidy())
     assert [path.stem[0] for path in (place / "tokens").iterdir()] == ["b"]
     known = revocation.load(place)
     assert (set(known.nodes), set(known.serials)) == ({"new"}, {"ab"})
-    assert set(gateway._facts) == {"2"}
     assert "tokens_expired count=1" in gateway.log._stream.getvalue()
 
 

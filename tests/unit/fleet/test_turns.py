@@ -35,6 +35,11 @@ CLOUD = replace(EDGE, tier=Tier.CLOUD, parent=-1)
         (replace(DEVICE, parent=3, fresh=True), 3),  # the new parent is behind the old one
         (replace(EDGE, parent=3, fresh=True), 3),
         (replace(EDGE, parent=-1, fresh=True), None),  # it has not spoken yet
+        (replace(CLOUD, heard=5), 5),
+        (replace(CLOUD, heard=300), 300),  # its children took turns of their own, in async
+        (replace(CLOUD, heard=300, target=200), 199),  # which ends the training, as a round must
+        (replace(CLOUD, heard=300, target=5), None),
+        (replace(EDGE, parent=8, heard=7), 8),
     ],
 )
 def test_sync(now, expected):

@@ -1,5 +1,6 @@
-"""Writes fixtures/<name>.msgpack: one example of each message, as any other implementation must write it; and
-arrays/<name>.bin: what is signed, hashed or laid out without msgpack.
+"""Writes fixtures/<name>.msgpack: one example of each message, as any other implementation must write it;
+arrays/<name>.bin: what is signed, hashed or laid out without msgpack; servers/: what only edges and the cloud write,
+which a device's implementation need not know.
 
 Run after a change of the protocol's version only: bytes that were released never change.
 """
@@ -9,9 +10,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from fedagg_edge.identity import keys, tokens
+from fedagg_edge.fleet import receipts
+from fedagg_edge.fleet.forgetting import Order
+from fedagg_edge.identity import keys, requests, revocation, signing, tokens
+from fedagg_edge.ledger.erase import Receipt
 from fedagg_edge.records import Embeddings, LogitsFormat, PackedLogits, SampleSet, Tier, counters, node_id
 from fedagg_edge.wire import messages as m
 from fedagg_edge.wire import tensors
@@ -65,6 +70,7 @@ def arrays() -> dict[str, bytes]:
         for name, labels in LABELLED.items()
     }
     made["samples"] = tensors.dump_samples(SAMPLES)
+    made["release"] = tensors.dump_release(tensors.Release(node_id("d1"), 2, SAMPLES))
     made["samples-none"] = tensors.dump_samples(SampleSet((), ()))
     made["set-digest"] = bytes.fromhex(SAMPLES.digest)
     made["set-digest-none"] = bytes.fromhex(SampleSet((), ()).digest)
@@ -79,12 +85,46 @@ def arrays() -> dict[str, bytes]:
         "enrol", federation="f", node=node_id("d1"), role=Tier.DEVICE, time=1.5e9 + 0.75,
         binding=tokens.digest(token), public_key=b"key",
     )  # fmt: skip
+    asked = requests.Sign(
+        folder="", name="autoencoder", media="application/x-safetensors", size=1000, digest=SET, version=7, now=1.5e9
+    )
+    made["artefact"] = signing._text("f", asked, asked.version, int(asked.now))
     return made
+
+
+SERVER_FOLDER = Path(__file__).parent / "servers"
+FORMER = m.Adopt("edge-a", ("edge-a", "d1"), 2, "edge-b")
+ORDER = Order("0123456789abcdef", "d1", 7, 1.5e9 + 0.75)
+REVOKED = revocation.Revocations(version=3, serials={"0a1b": 1.5e9}, nodes={"edge-b": 1.5e9 + 0.75, "d1": 1.5e9})
+
+
+def receipt(links: int) -> receipts.Stamped:
+    """An edge's, of an order to forget d1: its own link and so many others."""
+    digests = {f"d{i}": hashlib.sha256(b"%d" % i).hexdigest() for i in range(1, links + 1)} | {"edge-a": SET.hex()}
+    done = Receipt(
+        node="edge-a", origin="d1", rows=3, knowledge=2, freed=45, digests=digests, at=1.5e9 + 0.75, scrubbed=True
+    )
+    return receipts.Stamped(order=ORDER.id, receipt=done, below=1)
+
+
+def servers() -> dict[str, bytes]:
+    """Bytes of each, by the file's name."""
+    return {
+        "adopt-former.msgpack": m.encode(FORMER),
+        "forget.msgpack": msgspec.msgpack.encode(ORDER),
+        "receipt.msgpack": receipts._encoded(receipt(2)),
+        "receipt-of-many-links.msgpack": receipts._encoded(receipt(60)),
+        "revoked.json": revocation.encode(REVOKED),
+        "revoked-none.json": revocation.encode(revocation.Revocations()),
+    }
 
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     ARRAY_FOLDER.mkdir(exist_ok=True)
+    SERVER_FOLDER.mkdir(exist_ok=True)
+    for name, content in servers().items():
+        (SERVER_FOLDER / name).write_bytes(content)
     for name, content in arrays().items():
         (ARRAY_FOLDER / f"{name}.bin").write_bytes(content)
     for message in EXAMPLES:

@@ -378,14 +378,14 @@ def test_an_agent_whose_parent_does_not_enrol_it_stops(tmp_path, answers):
             connection, _ = server.accept()  # by the process that enrols, which waits for more
         while not (config.state / "enrolment.lock").exists():
             time.sleep(0.01)
-        agent.stop()
+        agent.stop(120)
         assert not agent._thread.is_alive()
         assert agent.error is None
         if answers:
             connection.close()
     again = Agent(config)
     again.start()
-    again.stop()
+    again.stop(120)
     assert (again._thread.is_alive(), again.error) == (False, None)
 
 

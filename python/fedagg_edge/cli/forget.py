@@ -6,8 +6,8 @@ An operator's command on the cloud's host, while the cloud runs or not: whoever 
 give it. The cloud forgets at once, and every edge as soon as it talks to its parent. Each one's receipt comes back to
 the cloud; those that are there within --wait are in the receipt file, `fedagg status` shows them all.
 
-What the node sends later is new: take --revoke to refuse it from now on. Models that learnt from it keep what they
-learnt, and its own machine keeps its private samples.
+A name that the cloud has never heard of is refused. What the node sends later is new: take --revoke to refuse it from
+now on. Models that learnt from it keep what they learnt, and its own machine keeps its private samples.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ def run(args: argparse.Namespace) -> int:
     from fedagg_edge.ledger.signal import Signal  # noqa: PLC0415
 
     node, config = node_id(args.node), _config(args.config)
-    revoked = _revoke(config, node) if args.revoke else 0.0
-    reach("forget.run.after-list")
     ledger = parts.open_ledger(config, Tier.CLOUD)
     try:
+        forgetting.check_known(ledger, config.state / "identity", node)
+        revoked = _revoke(config, node) if args.revoke else 0.0
+        reach("forget.run.after-list")
         told = forgetting.give(ledger, node, revoked=revoked)
         reach("forget.run.after-order")
         bell = Signal(config.state / "gateway.sock")

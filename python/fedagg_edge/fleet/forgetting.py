@@ -11,22 +11,25 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from fedagg_edge.errors import DataError, FedaggError, RemoteProtocolError
+from fedagg_edge.errors import ConfigError, DataError, FedaggError, RemoteProtocolError, nearest
 from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet import receipts
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.receipts import Stamped
+from fedagg_edge.identity import revocation, tokens
 from fedagg_edge.ledger.erase import Receipt
 from fedagg_edge.ledger.ledger import Ledger
+from fedagg_edge.ledger.nodes import names
 from fedagg_edge.records import NodeId, Tier, node_id
 from fedagg_edge.wire.messages import Notice
 
-__all__ = ["KIND", "Order", "Told", "Waited", "finish", "give", "obey", "wait_for_receipts"]
+__all__ = ["KIND", "Order", "Told", "Waited", "check_known", "finish", "give", "obey", "wait_for_receipts"]
 
 KIND = "forget"
 _SCRUBS = 20  # tries, a quarter of a second apart, while another process reads
@@ -60,6 +63,23 @@ class Waited:
     found: list[Receipt]
     missing: list[NodeId]
     further: int
+
+
+def check_known(ledger: Ledger, identity: Path, origin: NodeId) -> None:
+    """Raise ConfigError for a name that neither the ledger nor the lists beside it have ever had: it is mistyped, and
+    an order for it would be carried out, with a receipt, while the node that was meant stays. Raises IdentityError for
+    a list that is damaged."""
+    known = names(ledger.db)
+    if origin in known:
+        return
+    known |= {NodeId(n) for n in (*revocation.load(identity).nodes, *tokens.granted(identity))}
+    known |= {NodeId(stamped.receipt.origin) for stamped in receipts.own(ledger)}
+    if origin not in known:
+        raise ConfigError(
+            f"node: got {origin!r}{nearest(origin, known)}, which nothing at {ledger.node} has ever named; of a device "
+            "whose samples have not come up from its edge nothing is known here yet: wait for them, or revoke it "
+            f"first: fedagg pki revoke {identity} --node {origin}"
+        )
 
 
 def give(ledger: Ledger, origin: NodeId, *, revoked: float = 0.0, sleep: Callable[[float], None] = time.sleep) -> Told:

@@ -124,8 +124,12 @@ class ParentView:
         seen = self._on(link)
         if seen is None or publisher != seen.child:
             self.ledger.put_packed(federation, link, publisher, packed, at=at)
-        elif self.ledger.put_packed(federation, link, publisher, packed, at=at, kept=seen.kept):
-            seen.versions[publisher], seen.kept = g.version, (g.version, *seen.kept)[:KEEP]
+            return
+        now = packed.digest == seen.head.digest
+        if self.ledger.put_packed(federation, link, publisher, packed, at=at, kept=seen.kept, current=now):
+            seen.versions[publisher] = g.version
+            if g.version not in seen.kept:  # else it was forgotten, and has come back
+                seen.kept = (g.version, *seen.kept)[:KEEP]
             seen.writes = self._db.writes  # nothing else was written
 
     def newest(self, link: Link, publisher: NodeId) -> Stored | None:

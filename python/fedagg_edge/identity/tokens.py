@@ -23,7 +23,7 @@ from fedagg_edge.errors import IdentityError
 from fedagg_edge.identity import folder
 from fedagg_edge.records import Tier
 
-__all__ = ["Grant", "Token", "digest", "find_grant", "make", "parse", "put_grant", "remove_expired"]
+__all__ = ["Grant", "Token", "digest", "find_grant", "granted", "make", "parse", "put_grant", "remove_expired"]
 
 _FORM = re.compile(r"fedagg1\.([A-Za-z0-9_-]{11})\.([A-Za-z0-9_-]{43})\.([A-Za-z0-9_-]{43})")
 _ID, _SECRET = 8, 32  # bytes
@@ -107,6 +107,17 @@ def find_grant(place: Path, token: str, now: float) -> Grant:
     if now >= grant.expires or grant.digest != path.stem:
         raise unknown
     return grant
+
+
+def granted(place: Path) -> set[str]:
+    """The nodes that a token was made for here, of those that are kept. A file that is no grant is passed over."""
+    found = set()
+    for path in (place / folder.TOKENS).glob("*.json"):
+        try:
+            found.add(msgspec.json.decode(folder.read(path), type=Grant).node)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+    return found
 
 
 def remove_expired(place: Path, now: float) -> int:

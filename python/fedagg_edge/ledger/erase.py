@@ -5,19 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from fedagg_edge.failpoints import reach
-from fedagg_edge.ledger import log, outbox, payloads
+from fedagg_edge.ledger import knowledge, log, outbox, payloads
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.fold import Fold, only, parts_of, without
 from fedagg_edge.ledger.log import Kind
-from fedagg_edge.records import NodeId, PackedLogits, SampleSet
-from fedagg_edge.wire.tensors import (
-    OWN,
-    dump_embeddings,
-    dump_logits,
-    dump_samples,
-    load_embeddings,
-    load_logits,
-)
+from fedagg_edge.records import NodeId, SampleSet
+from fedagg_edge.wire.tensors import OWN, dump_embeddings, dump_samples, load_embeddings
 
 __all__ = ["Receipt", "compact", "erase_everywhere", "erase_knowledge", "erase_rows", "erase_waiting", "of_origin"]
 
@@ -92,17 +85,18 @@ def of_origin(db: Database, origin: NodeId) -> SampleSet:
     return state.samples()
 
 
-def erase_knowledge(db: Database, origin: NodeId) -> int:
-    """Erase what knowledge says about rows of `origin`: all of it on the origin's own link, elsewhere those rows are
-    set to zero and the others stay in their places. Versions stay taken. How many records were changed."""
+def erase_knowledge(db: Database, node: NodeId, origin: NodeId) -> int:
+    """Erase what knowledge says about rows of `origin` at `node`: all of it on the origin's own link, elsewhere those
+    rows are set to zero and the others stay in their places. Versions stay taken. How many records were changed."""
     changed = 0
     for child, digest in db.all("SELECT DISTINCT child, digest FROM knowledge WHERE logits IS NOT NULL"):
         named = None if child == origin else _set_of(db, child, digest)
-        if child == origin or (named is not None and named.digest != digest):  # rows that cannot be told apart
+        unknown = named is None and child == node  # a former parent's, or its entry is on the way: it comes again then
+        if child == origin or unknown or (named is not None and named.digest != digest):  # rows not to be told apart
             done = db.execute("UPDATE knowledge SET logits = NULL WHERE child = ? AND digest = ?", (child, digest))
             changed += done.rowcount
         elif named is not None and origin in named.origins:
-            changed += _blank(db, child, digest, dict(parts_of(named))[origin])
+            changed += knowledge.blank(db, child, digest, dict(parts_of(named))[origin])
     return changed
 
 
@@ -110,28 +104,6 @@ def _set_of(db: Database, child: NodeId, digest: str) -> SampleSet | None:
     """The set that knowledge names, as far as its ids are here; None if no entry left it."""
     row = db.one("SELECT max(number) FROM entries WHERE child = ? AND digest = ?", (child, digest))
     return None if row[0] is None else log.fold(db, child).samples(row[0])
-
-
-def _blank(db: Database, child: NodeId, digest: str, rows: slice) -> int:
-    found = db.all(
-        "SELECT rowid, format, rows, classes, logits FROM knowledge"
-        " WHERE child = ? AND digest = ? AND logits IS NOT NULL",
-        (child, digest),
-    )
-    changed = 0
-    for number, form, count, classes, logits in found:
-        packed = load_logits(logits, form, count, classes)
-        if not packed.value_NC[rows].any():  # an order that was given again: the receipts count each change once
-            continue
-        value_NC, scale_N = packed.value_NC.copy(), packed.scale_N
-        value_NC[rows] = 0
-        if scale_N is not None:
-            scale_N = scale_N.copy()
-            scale_N[rows] = 0
-        blank = dump_logits(PackedLogits(packed.format, value_NC, scale_N))
-        db.execute("UPDATE knowledge SET logits = ? WHERE rowid = ?", (blank, number))
-        changed += 1
-    return changed
 
 
 def compact(db: Database, child: NodeId, before: int) -> int:

@@ -181,6 +181,11 @@ class Fold:
             return Embeddings(EMPTY, np.empty((0, self.code_bytes), np.uint8), np.empty(0, np.int64))
         return Embeddings(SampleSet(tuple(names), tuple(counters)), np.concatenate(codes), np.concatenate(labels))
 
+    def here(self, entry: int) -> NDArray[np.bool_]:
+        """Per row of the set at `entry`: whether it is not erased."""
+        here_N = [self._origins[o].here_R[self._origins[o].in_set(entry)] for o in sorted(self._origins)]
+        return np.concatenate([*here_N, np.zeros(0, bool)])
+
     @property
     def nbytes(self) -> int:
         """Bytes of memory that its arrays take."""

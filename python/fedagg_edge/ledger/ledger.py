@@ -175,10 +175,12 @@ class Ledger:
     def _erase(self, child: NodeId, payload: bytes) -> None:
         gone = load_samples(payload, OWN)
         erase.erase_rows(self.db, child, gone)
+        knowledge.blank_erased(self.db, child)  # rows may have come after the order by which this node forgot them
         if self.relays:
             gone = relay.nowhere(self.db, self.node, gone)
             erase.erase_rows(self.db, self.node, gone)
             erase.erase_waiting(self.db, gone)
+            knowledge.blank_erased(self.db, self.node)
 
     def entries(self, child: NodeId, after: int, limit: int = 256, inline: int = log.INLINE) -> list[LogEntry]:
         """See `log.entries`."""
@@ -316,6 +318,7 @@ class Ledger:
         with self.db.savepoint():
             outbox.put_forget(self.db, self.node, samples, self._ran())
             erase.erase_everywhere(self.db, samples)
+            knowledge.blank_erased(self.db, self.node)
 
     def scrub(self) -> bool:
         """See `Database.scrub`."""
@@ -381,7 +384,7 @@ class Ledger:
         """
         with self.db.transaction():
             gone = erase.of_origin(self.db, origin)
-            emptied = erase.erase_knowledge(self.db, origin)
+            emptied = erase.erase_knowledge(self.db, self.node, origin)
             entries = {}
             for child in log.links(self.db):
                 if child != self.node and relay.forget_rows(self.db, child, gone, self._now()):
@@ -455,10 +458,13 @@ class Ledger:
         *,
         at: float,
         kept: Sequence[int] | None = None,
+        current: bool = False,
     ) -> bool:
         """See `knowledge.put_packed`."""
         own = publisher == self.node
-        return knowledge.put_packed(self.db, federation, link, publisher, packed, at=at, own=own, kept=kept)
+        return knowledge.put_packed(
+            self.db, federation, link, publisher, packed, at=at, own=own, kept=kept, current=current
+        )
 
     def newest(self, link: Link, publisher: NodeId) -> Stored | None:
         """See `knowledge.newest`."""

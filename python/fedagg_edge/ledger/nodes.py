@@ -23,6 +23,7 @@ __all__ = [
     "join",
     "knows_serial",
     "leave",
+    "names",
     "node",
     "put_token",
     "revocations",
@@ -96,6 +97,17 @@ def node(db: Database, name: NodeId) -> NodeFacts | None:
     """The facts of a node."""
     row = db.one("SELECT node, role, serial, enrolled, active, revoked FROM nodes WHERE node = ?", (name,))
     return None if row is None else NodeFacts(row[0], Tier(row[1]), row[2], row[3], bool(row[4]), row[5])
+
+
+def names(db: Database) -> set[NodeId]:
+    """Everyone that this ledger has ever heard of: enrolled or moved here, whose samples came through whatever child,
+    who may enrol."""
+    found = db.all(
+        "SELECT node FROM nodes UNION SELECT child FROM links UNION SELECT origin FROM owners"
+        " UNION SELECT node FROM tokens WHERE node IS NOT NULL"
+        " UNION SELECT substr(key, 10) FROM facts WHERE key > 'adoption/' AND key < 'adoption/' || x'7f'"
+    )
+    return {row[0] for row in found}
 
 
 def certified(db: Database, name: NodeId) -> float | None:

@@ -14,7 +14,7 @@ from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import Packed, Stored
 from fedagg_edge.wire.tensors import check_logits, dump_logits, load_logits
 
-__all__ = ["check_finite", "check_packed", "knowledge_of", "same_content", "wire_knowledge", "wire_packed"]
+__all__ = ["check_finite", "check_packed", "knowledge_of", "same_frame", "same_logits", "wire_knowledge", "wire_packed"]
 
 _BITS: Final = np.dtype("<u4")
 _INFINITY: Final = 0x7F80_0000  # the bits of a float32's; those of the numbers from 0 up to it are below, in order
@@ -67,8 +67,8 @@ def check_packed(given: WireKnowledge, data: bytes) -> None:
     check_finite(load_logits(data, given.format, given.rows, given.classes))
 
 
-def same_content(given: WireKnowledge, stored: Stored) -> bool:
-    """Whether a message says what is stored, down to the last bit of its logits."""
+def same_frame(given: WireKnowledge, stored: Stored) -> bool:
+    """Whether a message says what is stored, but for the logits."""
     knowledge = stored.knowledge
     return (
         given.basis == stored.basis
@@ -76,8 +76,12 @@ def same_content(given: WireKnowledge, stored: Stored) -> bool:
         and given.view_seed == knowledge.view_seed
         and given.format == knowledge.logits.format
         and (given.rows, given.classes) == knowledge.logits.value_NC.shape
-        and given.payload.digest == digest_of(dump_logits(knowledge.logits))
     )
+
+
+def same_logits(given: WireKnowledge, stored: Stored) -> bool:
+    """Whether they are the stored ones, down to the last bit."""
+    return given.payload.digest == digest_of(dump_logits(stored.knowledge.logits))
 
 
 def check_finite(logits: PackedLogits) -> None:

@@ -7,7 +7,7 @@ import msgspec
 from fedagg_edge.errors import DataError, RemoteProtocolError
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.chunks import check_payload
-from fedagg_edge.wire.knowledge import check_packed, same_content, wire_packed
+from fedagg_edge.wire.knowledge import check_packed, same_frame, same_logits, wire_packed
 from fedagg_edge.wire.limits import check
 from fedagg_edge.wire.messages import Exchange, Exchanged, Notice, WireKnowledge
 from fedagg_edge.wire.parent_log import bytes_of, entries_after
@@ -55,10 +55,12 @@ def take_knowledge(terms: Terms, ledger: ParentLedger, peer: Peer, given: WireKn
         return  # a late copy: what is newer stands
     if given.version == version:
         newest = ledger.newest(link, peer.node)
-        if newest is not None and not same_content(given, newest):
+        if newest is not None and not same_frame(given, newest):
             raise Refusal(409, "conflict", f"knowledge.version: got {given.version} with other content than committed")
-        ledger.drop(peer.node, given.payload.chunks)
-        return
+        if newest is None or same_logits(given, newest):
+            ledger.drop(peer.node, given.payload.chunks)
+            return
+        # other logits may be the same ones before rows of them were forgotten here: `put_packed` tells
     _check_rows(ledger, peer.node, given)
     data = bytes_of("knowledge.payload", ledger, peer.node, given.payload)
     try:

@@ -148,7 +148,8 @@ class ParentLedger(Protocol):
     `savepoint`: what was done inside is undone if an exception leaves it. `append` with a key that is committed already
     changes nothing and gives that entry's position. `samples` and `rows`, its length, raise DataError for a
     digest that no entry has.
-    `put_packed`: keep checked knowledge with its logits' bytes, at Unix time `at`.
+    `put_packed`: keep checked knowledge with its logits' bytes, at Unix time `at`, without what it says about rows that
+    were forgotten; it raises Conflict for a version that is here with other content.
     `version` is that of `newest`, -1 if there is none; `packed` is the same as `newest`. `staged`: bytes of chunks
     kept for `node`; `drop`: let go these chunks of it, or all. `fence` counts the moves of `child`, 0 for one that
     never moved. `introduce`: make known a node that is not active yet. `adopt`: note that `node` moved to below

@@ -181,6 +181,30 @@ def test_knowledge_about_the_others_stays_in_its_places(tree):
     assert list(left.logits.value_NC[:, 0]) == [0, 0, 1, 1, 1]
 
 
+def test_late_knowledge_does_not_bring_back_what_was_forgotten(tree):
+    """The edge hears of the order in the answer to the exchange that brings it, the cloud's own was under way."""
+    tree.send(GONE, 2, 1)
+    tree.send(OTHER, 3, 1)
+    tree.settle()
+    digest = tree.cloud.head(EDGE).digest
+    logits = PackedLogits(LogitsFormat.INT8, np.ones((5, CLASSES), np.int8), np.ones(5, np.float32))
+    give(tree)
+    for number, (ledger, publisher) in enumerate([(tree.edge, EDGE), (tree.cloud, CLOUD)]):
+        ledger.put_knowledge(Knowledge("f", LINK, publisher, number, digest, 0, logits), -1)
+    tree.settle()
+    assert GONE not in tree.edge.samples(EDGE).origins
+    for ledger in (tree.cloud, tree.edge):
+        for number, publisher in enumerate([EDGE, CLOUD]):
+            left = ledger.newest(LINK, publisher).knowledge
+            assert (left.version, left.digest) == (number, digest)
+            assert list(left.logits.scale_N) == [0, 0, 1, 1, 1]
+            assert list(left.logits.value_NC[:, 0]) == [0, 0, 1, 1, 1]
+    tree.restart()
+    sent = tree.child.next(tree.now)
+    tree.settle(3)
+    assert (tree.child._given, type(sent).__name__) == (0, "Request")  # and is not sent again
+
+
 def test_what_it_sends_later_is_new_and_counts(tree):
     tree.send(GONE, 4, 1)
     tree.settle()

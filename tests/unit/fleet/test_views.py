@@ -21,7 +21,7 @@ from fedagg_edge.wire.chunks import digest_of
 from fedagg_edge.wire.knowledge import wire_knowledge
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import Payload
-from fedagg_edge.wire.tensors import dump_embeddings
+from fedagg_edge.wire.tensors import dump_embeddings, dump_samples
 
 
 @pytest.fixture
@@ -168,6 +168,22 @@ def test_knowledge_is_written_by_one_statement_over_the_oldest_that_was_seen(led
         view.look(node, ())
         with pytest.raises(Conflict):
             view.put_packed("f", link, node, given, b"\1" * len(given.payload.inline), at=0.0)
+
+
+def test_knowledge_about_the_set_at_the_head_costs_no_look_at_what_was_forgotten(ledgers):
+    view, node, link = Counted(ledgers[0]), NodeId("d1"), Link(NodeId("d1"), NodeId("edge-a"))
+    before = rows("d1", 3)
+    view.append(node, 1, dump_embeddings(before), key=1, by="child")
+    view.append(node, 2, dump_samples(SampleSet.of(node, counters(0, 1))), key=2, by="child")
+    for number, (digest, count) in enumerate([(view.head(node).digest, 2), (before.samples.digest, 3)]):
+        logits = PackedLogits(LogitsFormat.F32, np.ones((count, 2), np.float32))
+        said = wire_knowledge(Stored(Knowledge("f", link, node, number, digest, 0, logits), -1, 0.0), Limits())
+        with view.transaction():
+            view.look(node, ())
+            view.statements.clear()
+            view.put_packed("f", link, node, said, said.payload.inline, at=0.0)
+            assert any(text.startswith("SELECT") for text in view.statements) is bool(number)
+    assert list(view.newest(link, node).knowledge.logits.value_NC[:, 0]) == [0, 1, 1]
 
 
 def knowledge_of(view, link):

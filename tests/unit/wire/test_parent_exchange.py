@@ -1,9 +1,12 @@
+import numpy as np
 import pytest
 from ends import CHILD, LINK, PARENT, Ends, knowledge
+from msgspec import structs
 
 from fedagg_edge.ledger.knowledge import Stored
 from fedagg_edge.records import Tier
 from fedagg_edge.wire import messages as m
+from fedagg_edge.wire.chunks import payload_of
 from fedagg_edge.wire.http import Request, Response
 from fedagg_edge.wire.knowledge import wire_knowledge
 from fedagg_edge.wire.limits import Limits
@@ -43,6 +46,34 @@ def test_knowledge_is_committed_once_and_a_late_copy_is_ignored(ends):
         assert news(ask(ends, knowledge=given(ends, 3))).version == 3
     assert news(ask(ends, knowledge=given(ends, 2))).version == 3
     assert code(ask(ends, knowledge=given(ends, 3, basis=1))) == (409, "conflict")
+
+
+def test_knowledge_that_is_sent_again_after_rows_of_it_were_forgotten_is_known(ends):
+    """The answer to it was lost, and an order to forget has come in between."""
+    ends.write("d2", 2)
+    sent = given(ends, 3, rows=6)
+    assert news(ask(ends, knowledge=sent)).version == 3
+    ends.parent.forget("d2")
+    kept = ends.parent.newest(LINK, CHILD).knowledge.logits.value_NC
+    assert kept[:4].all()
+    assert not kept[4:].any()
+    assert news(ask(ends, knowledge=sent)).version == 3
+    np.testing.assert_array_equal(ends.parent.newest(LINK, CHILD).knowledge.logits.value_NC, kept)
+    other = structs.replace(sent, payload=payload_of(np.ones((6, 3), np.float32).tobytes(), Limits()))
+    assert code(ask(ends, knowledge=other)) == (409, "conflict")
+
+
+def test_who_was_forgotten_and_comes_back_does_not_send_its_knowledge_for_ever(ends):
+    """Its version is taken, and so it is told."""
+    ends.publish(ends.child, CHILD, 3)
+    ends.settle()
+    ends.parent.forget(CHILD)
+    assert ends.parent.newest(LINK, CHILD) is None
+    ends.restart()
+    sent = [ends.trip() for _ in range(6)]
+    assert [isinstance(each, Response) and each.status for each in sent].count(200) == 6
+    assert ends.below._given == 3
+    assert not ends.parent.newest(LINK, CHILD).knowledge.logits.value_NC.any()
 
 
 def test_knowledge_that_does_not_fit(ends):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,8 +158,11 @@ def state(fleet: up.Fleet) -> dict[str, Any]:
 
 def _state(fleet: up.Fleet, node: PlannedNode) -> dict[str, Any]:
     ledger = ledger_of(fleet, node)
-    found: dict[str, Any] = {"waiting": len(ledger.pending()), "links": {}, "knowledge": {}}
+    found: dict[str, Any] = {"waiting": len(ledger.pending()), "links": {}, "knowledge": {}, "kept": {}}
     for (child,) in ledger.db.all("SELECT child FROM links WHERE head > 0 ORDER BY child"):
+        if not len(ledger.samples(NodeId(child))):  # all went elsewhere, or were forgotten
+            found["links"][child] = {"samples": {}, "labels": [], "codes": ""}
+            continue
         rows = ledger.embeddings(NodeId(child))
         found["links"][child] = {
             "samples": {o: c.tolist() for o, c in zip(rows.samples.origins, rows.samples.counters, strict=True)},
@@ -171,6 +174,9 @@ def _state(fleet: up.Fleet, node: PlannedNode) -> dict[str, Any]:
         if newest is not None:
             k = newest.knowledge
             found["knowledge"][f"{child}>{parent}:{publisher}"] = (k.version, newest.basis, k.logits.value_NC.tolist())
+        sql = f"SELECT {', '.join(_CONTENT)} FROM knowledge WHERE (child, parent, publisher) = (?, ?, ?)"
+        rows = ledger.db.all(sql, (child, parent, publisher))
+        found["kept"][f"{child}>{parent}:{publisher}"] = {row[0]: None if row[-1] is None else row[1:] for row in rows}
     ledger.close()
     saved, problems = weights.load_newest(fleet.home(node) / "state" / "weights")
     assert problems == [], problems  # no test module: pytest does not show it
@@ -178,6 +184,28 @@ def _state(fleet: up.Fleet, node: PlannedNode) -> dict[str, Any]:
     found["weights"] = [] if saved is None else saved.state.weights.tolist()
     found["rounds"] = [row["version"] for row in up.read_metrics(fleet, node)]
     return found
+
+
+_CONTENT = ("version", "basis", "digest", "view_seed", "format", "rows", "classes", "logits")
+
+
+def knowledge_apart(nodes: Sequence[PlannedNode], found: Mapping[str, Any], behind: int) -> list[str]:
+    """Where the two ends of a link do not have the same knowledge, by what `state` found: a version that nobody gave or
+    that did not come, or one with two contents. `behind`: how many of the newest may still be on their way."""
+    wrong = []
+    for node in nodes:
+        if node.place.parent is None:
+            continue
+        child, parent = str(node.place.id), str(node.place.parent)
+        for giver, taker in ((child, parent), (parent, child)):
+            link = f"{child}>{parent}:{giver}"
+            given, came = (found[end]["kept"].get(link, {}) for end in (giver, taker))
+            newest, last = max(given, default=-1), max(came, default=-1)
+            if newest < 0 or not newest - behind <= last <= newest:
+                wrong.append(f"{link}: {giver} gave version {newest}, {taker} has {last}")
+            both = [v for v in sorted(given.keys() & came.keys()) if None not in (given[v], came[v])]
+            wrong += [f"{link}: version {v} has two contents" for v in both if given[v] != came[v]]
+    return wrong
 
 
 def simulated(config: SimulationConfig, fleet: up.Fleet, out: Path) -> dict[str, Any]:
@@ -241,21 +269,24 @@ def held(fleet: up.Fleet, node: PlannedNode, link: NodeId | str) -> dict[str, li
         ledger.close()
 
 
-def lost_and_doubled(nodes: Sequence[PlannedNode], found: dict[str, Any], due: dict[str, int]) -> tuple[int, int]:
-    """How many samples some node lacks, and has more than once, by what `state` found; rounds told twice count as
-    doubled. `due`: how many samples each device has made."""
+def lost_and_doubled(
+    nodes: Sequence[PlannedNode], found: Mapping[str, Any], due: Mapping[str, range]
+) -> tuple[int, int]:
+    """How many samples some node lacks, and has more than once or has although it should not, by what `state` found;
+    rounds told twice count as doubled. `nodes`: where each is now; `due`: the counters of each device's samples."""
     lost = doubled = 0
     for node in nodes:
         name, mine = str(node.place.id), found[str(node.place.id)]
         doubled += len(mine["rounds"]) - len(set(mine["rounds"]))
         own = {child: link for child, link in mine["links"].items() if child == name}
         below = {child: link for child, link in mine["links"].items() if child != name}
-        for links in ([own] if node.place.parent is not None else []) + ([below] if node.place.children else []):
+        children = node.place.children or below  # those that a child left behind are too many
+        for links in ([own] if node.place.parent is not None else []) + ([below] if children else []):
             rows = sum(len(link["labels"]) for link in links.values())
             seen = Counter((o, c) for link in links.values() for o, n in link["samples"].items() for c in n)
-            wanted = {(o, c) for o, count in due.items() if name in (o, *_above(nodes, o)) for c in range(count)}
+            wanted = {(o, c) for o, counters in due.items() if name in (o, *_above(nodes, o)) for c in counters}
             lost += len(wanted - set(seen))
-            doubled += seen.total() - len(seen) + max(0, rows - seen.total())
+            doubled += seen.total() - len(wanted & set(seen)) + max(0, rows - seen.total())
     return lost, doubled
 
 

@@ -17,6 +17,7 @@ from harness import (
     assert_as_simulated,
     experiment,
     is_over,
+    knowledge_apart,
     lay_out,
     ledger_of,
     lost_and_doubled,
@@ -142,7 +143,7 @@ def torment(daemons, budget, over, places, *, seed, limit, meanwhile=lambda: Non
 
 def in_rounds(tmp_path, budget, rounds, limit, seed=0):
     """Kills while rounds go on; the weights are compared."""
-    config, began = experiment(rounds=rounds), time.monotonic()
+    config, began = experiment(rounds=rounds), tally.begin()
     fleet = lay_out(config, tmp_path / "fleet", change=publishing)
     daemons = Daemons(fleet)
     try:
@@ -162,9 +163,12 @@ def in_rounds(tmp_path, budget, rounds, limit, seed=0):
     return Counter(daemons.kills)
 
 
-def kept(daemons, name, began, due):
-    """Nothing is lost or doubled, and what the run came to is kept, if it is asked for."""
-    lost, doubled = lost_and_doubled(daemons.fleet.nodes, state(daemons.fleet), due)
+def kept(daemons, name, began, due, behind=0):
+    """Nothing is lost or doubled, both ends of each link have the same knowledge, the newest `behind` aside; and what
+    the run came to is kept, if it is asked for."""
+    nodes, found = daemons.fleet.nodes, state(daemons.fleet)
+    assert knowledge_apart(nodes, found, behind) == []
+    lost, doubled = lost_and_doubled(nodes, found, {name: range(count) for name, count in due.items()})
     assert (lost, doubled) == (0, 0)
     kills = Counter((kind_of(process), point.partition(":")[0]) for process, point in daemons.kills)
     tally.keep(name, kills, began, lost=lost, doubled=doubled)
@@ -178,7 +182,7 @@ def publishing(node, table):
 
 def while_data_grow(tmp_path, budget, parcels, limit, seed=1):
     """Kills while new samples arrive: each is at every ancestor once, with its own code and label."""
-    began = time.monotonic()
+    began = tally.begin()
     fleet = lay_out(experiment(rounds=100_000), tmp_path / "fleet", change=lambda node, table: growing(table))
     daemons = Daemons(fleet)
     devices = [n for n in fleet.nodes if n.private is not None]
@@ -209,15 +213,19 @@ def while_data_grow(tmp_path, budget, parcels, limit, seed=1):
             for n in fleet.nodes
             if n.place.parent is not None
         }
-        return all(own_log(fleet, n) == below[str(n.place.id)] for n in fleet.nodes if n.place.parent is not None)
+        if any(own_log(fleet, n) != below[str(n.place.id)] for n in fleet.nodes if n.place.parent is not None):
+            return False
+        there.append(rounds_done(fleet))
+        return there[-1] > there[0] + 1  # knowledge of all of them, on each link
 
+    there = []  # rounds told, at each look since all samples were everywhere
     try:
         torment(daemons, budget, arrived, GROWTH, seed=seed, limit=limit, meanwhile=grow)
     finally:
         daemons.stop()
     due = {name: sum(len(y) for _, y in parts) for name, parts in given.items()}
     compare_rows(fleet, given)
-    kept(daemons, f"{budget} while samples arrive", began, due)
+    kept(daemons, f"{budget} while samples arrive", began, due, behind=1)  # stopped in the middle of a round
     return Counter(daemons.kills)
 
 
@@ -285,7 +293,7 @@ def test_kills_while_samples_arrive_lose_none_and_double_none(tmp_path):
 
 def test_kills_in_renewals_and_at_the_end_of_the_training_change_nothing(tmp_path):
     """The edge gives certificates that are due at once."""
-    config, began = experiment(rounds=4), time.monotonic()
+    config, began = experiment(rounds=4), tally.begin()
 
     def short(node, table):
         if node.place.tier is Tier.EDGE:
@@ -298,7 +306,7 @@ def test_kills_in_renewals_and_at_the_end_of_the_training_change_nothing(tmp_pat
     def over():
         for name in daemons.reap():
             daemons.start(name)
-        assert time.monotonic() < began + 300, f"{daemons.kills}{tails(fleet)}"
+        assert time.monotonic() < began.at + 300, f"{daemons.kills}{tails(fleet)}"
         return len(daemons.kills) == len(ONCE) and is_over(fleet) and settled(fleet, config.rounds)
 
     try:

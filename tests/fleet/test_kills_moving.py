@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,13 @@ from harness import (
     edit,
     experiment,
     held,
+    knowledge_apart,
     lay_out,
     ledger_of,
+    lost_and_doubled,
     moved,
     rounds_done,
+    state,
     tails,
     url_of,
 )  # fmt: skip
@@ -189,6 +193,25 @@ class World:
             assert held(self.fleet, self.fleet.cloud, edge.place.id) == wanted
         self.old, self.new = self.new, self.old
 
+    def comes_to_rest(self):
+        """Rounds that know of all that was done, and every sample at each end of each link."""
+        self.grow()
+        seen = rounds_done(self.fleet)
+        self.until(lambda: rounds_done(self.fleet) > seen + 2, "rounds after it all")
+        for edge, known in ((self.old, {str(self.name): list(self.mine)}), (self.new, {})):
+            wanted = known | (self.theirs if edge.place.id == self.other.place.parent else {})
+            self.until(lambda e=edge, w=wanted: held(self.fleet, e, e.place.id) == w, f"{edge.place.id}'s own link")
+
+    def places(self):
+        """The nodes where they are now: `old` is the edge that has the device."""
+        parents = {self.name: self.old.place.id}
+        for node in self.fleet.nodes:
+            place = node.place
+            children = tuple(
+                n.place.id for n in self.fleet.nodes if parents.get(n.place.id, n.place.parent) == place.id
+            )
+            yield replace(node, place=replace(place, parent=parents.get(place.id, place.parent), children=children))
+
     def forgets(self, what, point):
         """The device is forgotten everywhere, and what it has later is new."""
         before = len(self.daemons.kills)
@@ -257,7 +280,7 @@ def n_of(node):
 
 def torment(tmp_path, name, moves, drains, orders):
     """Kill at each place of three lists, kept under `name`; {(what, point): kills}."""
-    began = time.monotonic()
+    began = tally.begin()
     world = World(tmp_path / "fleet")
     try:
         world.daemons.start_all()
@@ -265,14 +288,17 @@ def torment(tmp_path, name, moves, drains, orders):
         for work, places in ((world.moves, moves), (world.drains, drains), (world.forgets, orders)):
             for what, point in places:
                 work(what, point)
-        seen = rounds_done(world.fleet)
-        world.grow()
-        world.until(lambda: rounds_done(world.fleet) > seen, "rounds after it all")
+        world.comes_to_rest()
     finally:
         world.daemons.stop()
     versions = [row["version"] for row in up.read_metrics(world.fleet, world.fleet.cloud)]
     assert versions == list(range(len(versions)))  # each round told once
-    tally.keep(f"moves, drains and orders to forget, {name}", world.kills, began)
+    nodes, found = list(world.places()), state(world.fleet)
+    assert knowledge_apart(nodes, found, behind=1) == []  # stopped in the middle of a round
+    due = {str(world.name): world.mine} | {other: range(len(counters)) for other, counters in world.theirs.items()}
+    lost, doubled = lost_and_doubled(nodes, found, due)
+    assert (lost, doubled) == (0, 0)
+    tally.keep(f"moves, drains and orders to forget, {name}", world.kills, began, lost=lost, doubled=doubled)
     return world.kills
 
 

@@ -22,6 +22,7 @@ from fedagg_edge.records import Embeddings, Knowledge, Link, LogitsFormat, NodeI
 
 ROUNDS = int(os.environ.get("ROUNDS", "4"))
 TIERS = {"d1": Tier.DEVICE, "e1": Tier.EDGE, "e2": Tier.EDGE, "cloud": Tier.CLOUD}
+AGAIN = "d1-again"  # d1's ledger after it lost its state
 
 
 def rows(origin, start, count):
@@ -56,8 +57,29 @@ def run(folder):
         cloud.forget(NodeId("b"))
         cloud.put("forgotten", True)
     meet(nodes["e1"], cloud, acks)
+    begin_again(folder, nodes, acks)
     for ledger in nodes.values():
         ledger.close()
+
+
+def begin_again(folder, nodes, acks):
+    """d1 has lost its state: rows are there before it hears from its parent what it had."""
+    new, cloud = nodes["e2"], nodes["cloud"]
+    device = nodes[AGAIN] = Ledger.open(
+        folder / AGAIN, node=NodeId("d1"), federation="f", options=Options(clock=lambda: 1.0)
+    )
+    if not device.get("begun"):
+        with device.transaction():
+            device.send(rows("d1", 2000, 3))
+            device.send(rows("d1", 2100, 2))
+            device.put("begun", True)
+        write(acks, "sent", "d1", "again")
+    if not device.joined():
+        device.follow(new.entries(device.node, device.acknowledged().entry, inline=1 << 30))
+        device.join()
+    meet(device, new, acks)
+    meet(new, cloud, acks)
+    meet(nodes["d1"], new, acks)  # so that it says the same whenever it was killed
 
 
 def migrate(nodes, acks):
@@ -139,14 +161,16 @@ def write(acks, *what):
 def state(folder):
     """All that must be the same whether or not the run was killed."""
     found = {}
-    for name, tier in TIERS.items():
-        ledger = Ledger.open(folder / name, node=NodeId(name), federation="f", options=Options(tier=tier))
+    for name, tier in {**TIERS, AGAIN: Tier.DEVICE}.items():
+        node = NodeId(name.removesuffix("-again"))
+        ledger = Ledger.open(folder / name, node=node, federation="f", options=Options(tier=tier))
         ledger.db.check()
         logs = ledger.db.all("SELECT child, number, kind, rows, digest FROM entries ORDER BY child, number")
         found[name] = {
             "heads": [list(row[:1]) + list(row[1:]) for row in ledger.db.all("SELECT child, head, digest FROM links")],
             "logs": [list(row) for row in logs],
             "waiting": [[b.kind, b.rows] for b in ledger.pending()],
+            "joined": ledger.joined(),
             "knowledge": ledger.get("knowledge"),
             "versions": [row[0] for row in ledger.db.all("SELECT version FROM knowledge ORDER BY version")],
             "unnamed": ledger.db.one(
@@ -155,7 +179,7 @@ def state(folder):
             )[0],
             "rows": sorted(
                 (str(o), int(c), bytes(code).hex(), int(y))
-                for child in ([NodeId("d1")] if name == "d1" else ledger_children(ledger))
+                for child in ([node] if node == "d1" else ledger_children(ledger))
                 for o, c, code, y in flat(ledger, child)
             ),
         }

@@ -186,7 +186,8 @@ class ParentView:
 
 def _entry(taken: TakenEntry) -> LogEntry:
     e = taken
-    return LogEntry(e.number, Kind(e.kind), e.rows, e.digest, len(e.payload), e.payload)
+    key = None if e.key < 0 else e.key
+    return LogEntry(e.number, Kind(e.kind), e.rows, e.digest, len(e.payload), e.payload, key)
 
 
 class ChildView:
@@ -203,6 +204,12 @@ class ChildView:
 
     def acknowledged(self) -> Position:
         return self._ledger.acknowledged()
+
+    def joined(self) -> bool:
+        return self._ledger.joined()
+
+    def join(self) -> None:
+        self._ledger.join()
 
     def pending(self, limit: int) -> Sequence[Batch]:
         return self._ledger.pending(limit, inline=0)

@@ -18,7 +18,20 @@ from numpy.typing import NDArray
 
 from fedagg_edge.errors import DataError, StorageError
 from fedagg_edge.failpoints import reach
-from fedagg_edge.ledger import chunks, erase, knowledge, log, moves, nodes, notices, outbox, payloads, relay, uptime
+from fedagg_edge.ledger import (
+    chunks,
+    erase,
+    knowledge,
+    log,
+    moves,
+    nodes,
+    notices,
+    numbering,
+    outbox,
+    payloads,
+    relay,
+    uptime,
+)
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.erase import Receipt
 from fedagg_edge.ledger.fold import EMPTY, union, without
@@ -87,11 +100,19 @@ class Ledger:
 
     def _introduce(self) -> None:
         mine = {"node": str(self.node), "federation": self.federation, "tier": str(self.options.tier)}
-        known = self.get("ledger.identity")
-        if known is None:
-            self.put("ledger.identity", mine)
-        elif known != mine:
+        known = self.get("ledger.identity") or self._begin(mine)
+        if known != mine:
             raise StorageError(f"{self.db.path}: is the ledger of {known}, this is {mine}; give each its own path")
+
+    def _begin(self, mine: dict[str, str]) -> Any:
+        """Write whose ledger this is, unless another process just has; whose it is."""
+        with self.transaction():
+            known = self.get("ledger.identity")
+            if known is None:
+                self.put("ledger.identity", mine)
+                if self.options.tier is not Tier.CLOUD:
+                    numbering.begin(self.db)
+        return known or mine
 
     @property
     def relays(self) -> bool:
@@ -242,6 +263,14 @@ class Ledger:
     def set_acknowledged(self, key: int, entry: int, digest: str) -> Position:
         """The parent committed batch `key`; see `outbox.accept`."""
         return outbox.accept(self.db, self.node, key, entry, digest)
+
+    def joined(self) -> bool:
+        """Whether this node has seen all that its parent had of it when the two first met; see `join`."""
+        return not numbering.is_fresh(self.db)
+
+    def join(self) -> None:
+        """It has; see `outbox.join`."""
+        outbox.join(self.db, self.node)
 
     def follow(self, news: Iterable[LogEntry]) -> Position:
         """Apply the parent's entries and hand them down to the children; see `outbox.follow`."""

@@ -14,7 +14,7 @@ import msgspec
 
 from fedagg_edge.errors import OutboxFull, RemoteProtocolError
 from fedagg_edge.failpoints import reach
-from fedagg_edge.ledger import log, payloads
+from fedagg_edge.ledger import log, numbering, payloads
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.ledger.fold import EMPTY, Fold, only, pick, pieces, pieces_of, union, without
 from fedagg_edge.ledger.log import Kind, LogEntry, Position
@@ -32,6 +32,7 @@ __all__ = [
     "forget_late",
     "forgotten",
     "held",
+    "join",
     "keep_version",
     "pending",
     "put_forget",
@@ -284,11 +285,49 @@ def follow(db: Database, node: NodeId, news: Iterable[LogEntry]) -> Position:
             last = log.insert(
                 db, node, entry.kind, entry.payload, key=None, by="parent", told=entry.digest, rows=entry.rows
             )
+            _note_numbers(db, node, entry)
             whole = whole and (entry.kind is not Kind.APPEND or _rows(entry) == entry.rows)
             reach("outbox.follow.after-entry")
         if whole:
             _check_set(db, node, last.digest)
         return last
+
+
+def _note_numbers(db: Database, node: NodeId, entry: LogEntry) -> None:
+    """What this node gave in a state that it lost is named in its parent's log, forgotten samples, too."""
+    if entry.key is not None:
+        numbering.raise_keys(db, entry.key)
+    payload = entry.payload or b""
+    append = entry.kind is Kind.APPEND
+    named = load_embeddings(payload, OWN).samples if append else log.removed(entry.kind, payload)
+    if node in named.origins:
+        numbering.raise_counters(db, int(named.counters[named.origins.index(node)].max()))
+
+
+def join(db: Database, node: NodeId) -> None:
+    """All that the parent had of this node when it said hello is in the own log: from now on batches may be sent.
+
+    Those that were put before get new keys: one of a state that was lost may have had theirs, and none of them was
+    ever asked for. Again it changes nothing.
+    """
+    with db.savepoint():
+        if not numbering.is_fresh(db):
+            return
+        if log.head(db, node).entry:
+            for (key,) in db.all("SELECT key FROM outbox ORDER BY key"):
+                _put_again(db, key)
+                reach("outbox.join.after-batch")
+        numbering.end_fresh(db)
+        reach("outbox.join.after-fact")
+
+
+def _put_again(db: Database, key: int) -> None:
+    """Batch `key` as it is under a new key, behind all others."""
+    columns = "kind, rows, content, payload, ids, at"
+    sql = f"INSERT INTO outbox ({columns}) SELECT {columns} FROM outbox WHERE key = ?"
+    new = db.execute(sql, (key,)).lastrowid
+    db.execute("UPDATE facts SET key = ? WHERE key = ?", (f"{_VERSIONS}{new}", f"{_VERSIONS}{key}"))
+    db.execute("DELETE FROM outbox WHERE key = ?", (key,))
 
 
 def _rows(entry: LogEntry) -> int:
@@ -343,7 +382,10 @@ def rebase(db: Database, node: NodeId, news: Iterable[LogEntry], fence: int, now
             for rows in pieces(only(mine, missing)):
                 _put(db, Kind.APPEND, dump_embeddings(rows), rows.samples, now)
         reach("outbox.rebase.after-rows")
-        forget_late(db, node, union(gone, without(theirs.samples, mine.samples)), now)
+        if not numbering.is_fresh(db):  # else what it lacks it has lost, not forgotten
+            gone = union(gone, without(theirs.samples, mine.samples))
+        forget_late(db, node, gone, now)
+        numbering.end_fresh(db)  # the whole log is here, and what waits was put behind it
         return last
 
 

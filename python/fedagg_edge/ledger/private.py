@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedagg_edge.errors import DataError, StorageError
+from fedagg_edge.ledger import numbering
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.records import NodeId, SampleSet, counters
 
@@ -45,7 +46,7 @@ def take_in(db: Database, key: str, x_N: NDArray[Any], y_N: NDArray[np.int64], n
     known = db.one("SELECT form FROM samples LIMIT 1")
     if known is not None and known[0] != form:
         raise DataError(f"parcel {key!r}: got samples {form}, expected {known[0]} as before")
-    (last,) = db.one("SELECT coalesce(max(last), 0) FROM parcels")
+    last = numbering.counters_given(db)
     counter_N = counters(last, len(y_N))
     db.execute("INSERT INTO parcels VALUES (?, ?, ?)", (key, last + len(y_N), now))
     for x, y, counter in zip(np.ascontiguousarray(x_N), y_N, counter_N, strict=True):

@@ -156,7 +156,7 @@ class ChildEnd:
     _log: list[TakenEntry] = field(default_factory=list)  # the new parent's, as far as it has come
     _came: dict[bytes, bytes] = field(default_factory=dict)  # its payloads, by SHA-256: each is kept once
     _foreign: int = 0  # bytes of those that were not here before
-    _welcome: Welcome | None = None  # told when the new parent's log is here
+    _welcome: Welcome | None = None  # told when the log is here: a new parent's, or what the node has lost
     _briefly: bool = False  # the parent does not know a message's later fields
     _behind: int = 0  # the entry that has to come before a node that moved here can be settled
 
@@ -191,7 +191,7 @@ class ChildEnd:
         if self.step is Step.HELLO:
             self._greet, self._again = False, math.inf
             return self._introduction()
-        if self.step is Step.REBASE:
+        if self._welcome is not None:
             return self._ask_log()
         if self._download is None and self._wanted:
             self._download = ArtefactDownload(self._wanted[0], self.limits.chunk, _LARGEST_ARTEFACT)
@@ -234,10 +234,10 @@ class ChildEnd:
         return self._post("hello", self._hello(fresh=moving is not None))
 
     def _ask_log(self) -> Request:
-        """More of the new parent's log, and nothing else."""
+        """More of the parent's log, and nothing else."""
         if self._download is not None:
             return self._send(Request("GET", self._download.path))
-        head = len(self._log)
+        head = len(self._log) if self.step is Step.REBASE else self.state.acknowledged().entry
         return self._post("exchange", Exchange(_NO_NEWS, head, _NO_NEWS, 0.0, self.fence))
 
     def _next_adoption(self) -> Adopt | None:
@@ -451,8 +451,9 @@ class ChildEnd:
                 return self._welcomed(decode(Welcome, response.body, self.limits))
             case Adopt():
                 return self._taken_in(about, decode(Adopted, response.body, self.limits))
-            case Exchange() if self.step is Step.REBASE:
-                return self._log_came(decode(Exchanged, response.body, self.limits))
+            case Exchange() if self._welcome is not None:
+                news = decode(Exchanged, response.body, self.limits)
+                return self._log_came(news) if self.step is Step.REBASE else self._caught_up(news)
             case Append():
                 return self._appended(about, decode(Appended, response.body, self.limits))
             case Missing():
@@ -471,6 +472,7 @@ class ChildEnd:
             ArtefactDownload(artefact, limits.chunk, _LARGEST_ARTEFACT)
         self.limits, self.parent = limits, parent
         self._refused_sizes.clear()
+        self._welcome = None
         self._given, self._rest, self._briefly = welcome.version, 0.0, False
         if self.state.moving() is not None:
             self._log, self._welcome = [], welcome  # what came of it before the line broke is not fetched again
@@ -480,6 +482,14 @@ class ChildEnd:
             self.state.set_fence(welcome.fence)
             self.fence = welcome.fence
         self._go(Step.SYNC)
+        if not self.state.joined() and self.state.acknowledged().entry < welcome.head:
+            self._welcome = welcome  # this node has lost its state: nothing begins before it knows what it had given
+            return ()
+        return self._joined(welcome)
+
+    def _joined(self, welcome: Welcome) -> tuple[Event, ...]:
+        if not self.state.joined():
+            self.state.join()
         return self._begun(welcome)
 
     def _begun(self, welcome: Welcome) -> tuple[Event, ...]:
@@ -523,7 +533,7 @@ class ChildEnd:
             if over and self._foreign > (most := _OWN.staged + self.state.log_size()):
                 raise _LogTooLong(413, "too_large", f"log: got {self._foreign} bytes, expected at most {most}")
         data = self._came.setdefault(entry.payload.digest, data)
-        self._log.append(TakenEntry(entry.number, entry.kind, entry.rows, entry.digest.hex(), data))
+        self._log.append(_taken(entry, data))
 
     def _forget_log(self) -> None:
         self._log, self._welcome, self._foreign = [], None, 0
@@ -584,7 +594,8 @@ class ChildEnd:
             last = self.state.acknowledged().entry
             if entry.number <= last:
                 continue
-            if entry.key >= 0 and self.state.batch_bytes(entry.key):  # an own batch whose answer was lost
+            # an own batch whose answer was lost; before a node has joined, it has asked for none
+            if entry.key >= 0 and self._welcome is None and self.state.batch_bytes(entry.key):
                 self.state.set_acknowledged(entry.key, entry.number, entry.digest.hex())
                 events.append(EntryCommitted(entry.key, entry.number))
                 continue
@@ -598,8 +609,12 @@ class ChildEnd:
     def _follow(self, entry: Entry, data: bytes) -> list[Event]:
         if digest_of(data) != entry.payload.digest:
             raise RemoteProtocolError(f"entry {entry.number}: got {len(data)} bytes of another digest")
-        self.state.follow([TakenEntry(entry.number, entry.kind, entry.rows, entry.digest.hex(), data)])
-        return [EntriesTaken(1)]
+        self.state.follow([_taken(entry, data)])
+        welcome = self._welcome
+        if welcome is None or entry.number < welcome.head:
+            return [EntriesTaken(1)]
+        self._welcome = None
+        return [EntriesTaken(1), *self._joined(welcome)]
 
     def _knowledge(self, given: WireKnowledge) -> list[Event]:
         if given.payload.chunks:
@@ -686,7 +701,7 @@ class ChildEnd:
                 self.state.refuse(asked)
         return True
 
-    def _caught_up(self, behind: Behind) -> tuple[Event, ...]:
+    def _caught_up(self, behind: Behind | Exchanged) -> tuple[Event, ...]:
         events = self._entries(behind.entries)
         if not events and self._download is None:
             raise RemoteProtocolError(f"behind: got {len(behind.entries)} entries, none of which this end lacks")
@@ -702,6 +717,10 @@ class ChildEnd:
             return ()
         self._wanted.remove(download.subject)
         return (Refused(status, problem),)
+
+
+def _taken(entry: Entry, data: bytes) -> TakenEntry:
+    return TakenEntry(entry.number, entry.kind, entry.rows, entry.digest.hex(), data, entry.key)
 
 
 def _may_pass(status: int, problem: Problem) -> bool:

@@ -41,19 +41,23 @@ class Asked(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TakenEntry:
-    """An entry that the parent wrote, whole. `digest`: hexadecimal, of the set behind it."""
+    """An entry of the parent's log, whole. `digest`: hexadecimal, of the set behind it. `key`: of the own batch that it
+    was, in a state that this node has lost; -1 where the parent wrote it."""
 
     number: int
     kind: int
     rows: int
     digest: str
     payload: bytes
+    key: int = -1
 
 
 class ChildState(Protocol):
     """A child's durable state.
 
-    `acknowledged`: the newest entry that the parent has committed and that this node has taken over. `pending`: own
+    `acknowledged`: the newest entry that the parent has committed and that this node has taken over. `joined`: whether
+    it has taken over all that the parent had when the two first met; until then nothing of its own is sent, as it may
+    have lost a state in which it gave the same numbers. `join`: it has, and what waits can be sent. `pending`: own
     batches that are not among those, in the order of their keys. `split`: cut those over `rows` rows or `size` bytes
     into several, under new keys. `set_acknowledged`: the pending batch `key` is entry `entry`, the next one, which
     leaves the set `digest`; again changes nothing. `follow`: take over entries that the parent wrote. The last two
@@ -72,6 +76,8 @@ class ChildState(Protocol):
     def transaction(self) -> AbstractContextManager[object]: ...
     def get(self, key: str) -> object: ...
     def acknowledged(self) -> Position: ...
+    def joined(self) -> bool: ...
+    def join(self) -> object: ...
     def pending(self, limit: int) -> Sequence[Batch]: ...
     def batch_bytes(self, key: int) -> bytes: ...
     def split(self, rows: int, size: int) -> object: ...

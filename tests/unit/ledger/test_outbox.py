@@ -8,6 +8,7 @@ from toys import embeddings
 from fedagg_edge.errors import RemoteProtocolError
 from fedagg_edge.ledger.fold import pick
 from fedagg_edge.ledger.log import Kind
+from fedagg_edge.ledger.numbering import counters_given
 from fedagg_edge.ledger.outbox import expected, held, pending, split
 from fedagg_edge.records import Embeddings, NodeId, SampleSet, Tier, counters
 from fedagg_edge.wire.limits import Limits
@@ -131,3 +132,99 @@ def test_what_cannot_be_shorter_stays_one_row(device):
     with device.transaction():
         split(device.db, 100, 1)
     assert [b.key for b in pending(device.db)] == [2, 3, 4]
+
+
+def lost(make, name="d1", tier=Tier.DEVICE):
+    """The node's ledger, empty: the state of before is gone."""
+    for path in make(name, tier).db.path.parent.glob(f"{name}.ledger*"):
+        path.unlink()
+    return make(name, tier)
+
+
+def news(parent, child="d1"):
+    return parent.entries(NodeId(child), 0, inline=1 << 30)
+
+
+def test_a_log_names_what_a_node_gave_before_it_lost_its_state(device, edge, make):
+    for start in (0, 3):
+        device.send(embeddings("d1", 3, start=start))
+        meet(device, edge)
+    device.retire(SampleSet.of(NodeId("d1"), counters(4, 2)))
+    meet(device, edge)
+    again = lost(make)
+    again.follow(news(edge))
+    assert counters_given(again.db) == 6  # the forgotten ones are named, too
+    assert again.send(embeddings("d1", 2, start=6)) == 4
+    meet(again, edge)
+    assert edge.samples("d1").counters[0].tolist() == [0, 1, 2, 3, 6, 7]
+
+
+def test_only_the_order_to_forget_names_a_sample_whose_row_was_erased(device, edge, make):
+    device.send(embeddings("d1", 3))
+    meet(device, edge)
+    edge.forget(NodeId("d1"))
+    again = lost(make)
+    again.follow(news(edge)[:1])
+    assert counters_given(again.db) == 0
+    again.follow(news(edge)[1:])
+    assert counters_given(again.db) == 3
+
+
+def test_other_nodes_samples_and_the_parents_entries_raise_nothing(edge, make):
+    cloud = make()
+    commit(cloud, "edge-a", embeddings("d1", 3), by="parent")
+    edge.follow(news(cloud, "edge-a"))
+    assert counters_given(edge.db) == 0
+    assert edge.send(embeddings("d2", 1)) == 1
+
+
+def test_what_waits_when_a_node_hears_of_its_lost_state_gets_new_keys(edge, make):
+    """Also what an inner node took in for its children, and some of which was forgotten since."""
+    cloud = make()
+    commit(edge, "d1", embeddings("d1", 3), key=1)
+    meet(edge, cloud)
+    again = lost(make, "edge-a", Tier.EDGE)
+    commit(again, "d2", embeddings("d2", 4), key=1)
+    again.append("d2", Kind.FORGET, dump_samples(SampleSet.of(NodeId("d2"), counters(1, 2))), key=2, by="child")
+    commit(again, "d3", embeddings("d3", 1), key=1)
+    before = again.pending(inline=1 << 30)
+    assert [b.key for b in before] == [1, 2, 3]
+    again.follow(news(cloud, "edge-a"))
+    assert not again.joined()
+    again.join()
+    assert again.joined()
+    after = again.pending(inline=1 << 30)
+    assert [b.key for b in after] == [4, 5, 6]
+    assert [replace(b, key=0) for b in after] == [replace(b, key=0) for b in before]
+    again.join()
+    assert again.pending(inline=1 << 30) == after
+    meet(again, cloud)
+    assert [e.key for e in news(cloud, "edge-a")] == [1, 4, 5, 6]
+    assert content(cloud.embeddings("edge-a")) == content(again.embeddings("edge-a"))
+    assert {o: c.tolist() for o, c in zip(*sets(cloud, "edge-a"), strict=True)} == {
+        "d1": [0, 1, 2], "d2": [0, 3], "d3": [0],
+    }  # fmt: skip
+
+
+def sets(ledger, child):
+    found = ledger.samples(child)
+    return found.origins, found.counters
+
+
+def test_a_node_that_is_new_keeps_its_keys(device):
+    key = device.send(embeddings("d1", 2))
+    device.join()
+    assert [b.key for b in device.pending()] == [key] == [1]
+
+
+def test_a_node_that_loses_its_state_and_moves_gives_no_number_twice(device, edge, make):
+    device.send(embeddings("d1", 3))
+    meet(device, edge)
+    device.send(embeddings("d1", 2, start=3))
+    meet(device, edge)
+    again = lost(make)
+    again.rebase(news(edge), 1)
+    assert again.joined()
+    assert again.pending() == []  # that it has not these rows says not that it has forgotten them
+    assert counters_given(again.db) == 5
+    assert again.send(embeddings("d1", 1, start=5)) == 3

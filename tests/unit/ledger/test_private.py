@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fedagg_edge.errors import DataError, StorageError
-from fedagg_edge.ledger import private
+from fedagg_edge.ledger import numbering, private
 from fedagg_edge.records import NodeId
 
 
@@ -49,6 +49,12 @@ def test_retention_by_number_and_by_age(device):
     private.drop(db, private.expired(db, node, 0, 99.0))
     third = private.take_in(db, "c", *parcel(1), 30.0)
     assert third[0] > second[-1]  # a counter is never given again
+
+
+def test_a_counter_that_was_given_in_a_state_that_is_lost_is_not_given_again(device):
+    numbering.raise_counters(device.db, 6)
+    np.testing.assert_array_equal(private.take_in(device.db, "a", *parcel(2), 10.0), [7, 8])
+    np.testing.assert_array_equal(private.take_in(device.db, "b", *parcel(1), 20.0), [9])
 
 
 def test_samples_from_before_the_clock_was_set_count_from_when_it_was(device):

@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import embeddings
 
+from fedagg_edge.ledger.fold import only
 from fedagg_edge.records import SampleSet, Tier
 from fedagg_edge.wire.child import _STEPS, Idle, Step
 from fedagg_edge.wire.events import (
+    EntriesTaken,
     EntryCommitted,
     Finished,
     KnowledgeAccepted,
@@ -27,7 +29,7 @@ from fedagg_edge.wire.events import (
 )
 from fedagg_edge.wire.http import Request, Response
 from fedagg_edge.wire.limits import Limits
-from fedagg_edge.wire.messages import Behind, Problem, encode
+from fedagg_edge.wire.messages import Behind, Exchanged, Problem, encode
 from fedagg_edge.wire.parent import ParentEnd
 from fedagg_edge.wire.tensors import dump_embeddings
 
@@ -255,6 +257,104 @@ def test_a_child_that_lost_its_ledger_gets_its_rows_back(ends, tmp_path):
     ends.restart()
     ends.settle()
     ends.check()
+
+
+def lose(ends, tmp_path):
+    """The child has nothing but its certificate, and what it takes in from now on."""
+    ends.child.close()
+    ends.child = _fresh(ends, tmp_path)
+    ends.restart()
+    ends.events.clear()
+
+
+def own_keys(ledger):
+    return [e.key for e in ledger.entries(CHILD, 0) if e.key is not None]
+
+
+@pytest.mark.parametrize("first", ["log", "batch"])
+@pytest.mark.parametrize("role", [Tier.DEVICE, Tier.EDGE])
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_child_that_lost_its_ledger_adds_to_its_log(tmp_path, first, role, ready):
+    ends = Ends(tmp_path, role=role)
+    ends.send(3)
+    ends.settle()
+    ends.send(40, start=3)  # comes in chunks
+    ends.settle()
+    lose(ends, tmp_path)
+    ends.below.ready = ready
+    if first == "log":
+        ends.settle()
+    ends.send(2, start=43)
+    ends.settle()
+    ends.check()
+    assert held_by(ends.parent) == {"d1": list(range(45))}
+    assert own_keys(ends.parent) == [1, 2, 3]
+    assert not [e for e in ends.events if isinstance(e, Refused)]
+    # its node begins when it is welcomed: only then does it know which numbers it gave
+    assert [type(e) for e in ends.events] == [EntriesTaken, EntriesTaken, Welcomed, EntryCommitted]
+    ends.close()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("step", range(14))
+def test_a_child_that_lost_its_ledger_is_killed_or_cut_off_at_any_step(ends, tmp_path, fault, step):
+    for start in (0, 3, 43):
+        ends.send(40 if start == 3 else 3, start=start)
+        ends.settle()
+    lose(ends, tmp_path)
+    ends.send(2, start=46)
+    ends.send(50, start=48)
+    for _ in range(step):
+        ends.trip()
+    ends.trip(fault)
+    if not ends.child.joined():
+        assert own_keys(ends.parent) == [1, 2, 3]  # nothing of its own goes before
+        assert not [e for e in ends.events if isinstance(e, Welcomed)]
+    ends.settle()
+    ends.check()
+    assert held_by(ends.parent) == {"d1": list(range(98))}
+    assert sorted(own_keys(ends.parent)) == own_keys(ends.parent)
+    assert ends.child.joined()
+
+
+def test_an_entry_under_the_key_of_a_batch_that_was_never_sent_is_not_taken_for_it(ends, tmp_path):
+    """Of the same samples, too: a source may give the first files first again."""
+    ends.send(3)
+    ends.settle()
+    lose(ends, tmp_path)
+    rows = embeddings(CHILD, 3)
+    ends.child.send(only(rows, rows.samples.only(np.array([True, True, False]))))
+    ends.settle()
+    ends.check()
+    assert held_by(ends.parent) == {"d1": [0, 1, 2]}
+    assert own_keys(ends.parent) == [1, 2]
+
+
+def test_a_parent_that_takes_back_what_it_said_of_its_log_is_asked_anew(ends, tmp_path):
+    ends.send(3)
+    ends.settle()
+    lose(ends, tmp_path)
+    ends.trip()
+    request = ends.below.next(ends.now)
+    empty = Exchanged(-1, 0, (), None, (), False, 0.0)
+    (refused,) = ends.below.receive(request, Response(200, encode(empty)), ends.now)
+    assert refused.problem.code == "malformed"
+    assert ends.below.step is Step.HELLO
+    ends.settle()
+    assert ends.child.joined()
+
+
+def test_a_child_that_is_new_begins_at_once_and_one_whose_answer_was_lost_sends_it_again(ends):
+    ends.send(3)
+    ends.trip()
+    assert ends.child.joined()
+    ends.trip("lost answer")
+    ends.restart()
+    ends.settle()
+    assert own_keys(ends.parent) == [1]
+    paths = [type(e) for e in ends.events]
+    assert EntriesTaken not in paths
+    assert ends.parent.get(f"present/{CHILD}") is None  # it is not here before all of it is
 
 
 def _fresh(ends, tmp_path):

@@ -105,7 +105,13 @@ def _token(args: argparse.Namespace) -> None:
     from fedagg_edge.identity import operator  # noqa: PLC0415
 
     expires = time.time() + seconds(args.expires)
-    _say(operator.grant(args.folder, node=args.node, role=Tier(args.role), expires=expires, hosts=args.host).text)
+    token = operator.grant(args.folder, node=args.node, role=Tier(args.role), expires=expires, hosts=args.host)
+    if Tier(args.role) is Tier.EDGE:
+        sys.stderr.write(
+            "fedagg: this edge will have no signing key: it enrols and renews no device; `fedagg pki server` makes one "
+            "that does\n"
+        )
+    _say(token.text)
 
 
 def _revoke(args: argparse.Namespace) -> None:

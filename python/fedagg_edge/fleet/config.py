@@ -93,11 +93,11 @@ class ListenConfig(Table, frozen=True, kw_only=True):
 class RoundsConfig(Table, frozen=True, kw_only=True):
     """How rounds go; a parent decides for its own children, the cloud for when it is enough.
 
-    `mode`, the cloud's for all: ``sync`` waits for the children, ``async`` trains on what is there. `target`: rounds after which the cloud
-    calls the training finished (0: never). `children`: how many must be present before the first round. `quorum`: the
-    share of present children that must have answered when `deadline` seconds have passed. `idle`: seconds without news
-    after which an async node takes a turn all the same, and a device that cannot reach its parent trains on what it
-    knows.
+    `mode`, the cloud's for all: ``sync`` waits for the children, ``async`` trains on what is there. `target`: rounds
+    after which the cloud calls the training finished (0: never). `children`: how many must be present before the first
+    round. `quorum`: the share of present children that must have answered when `deadline` seconds have passed. `idle`:
+    seconds without news after which an async node takes a turn all the same, and a device that cannot reach its parent
+    trains on what it knows.
     """
 
     mode: Literal["sync", "async"] = "sync"

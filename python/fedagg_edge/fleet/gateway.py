@@ -16,12 +16,14 @@ from functools import partial
 from http import HTTPStatus
 from typing import Generic, TypeVar
 
+import msgspec
+
 from fedagg_edge.errors import RemoteProtocolError, StorageFull
 from fedagg_edge.fleet.ends import Handler, HangUp, Later, Peer
 from fedagg_edge.fleet.gateway_metrics import GatewayMetrics, endpoint
 from fedagg_edge.fleet.http1 import Answer, Finish, Incoming
 from fedagg_edge.fleet.logs import Log
-from fedagg_edge.fleet.peers import Connections
+from fedagg_edge.fleet.peers import Connection, Connections
 from fedagg_edge.fleet.problems import problem
 from fedagg_edge.fleet.rates import Meters
 from fedagg_edge.fleet.waiting import Waiters
@@ -103,16 +105,20 @@ class Gateway(Generic[L]):
         self._silent_until = 0.0  # about a full disk
 
     async def __call__(self, request: Incoming) -> Answer:
-        """Answer one HTTP request."""
+        """Answer one HTTP request. Who has no certificate has a connection for one: enrolment and renewal need no more,
+        and what strangers keep open is bounded by how fast they are answered."""
         started = self._monotonic()
         self.in_flight += 1
+        connection = self._connections().of(request)
+        connection.requests += 1
         try:
-            response = await self._answer(request)
+            response = await self._answer(request, connection)
         except Exception as error:
             response = self._failed(error)
         finally:
             self.in_flight -= 1
-        return self._done(request, started, response)
+        answer = self._done(request, started, response)
+        return answer if connection.peer is not None else msgspec.structs.replace(answer, close=True)
 
     def begin(self, request: Incoming, finish: Finish) -> bool:
         """Take a request as nearly all are, a whole one for the handler, and call `finish` after its commit: that saves
@@ -122,6 +128,8 @@ class Gateway(Generic[L]):
             return False
         started, asked, mark = self._monotonic(), self._clock(), self.waiters.mark
         connection = self._connections().of(request)
+        if (peer := connection.peer) is None:
+            return False
         connection.requests += 1
 
         def done(response: Response) -> None:
@@ -154,7 +162,7 @@ class Gateway(Generic[L]):
 
         self.in_flight += 1
         try:
-            peer = self._known(connection.peer)
+            self._check(peer)
             self._check_rate(request, self._meters, peer.node, self._most(request))
             self._writer.submit(partial(self._handle, peer, Request(request.method, path, body), asked), committed)
         except _Refused as refused:
@@ -171,21 +179,21 @@ class Gateway(Generic[L]):
         self._log.failure("request_failed", error)
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the server failed; its log says where")
 
-    async def _answer(self, request: Incoming) -> Response:
+    async def _answer(self, request: Incoming, connection: Connection) -> Response:
         path = request.path
         if path in _HEALTH:
             return self.health(path)
         if self.draining:
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "draining", "the server is stopping, try again", 2.0)
-        connection = self._connections().of(request)
-        connection.requests += 1
         hook = self._hooks.get(path)
         try:
             if hook is not None:
                 body = await self._admit(request, self._hook_meters, connection.address, self._limits.hook_body)
                 async with self._hooks_free:
                     return await hook(Request(request.method, path, body), connection.peer)
-            peer = self._known(connection.peer)
+            if (peer := connection.peer) is None:
+                raise _Refused(HTTPStatus.UNAUTHORIZED, "no_certificate", "got no client certificate, enrol first")
+            self._check(peer)
             body = await self._admit(request, self._meters, peer.node, self._most(request))
         except _Refused as refused:
             return refused.response
@@ -196,12 +204,9 @@ class Gateway(Generic[L]):
     def _most(self, request: Incoming) -> int:
         return self._limits.chunk if request.method == "PUT" else self._limits.body
 
-    def _known(self, peer: Peer | None) -> Peer:
-        if peer is None:
-            raise _Refused(HTTPStatus.UNAUTHORIZED, "no_certificate", "got no client certificate, enrol first")
+    def _check(self, peer: Peer) -> None:
         if not self.is_allowed(peer):
             raise _Refused(HTTPStatus.FORBIDDEN, "revoked", "this certificate is revoked or has expired")
-        return peer
 
     async def _admit(self, request: Incoming, meters: Meters, name: str, most: int) -> bytes:
         """The body, if its declared size and the name's rate allow it; raises _Refused."""

@@ -1,7 +1,9 @@
 """Accepts TLS connections for an asyncio server: bounded in number, in handshakes at a time and in memory each.
 
 asyncio's own server starts a handshake for whoever connects. Here a connection over a limit is closed before that costs
-anything, and one that shakes hands or sends its first request too slowly is cut (slowloris).
+anything, and one that shakes hands or sends its first request too slowly is cut (slowloris). Who has a certificate
+shows only at a handshake's end: when all that may go on at a time do, one of them makes room, so that strangers who
+begin them and say nothing keep no node out.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from asyncio import sslproto
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fedagg_edge.errors import FedaggError
@@ -26,10 +29,16 @@ BACKLOG = 1024
 
 @dataclass(frozen=True, slots=True)
 class ListenerLimits:
-    connections: int = 4096
+    """How many at a time. Those without a certificate have bounds of their own: they take no room of a node's, also
+    where they come from its address, as behind one NAT."""
+
+    connections: int = 4096  # of nodes
     connections_per_address: int = 4096  # a site's devices may all come from one address
+    strangers: int = 256  # who enrols or renews, and who should not be here
+    strangers_per_address: int = 64
     handshakes: int = 64
     handshake_seconds: float = 10.0
+    handshake_patience: float = 2.0  # after so many another one may take its place
 
 
 def small_tls_buffers() -> None:
@@ -74,9 +83,8 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class Listener:
-    """The accept loop. `context` is asked for each connection, so that a renewed certificate takes effect.
-
-    `closed` must be called (by the protocol's owner) when a connection that `factory` made is lost.
+    """The accept loop. `context` is asked for each connection, so that a renewed certificate takes effect; `full` says
+    why not even a node from an address could be taken in now.
     """
 
     def __init__(
@@ -86,16 +94,18 @@ class Listener:
         context: Callable[[], ssl.SSLContext | None],
         limits: ListenerLimits,
         refused: Callable[[str], None],
+        *,
+        full: Callable[[str], str | None] = lambda address: None,
     ) -> None:
         self._socket, self._factory, self._context = sockets, factory, context
-        self._limits, self._refused = limits, refused
-        self._per_address: Counter[str] = Counter()
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._limits, self._refused, self._full = limits, refused, full
+        self._handshakes: dict[asyncio.Task[None], tuple[str, float]] = {}  # address, since when; the oldest first
+        self._unbegun: set[socket.socket] = set()  # which asyncio does not own yet
         self._accepting: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        """Connections, those that shake hands included."""
-        return self._per_address.total()
+        """Handshakes that go on."""
+        return len(self._handshakes)
 
     def start(self) -> None:
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
@@ -108,15 +118,11 @@ class Listener:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._socket.close()
 
-    def closed(self, address: str) -> None:
-        """A connection from `address` is gone."""
-        self._per_address[address] -= 1
-        if self._per_address[address] <= 0:
-            del self._per_address[address]
-
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            if len(self._handshakes) >= self._limits.handshakes:
+                await asyncio.sleep(0)  # they get on, and those that were ended end, however many wait to be taken in
             try:
                 connection, address = await loop.sock_accept(self._socket)
             except OSError:  # out of file descriptors, or the client has gone
@@ -127,22 +133,44 @@ class Listener:
                 self._refused(reason)
                 connection.close()
                 continue
-            self._per_address[address[0]] += 1
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            task = loop.create_task(self._shake_hands(connection, address[0]))
-            self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
+            self._unbegun.add(connection)
+            task = loop.create_task(self._shake_hands(connection))
+            self._handshakes[task] = address[0], loop.time()
+            task.add_done_callback(partial(self._shaken, connection))
+
+    def _shaken(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._handshakes.pop(task, None)
+        if connection in self._unbegun:  # cancelled before that
+            self._unbegun.discard(connection)
+            connection.close()
 
     def _over(self, address: str) -> str | None:
-        if len(self) >= self._limits.connections:
-            return "connections"
-        if self._per_address[address] >= self._limits.connections_per_address:
-            return "connections per address"
-        if len(self._handshakes) >= self._limits.handshakes:
+        """Why a connection is not taken in, if it is not."""
+        if (reason := self._full(address)) is not None:
+            return reason
+        if len(self._handshakes) >= self._limits.handshakes and not self._make_room(address):
             return "handshakes"
         return None
 
-    async def _shake_hands(self, connection: socket.socket, address: str) -> None:
+    def _make_room(self, address: str) -> bool:
+        """End a handshake for a newcomer from `address`: of the address that has most of them the oldest, if it takes
+        long, or else the newest, which is the newcomer where these are its own: after an outage all nodes of a site
+        come at once, and none would ever end."""
+        count = Counter(a for a, _ in self._handshakes.values())
+        crowded = address if count[address] == max(count.values()) else count.most_common(1)[0][0]
+        crowd = [task for task, (a, _) in self._handshakes.items() if a == crowded]
+        waits = asyncio.get_running_loop().time() - self._handshakes[crowd[0]][1]
+        if waits <= self._limits.handshake_patience and crowded == address:
+            return False
+        ended = crowd[0] if waits > self._limits.handshake_patience else crowd[-1]
+        del self._handshakes[ended]
+        ended.cancel()
+        self._refused("handshakes")
+        return True
+
+    async def _shake_hands(self, connection: socket.socket) -> None:
+        self._unbegun.discard(connection)
         try:
             context = self._context()
             limit = self._limits.handshake_seconds if context is not None else None
@@ -155,9 +183,4 @@ class Listener:
             )
         except (TimeoutError, OSError, ssl.SSLError, FedaggError):
             self._refused("handshake")
-            self.closed(address)
             connection.close()
-        except asyncio.CancelledError:
-            self.closed(address)
-            connection.close()
-            raise

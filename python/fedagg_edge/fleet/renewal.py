@@ -28,6 +28,7 @@ from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
 from fedagg_edge.wire.messages import Enrolled, Renew, decode, encode
 from fedagg_edge.wire.problems import of_response
+from fedagg_edge.wire.refusal import Refusal
 
 __all__ = ["Renewer", "at_parent", "by_own_issuer"]
 
@@ -98,7 +99,8 @@ class Renewer:
                 self._log.warning("certificate_lapsed", until=validity.not_after)
             self._renew(now)
         except (FedaggError, NoAnswer, OSError) as error:
-            self._log.failure("renewal_failed", error, count=self._failures)
+            why = {"reason": error.code.replace("_", " ")} if isinstance(error, Refusal) else {}
+            self._log.failure("renewal_failed", error, count=self._failures, **why)
             wait = min(_LONGEST, _FIRST * 2.0 ** min(self._failures, 16)) * (0.5 + 0.5 * self._rng.random())
             self._failures += 1
             return wait
@@ -175,8 +177,8 @@ def _post_with(context: ssl.SSLContext, url: str, body: bytes) -> bytes:
         connection.close()
     if response.status != 200:
         problem = of_response(response, Limits())
-        kind = PermissionDenied if response.status == 403 else RemoteProtocolError
-        raise kind(f"renewal: {problem.message!r} ({problem.code!r}, status {response.status})")
+        text = f"renewal: {problem.message!r} ({problem.code!r}, status {response.status})"
+        raise PermissionDenied(text) if response.status == 403 else Refusal(response.status, problem.code, text)
     return decode(Enrolled, response.body, Limits()).certificate
 
 

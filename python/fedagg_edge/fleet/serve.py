@@ -104,7 +104,8 @@ class Service(Generic[L]):
             self.gateway,
             quick=self.gateway.begin,
             identify=identify,
-            lost=self._closed,
+            limits=settings.listener,
+            refused=self._count_refusal,
             per_node=settings.connections_per_node,
             keepalive=settings.keepalive_seconds,
         )
@@ -131,7 +132,12 @@ class Service(Generic[L]):
         await self.writer.start()
         self._sockets = [bind(settings.host, settings.port)]
         self._listener = Listener(
-            self._sockets[0], self.connections, self._context, settings.listener, self._count_refusal
+            self._sockets[0],
+            self.connections,
+            self._context,
+            settings.listener,
+            self._count_refusal,
+            full=self.connections.full,
         )
         self._listener.start()
         if settings.admin_port is not None:
@@ -184,9 +190,6 @@ class Service(Generic[L]):
             found = self.gateway.health(path)
             return Answer(found.status, {"Content-Type": found.media}, found.body)
         return Answer(404, {})
-
-    def _closed(self, address: str) -> None:
-        self._listener.closed(address)
 
     def _count_refusal(self, reason: str) -> None:
         self.metrics.refused.add(1, reason)

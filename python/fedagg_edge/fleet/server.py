@@ -61,6 +61,7 @@ _SWEEP_EVERY = 600.0  # seconds between looks at chunks that no message has name
 _STAGED_FOR = 86400.0  # seconds without another chunk that a node's are kept: its link may be away for so long
 _READY_EVERY = 1.0
 _DRAINED = 60.0  # seconds after which to ask a drained edge again: it may be started again and serve
+_UNSIGNED = 300.0  # seconds after which to ask a server without a signing key again: a person may give it one
 _EXCHANGE = "/v1/exchange"
 _HELLO = "/v1/hello"
 _FROM_CHILDREN = (_HELLO, _EXCHANGE)  # a child that renewed may go on without another hello
@@ -225,6 +226,13 @@ class _Gateway:
             bytes_per_minute=limits.bytes_per_minute,
         )
         self._contexts.get()  # an identity that is not there or does not fit is told now, not to each who connects
+        if not folder.may_sign(self.identity):  # it serves those whom others certify
+            self.log.warning(
+                "cannot_certify",
+                reason="no signing key",
+                expected="identity of fedagg pki server",
+                advice="enrol and renew devices elsewhere",
+            )
         handler = self._handler = _Handler(self.config, self.tier, self._connected)
         service: Service[ParentView] = Service(
             ServiceSettings(
@@ -304,6 +312,7 @@ class _Gateway:
             if (grant.node, grant.role.value) != (asked.node, asked.role):
                 raise PermissionDenied(f"enrolment: the token is not for {asked.role} {asked.node!r}")
             revocation.check_token(self._revoked.get(), grant.node, grant.made)
+            self._check_signs()
             key = hashlib.sha256(asked.public_key).hexdigest()
             await self._in_ledger(lambda ledger: _spend(ledger, grant.digest, key))
             reach("server.enrol.after-token")
@@ -331,6 +340,7 @@ class _Gateway:
     async def _renew(self, request: Request, peer: AnyPeer | None) -> Response:
         try:
             asked = decode(Renew, request.body, Limits())
+            self._check_signs()
             await self._check_known(asked)
             wanted = requests.Renew(
                 folder=str(self.identity),
@@ -361,6 +371,14 @@ class _Gateway:
     @property
     def _lifetime(self) -> float:
         return self.config.identity.certificate_days * DAY
+
+    def _check_signs(self) -> None:
+        """Refuse what this server cannot do however long one waits, in words that help who reads them there. An edge
+        that was enrolled with a token is one; no process is started, and no token is spent."""
+        if not folder.may_sign(self.identity):
+            text = "this server has no signing key, so it enrols and renews nobody: ask another one of the federation, "
+            text += "or have the operator make this one's identity with `fedagg pki server`"
+            raise Refusal(503, "no_signing_key", text, _UNSIGNED)
 
     async def _check_known(self, asked: Renew) -> None:
         """A stranger must not be able to start processes: certificates that were never seen here, as those of nodes

@@ -141,8 +141,8 @@ def load_signer(place: Path) -> Signer:
         certificate, key = folder.AUTHORITY, folder.AUTHORITY_KEY
     else:
         raise IdentityError(
-            f"{place}: holds no signing key, neither {folder.AUTHORITY_KEY} nor {folder.ISSUER_KEY}; "
-            "make one with `fedagg pki init` or `fedagg pki server`"
+            f"{place}: holds no signing key, neither {folder.AUTHORITY_KEY} nor {folder.ISSUER_KEY}; an edge that was "
+            "enrolled with a token has none: have its identity made with `fedagg pki server`, or take another folder"
         )
     private = keys.load_key(place / key)
     found = x509.load_der_x509_certificate(pem.certificates(folder.read(place / certificate))[0])

@@ -26,6 +26,7 @@ __all__ = [
     "REVOKED",
     "TOKENS",
     "make_folder",
+    "may_sign",
     "read",
     "read_private",
     "write",
@@ -43,6 +44,12 @@ def make_folder(path: Path) -> None:
     if not path.exists():
         path.mkdir(mode=0o700, parents=True)
         sync_folder(path.parent)
+
+
+def may_sign(place: Path) -> bool:
+    """Whether a signing key is here: a server's or the operator's. Who was enrolled with a token has none, an edge
+    either."""
+    return any((place / name).exists() for name in (ISSUER_KEY, AUTHORITY_KEY))
 
 
 def read(path: Path, *, limit: int = LIMIT) -> bytes:

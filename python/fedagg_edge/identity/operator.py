@@ -10,7 +10,7 @@ import msgspec
 
 from fedagg_edge.errors import IdentityError
 from fedagg_edge.identity import authority, folder, keys, pem, revocation, tokens
-from fedagg_edge.identity.facts import IssuerKind
+from fedagg_edge.identity.facts import IssuerKind, may_issue
 from fedagg_edge.identity.issue import certificate_chain, issued
 from fedagg_edge.identity.requests import Issued
 from fedagg_edge.records import Tier, node_id
@@ -65,9 +65,19 @@ def make_server(
 def grant(
     place: Path, *, node: str, role: Tier, expires: float, hosts: Sequence[str] = (), now: float | None = None
 ) -> tokens.Token:
-    """Make a token that a server with the identity folder `place` will take. It is kept as a digest only."""
+    """Make a token that a server with the identity folder `place` will take. It is kept as a digest only.
+
+    Raises IdentityError if that server could not certify who brings it: it has no signing key, or one that may not
+    sign for this role.
+    """
     roots = pem.certificates(folder.read(place / folder.AUTHORITY))
     authority.check_hosts(node, role, hosts)
+    kind = authority.load_signer(place).kind
+    if not may_issue(kind, role):
+        raise IdentityError(
+            f"role {role.value}: {place} holds {kind.value}, which may not sign for it; make the token in the cloud's "
+            "identity folder, or an identity with `fedagg pki server`"
+        )
     token = tokens.make(pem.fingerprint(roots[0]))
     tokens.put_grant(
         place,

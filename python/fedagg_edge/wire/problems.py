@@ -33,6 +33,7 @@ CODES = {
     "draining": 503,
     "starting": 503,  # the parent does not know its own terms yet
     "busy": 503,
+    "no_signing_key": 503,  # this server certifies nobody, until a person gives it a key
     "nothing": 503,  # no news for a poll
     "disk_full": 503,
     "adopting": 503,  # the node says it moved here, the parent has not heard of it yet

@@ -9,7 +9,7 @@ from fedagg_edge.identity import revocation, tokens
 
 
 def test_from_a_federation_to_a_token(fedagg, tmp_path):
-    root, edge = tmp_path / "root", tmp_path / "edge"
+    root, edge, cloud = tmp_path / "root", tmp_path / "edge", tmp_path / "cloud"
     code, out, err = fedagg("pki", "init", root, "--federation", "fed")
     assert (code, err) == (0, "")
     digest = re.search(r"authority +([0-9a-f]{64})", out)[1]
@@ -19,6 +19,14 @@ def test_from_a_federation_to_a_token(fedagg, tmp_path):
     code, out, err = fedagg("pki", "token", edge, "--node", "d", "--expires", "30m")
     assert (code, err) == (0, "")
     assert tokens.parse(out).authority.hex() == digest
+    words = ("--role", "edge", "--host", "localhost")
+    code, out, err = fedagg("pki", "token", edge, "--node", "f", *words)
+    assert (code, out) == (1, "")
+    assert "edge-issuer" in err
+    code, _, _ = fedagg("pki", "server", root, cloud, "--node", "c", "--role", "cloud", "--host", "localhost")
+    code, out, err = fedagg("pki", "token", cloud, "--node", "f", *words)
+    assert (code, tokens.parse(out).authority.hex()) == (0, digest)
+    assert "this edge will have no signing key" in err
     code, out, _ = fedagg("pki", "revoke", edge, "--node", "d")
     assert code == 0
     assert set(revocation.load(edge).nodes) == {"d"}

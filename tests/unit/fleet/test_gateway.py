@@ -64,6 +64,17 @@ def test_no_certificate_gets_nothing_but_hooks_and_health(tmp_path: Path) -> Non
         assert post(stranger, "/healthz", method="GET")[0] == 200
 
 
+def test_who_has_no_certificate_has_a_connection_for_one_answer(tmp_path: Path) -> None:
+    async def enrol(request: Request, peer: object) -> Response:
+        return Response(200)
+
+    asked = (("/v1/enrol", "POST"), ("/v1/append", "POST"), ("/healthz", "GET"), ("/readyz", "GET"))
+    with running(tmp_path, hooks={"/v1/enrol": enrol}) as gateway:
+        for path, method in asked:
+            assert post(gateway.connect(None), path, method=method)[1]["Connection"] == "close"
+            assert post(gateway.connect(), path, method=method)[1]["Connection"] is None
+
+
 def test_strangers_are_few_and_small(tmp_path: Path) -> None:
     async def enrol(request: Request, peer: object) -> Response:
         return Response(200)

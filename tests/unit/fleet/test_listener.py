@@ -47,6 +47,54 @@ def test_an_address_has_a_share(tmp_path: Path) -> None:
         assert gateway.service.metrics.refused.value("connections per address") == 1
 
 
+def test_strangers_that_ask_for_health_hold_nothing(tmp_path: Path) -> None:
+    """Each had its connection for as long as it went on asking, and four of them were enough here."""
+    with running(tmp_path, settings=settings(connections=4, connections_per_address=4)) as gateway:
+        strangers = [gateway.connect(None) for _ in range(4)]
+        for stranger in strangers:
+            assert post(stranger, "/healthz", method="GET")[0] == 200
+        assert post(gateway.connect(), "/v1/hello")[0] == 404
+
+
+def shaken(gateway: Running, source: str = "127.0.0.1") -> ssl.SSLSocket:
+    """A connection without a certificate that asks for nothing."""
+    plain = socket.create_connection(("127.0.0.1", gateway.port), timeout=10, source_address=(source, 0))
+    return gateway.authority.client(None).wrap_socket(plain)
+
+
+def test_silent_strangers_take_no_room_of_a_nodes_at_the_same_address(tmp_path: Path) -> None:
+    """Behind one NAT they have one address."""
+    bounds = settings(connections=1, connections_per_address=1, strangers=4)
+    with running(tmp_path, settings=bounds) as gateway:
+        strangers = [shaken(gateway) for _ in range(6)]
+        until(lambda: gateway.service.metrics.refused.value("strangers") == 2)
+        assert len(gateway.service.connections) == 4
+        assert post(gateway.connect(), "/v1/hello")[0] == 404
+        for stranger in strangers:
+            stranger.close()
+
+
+def test_handshakes_that_nobody_ends_make_room_for_a_node(tmp_path: Path) -> None:
+    with running(tmp_path, settings=settings(handshakes=2, handshake_patience=0.0)) as gateway:
+        silent = [socket.create_connection(("127.0.0.1", gateway.port), timeout=10) for _ in range(4)]
+        assert post(gateway.connect(), "/v1/hello")[0] == 404
+        assert [one.recv(1) for one in silent[:2]] == [b"", b""]  # the oldest went
+        for one in silent:
+            one.close()
+
+
+def test_a_site_whose_nodes_all_come_at_once_does_not_end_its_own_handshakes(tmp_path: Path) -> None:
+    with running(tmp_path, settings=settings(handshakes=2)) as gateway:
+        first = [socket.create_connection(("127.0.0.1", gateway.port), timeout=10) for _ in range(2)]
+        until(lambda: gateway.call(lambda: len(gateway.service._listener)) == 2)
+        assert is_closed(gateway)
+        other = shaken(gateway, "127.0.0.2")  # another address gets in: the newest of the crowd makes room
+        assert first[1].recv(1) == b""
+        until(lambda: gateway.call(lambda: len(gateway.service._listener)) == 1)  # the oldest goes on
+        for one in (*first, other):
+            one.close()
+
+
 def test_one_that_does_not_shake_hands_is_cut(tmp_path: Path) -> None:
     with running(tmp_path, settings=settings(handshake_seconds=0.2)) as gateway:
         assert is_closed(gateway)

@@ -100,6 +100,17 @@ def test_a_revoked_device_is_not_renewed(world, edge, tmp_path):
         renewer(place, at_parent(place, lambda: [edge.url]))._renew(time.time())
 
 
+def test_a_parent_without_a_signing_key_is_told_as_the_reason(world, edge, tmp_path):
+    place, log = made_ago(world, tmp_path / "identity", 6, "unsigned.1", edge), io.StringIO()
+    key = world / "edge" / "identity" / folder.ISSUER_KEY
+    key.rename(tmp_path / "aside")
+    try:
+        renewer(place, at_parent(place, lambda: (edge.url,)), log).look()
+    finally:
+        (tmp_path / "aside").rename(key)
+    assert 'renewal_failed count=0 reason="no signing key"' in log.getvalue()
+
+
 def test_certificates_that_nobody_knows_start_no_flood_of_processes(world, edge, tmp_path):
     """Of another issuer of this federation, so that they are fine, but never seen by this edge."""
     root = (world / "made" / "root" / folder.AUTHORITY).read_bytes()

@@ -25,7 +25,7 @@ from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire.http import Request
 from fedagg_edge.wire.limits import Limits
-from fedagg_edge.wire.messages import Adopt, Enrol, Exchange, Hello, MoveTo, Problem, Welcome, decode, encode
+from fedagg_edge.wire.messages import Adopt, Enrol, Exchange, Hello, MoveTo, Problem, Renew, Welcome, decode, encode
 from fedagg_edge.wire.parent import Later
 from fedagg_edge.wire.refusal import Refusal
 from fedagg_edge.wire.state import EMPTY_DIGEST, Peer
@@ -358,6 +358,53 @@ def test_a_token_from_before_a_revocation_buys_nothing_not_even_for_whom_it_was_
         assert "was revoked since; make another" in decode(Problem, answer.body, Limits()).message
     new = grant()
     assert [enrol(new).status, enrol(new).status] == [200, 200]
+
+
+def test_a_server_without_a_signing_key_says_so_to_who_enrols_or_renews(config, view, tmp_path):
+    """An edge that was enrolled with a token has none. Its devices were answered `busy` for ever."""
+    world = make_world(tmp_path / "world", federation="toy")
+    config.state.mkdir(exist_ok=True)
+    place = world.cloud.rename(config.state / "identity")
+    gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
+    gateway._service = _Service(view)
+    token = operator.grant(place, node="d.1", role=Tier.DEVICE, expires=time.time() + 3600)  # of before
+    root = (place / "authority.pem").read_bytes()
+    mine = enrolment.request_enrolment(tmp_path / "d", root, token, node="d.1", role=Tier.DEVICE, time=time.time())
+    enrol = Enrol(token.text, mine.node, mine.role, mine.public_key, mine.proof, mine.time)
+    old = enrolment.prepare(world.device, time.time())
+    renew = Renew(old.certificate, old.public_key, old.proof, old.time)
+
+    def asked():
+        answers = [
+            asyncio.run(gateway._enrol(Request("POST", "/v1/enrol", encode(enrol)), None)),
+            asyncio.run(gateway._renew(Request("POST", "/v1/renew", encode(renew)), None)),
+        ]
+        return answers, [decode(Problem, a.body, Limits()) for a in answers if a.status != 200]
+
+    (place / "issuer_key.pem").rename(tmp_path / "aside")
+    answers, told = asked()
+    assert [(a.status, a.retry_after) for a in answers] == [(503, 300.0)] * 2
+    assert {p.code for p in told} == {"no_signing_key"}
+    assert all("make this one's identity with `fedagg pki server`" in p.message for p in told)
+    (tmp_path / "aside").rename(place / "issuer_key.pem")
+    assert [a.status for a in asked()[0]] == [200, 200]  # the token was not spent
+
+
+def test_a_gateway_without_a_signing_key_says_so_at_its_start(config, tmp_path, monkeypatch):
+    """It starts: those whom others certify can do without."""
+    monkeypatch.setattr(server, "Service", lambda *args, **rest: None)
+    monkeypatch.setattr(server, "Listener", lambda path: None)
+    world = make_world(tmp_path / "world", federation="toy")
+    config.state.mkdir(exist_ok=True)
+    place = world.cloud.rename(config.state / "identity")
+    gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
+    gateway.service()
+    assert "cannot_certify" not in gateway.log._stream.getvalue()
+    (place / "issuer_key.pem").unlink()
+    gateway.service()
+    assert 'cannot_certify reason="no signing key" expected="identity of fedagg pki server"' in (
+        gateway.log._stream.getvalue()
+    )
 
 
 def test_chunks_are_dropped_once_their_node_has_sent_none_for_a_day(config, tmp_path, monkeypatch):

@@ -63,3 +63,8 @@ def test_folders_are_private(tmp_path):
     folder.make_folder(tmp_path / "a" / "b")
     assert mode(tmp_path / "a" / "b") == 0o700
     folder.make_folder(tmp_path / "a" / "b")
+
+
+def test_who_may_sign(world, tmp_path):
+    assert [folder.may_sign(p) for p in (world.root, world.cloud, world.edge, world.device)] == [True] * 3 + [False]
+    assert not folder.may_sign(tmp_path / "nowhere")

@@ -1,5 +1,5 @@
 import pytest
-from identity.worlds import NOW, handshake, mode
+from identity.worlds import NOW, handshake, make_device, mode
 
 from fedagg_edge.errors import IdentityError, PermissionDenied
 from fedagg_edge.identity import folder, operator, revocation, tls, tokens
@@ -30,6 +30,20 @@ def test_a_grant_is_found_by_its_token(world):
     assert tokens.find_grant(world.edge, token.text, NOW).node == "n"
     with pytest.raises(IdentityError, match="expected no host"):
         operator.grant(world.edge, node="n", role=Tier.DEVICE, expires=NOW, hosts=["a"])
+
+
+def test_no_token_is_made_that_its_server_could_not_honour(world, tmp_path):
+    """It would be answered with patience for ever: nobody else learns what only that server's log says."""
+    make_device(world.cloud, tmp_path / "e", node="e", role=Tier.EDGE, hosts=("localhost",))  # enrolled with a token
+    for place, role, why in (
+        (tmp_path / "e", Tier.DEVICE, "no signing key.*fedagg pki server"),
+        (world.device, Tier.DEVICE, "no signing key"),
+        (world.edge, Tier.EDGE, "edge-issuer, which may not sign for it; make the token in the cloud's"),
+    ):
+        with pytest.raises(IdentityError, match=why):
+            operator.grant(place, node="n", role=role, expires=NOW + 9, hosts=() if role is Tier.DEVICE else ("a",))
+        assert not (place / folder.TOKENS).exists() or len(list((place / folder.TOKENS).iterdir())) == 1  # the world's
+    operator.grant(world.cloud, node="n", role=Tier.EDGE, expires=NOW + 9, hosts=("a",))
 
 
 def test_a_revoked_edge_takes_what_it_signed_with_it(world):

@@ -21,9 +21,9 @@ class Phone(private val folder: Path, private val bridge: Bridge, private val tr
             else Enrolment.enrol(url, Token.parse(token), "phone-17", folder, key)
         return DistillationCore.open().use { core ->
             DeviceAgent(folder.resolve("state"), AgentConfig(url).seed(3), me, bridge, trainer, core, this).use { agent ->
-                if (agent.samples() == 0) agent.add(samples, labels)
+                val first: Long? = if (agent.samples() == 0) agent.add(samples, labels) else null
                 agent.run(480.0)
-                agent.forget(0L, 1L)
+                first?.let { agent.forget(it, it + 1) }
                 agent.predict(samples[0]) == labels[0]
             }
         }

@@ -108,7 +108,11 @@ public final class DeviceAgent implements AutoCloseable {
 
   // for the application
 
-  /** Takes in samples on the model's scale, 0 to 1; when it returns they are on the disk. The first one's number. */
+  /**
+   * Takes in samples on the model's scale, 0 to 1; when it returns they are on the disk.
+   *
+   * @return the first one's number, for {@link #forget}; the others follow. Numbers begin anywhere, and are given once
+   */
   public long add(List<float[]> samples, int[] labels) throws StorageException, OutboxFullException {
     int floats = bridge.sampleFloats();
     if (samples.size() != labels.length || labels.length == 0) {

@@ -14,6 +14,7 @@ import java.nio.channels.OverlappingFileLockException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.security.SecureRandom;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -62,8 +63,18 @@ public final class DeviceState implements ChildState, AutoCloseable {
     this.owned = owned;
   }
 
-  /** Opens a node's state, or makes one. Throws StorageException for a folder that is damaged, in use or another node's. */
+  /**
+   * Opens a node's state, or makes one. Throws StorageException for a folder that is damaged, in use or another node's.
+   *
+   * <p>Samples are taken in before the parent has said what the node gave in a state that it lost, and their numbers cannot
+   * change after that: so a new state begins to count at random, of 2^52 places.
+   */
   public static DeviceState open(Path folder, String node) throws StorageException {
+    return open(folder, node, new SecureRandom().nextLong() >>> 12);
+  }
+
+  /** As {@link #open(Path, String)}; a new state's first sample has the number {@code first}. */
+  public static DeviceState open(Path folder, String node, long first) throws StorageException {
     try {
       Files.createDirectories(folder);
       // by itself, before the lock file: closing any channel of it would free this process's lock, whoever holds it
@@ -76,7 +87,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
       try {
         state = locked(folder, place, node);
         state.load();
-        state.claim();
+        state.claim(first);
         state.eraseWhatWaits();
         state.tidy(); // what was forgotten before a kill may still be in the journal
         done = true;
@@ -157,10 +168,19 @@ public final class DeviceState implements ChildState, AutoCloseable {
     }
   }
 
-  private void claim() throws StorageException {
+  private void claim(long first) throws StorageException {
     String known = memory.texts.get("node");
     if (known == null) {
-      putText("node", node);
+      transact(
+          out -> {
+            change();
+            Operations.text(out, "node", node);
+            memory.texts.put("node", node);
+            if (memory.numbers.isEmpty()) { // else an older version's, which may have asked for what waits: it is not fresh
+              set("fresh", 1);
+              set("counter", first);
+            }
+          });
     } else if (!known.equals(node)) {
       throw new StorageException(folder + ": the state of node " + known + ", expected " + node, null);
     }
@@ -352,7 +372,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
             "outbox: " + memory.outboxBytes + " bytes wait for the parent, " + codes.length
                 + " more would be over its " + mostBytes + "; new samples are refused until it can be reached");
       }
-      long first = memory.number("counter");
+      long first = memory.nextCounter();
       transact(
           out -> {
             change();
@@ -464,12 +484,7 @@ public final class DeviceState implements ChildState, AutoCloseable {
   }
 
   public void putNumber(String key, long value) throws StorageException {
-    transact(
-        out -> {
-          change();
-          Operations.number(out, key, value);
-          memory.numbers.put(key, value);
-        });
+    transact(out -> set(key, value));
   }
 
   public void putText(String key, String value) throws StorageException {
@@ -513,6 +528,22 @@ public final class DeviceState implements ChildState, AutoCloseable {
   }
 
   @Override
+  public boolean joined() {
+    return read(m -> !m.isFresh());
+  }
+
+  @Override
+  public void join() {
+    if (joined()) {
+      return;
+    }
+    if (!memory.log.isEmpty()) { // batches of the state that was lost may have had these keys
+      putAgain(change(), 0, OWN.entryRows, OWN.entryBytes);
+    }
+    set("fresh", 0);
+  }
+
+  @Override
   public long pendingKey() {
     return read(m -> m.outbox.isEmpty() ? -1 : m.outbox.firstKey());
   }
@@ -540,14 +571,19 @@ public final class DeviceState implements ChildState, AutoCloseable {
       transact(
           out -> {
             change();
-            for (Map.Entry<Long, Memory.Batch> each : new TreeMap<>(memory.outbox.tailMap(from)).entrySet()) {
-              Operations.withdraw(out, each.getKey());
-              memory.withdraw(each.getKey());
-              put(out, each.getValue(), mostRows, mostBytes);
-            }
+            putAgain(out, from, mostRows, mostBytes);
           });
     } finally {
       lock.unlock();
+    }
+  }
+
+  /** What waits from batch {@code from} on gets new keys, in its order; cut, where it is over these bounds. */
+  private void putAgain(MsgpackWriter out, long from, long mostRows, long mostBytes) {
+    for (Map.Entry<Long, Memory.Batch> each : new TreeMap<>(memory.outbox.tailMap(from)).entrySet()) {
+      Operations.withdraw(out, each.getKey());
+      memory.withdraw(each.getKey());
+      put(out, each.getValue(), mostRows, mostBytes);
     }
   }
 
@@ -594,6 +630,9 @@ public final class DeviceState implements ChildState, AutoCloseable {
   private void take(TakenEntry entry) throws ProtocolException {
     Operations.follow(change(), entry);
     memory.follow(entry, Integer.MAX_VALUE);
+    if (memory.isBehind("key", entry.key)) {
+      set("key", entry.key + 1);
+    }
   }
 
   private void orderToForget(long[] counters) {
@@ -614,8 +653,12 @@ public final class DeviceState implements ChildState, AutoCloseable {
 
   @Override
   public void setFence(long fence) {
-    Operations.number(change(), "fence", fence);
-    memory.numbers.put("fence", fence);
+    set("fence", fence);
+  }
+
+  private void set(String key, long value) {
+    Operations.number(change(), key, value);
+    memory.numbers.put(key, value);
   }
 
   @Override
@@ -666,14 +709,19 @@ public final class DeviceState implements ChildState, AutoCloseable {
       long[] counters = Memory.longs(lacking);
       put(pending, new Memory.Batch(Messages.APPEND, counters, memory.dump(counters)));
     }
-    TreeSet<Long> gone = new TreeSet<>(memory.shared);
-    gone.removeAll(mine);
-    if (!gone.isEmpty()) {
-      long[] counters = Memory.longs(gone);
-      Operations.drop(pending, counters);
-      memory.erase(counters);
-      orderToForget(counters);
+    long[] gone = joined() ? without(memory.shared, mine) : memory.late(); // a new state lacks what it has lost, not forgotten
+    if (gone.length > 0) {
+      Operations.drop(pending, gone);
+      memory.erase(gone);
+      orderToForget(gone);
     }
+    set("fresh", 0); // the whole log is here, and what waits was put behind it
+  }
+
+  private static long[] without(Set<Long> all, Set<Long> those) {
+    TreeSet<Long> left = new TreeSet<>(all);
+    left.removeAll(those);
+    return Memory.longs(left);
   }
 
   @Override

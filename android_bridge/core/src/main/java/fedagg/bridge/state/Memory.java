@@ -86,7 +86,13 @@ final class Memory {
     }
   }
 
+  private static final long MOST = 1L << 61; // no node gets there by counting: what a log names from here on raises nothing
+
   final String node;
+  /**
+   * Among them "counter" and "key", the next sample's and batch's; "given": counters below it are in the parent's log;
+   * "fresh", 1: the parent may have more of this node than was seen here.
+   */
   final Map<String, Long> numbers = new HashMap<>();
   final Map<String, String> texts = new HashMap<>();
   final TreeMap<Long, Sample> samples = new TreeMap<>();
@@ -108,6 +114,20 @@ final class Memory {
   long number(String key) {
     Long value = numbers.get(key);
     return value == null ? 0 : value;
+  }
+
+  boolean isFresh() {
+    return number("fresh") != 0;
+  }
+
+  /** The number of the next sample; as long as more of a log may come, it is none that this log could lead to. */
+  long nextCounter() {
+    return isFresh() ? number("counter") : Math.max(number("counter"), number("given"));
+  }
+
+  /** Whether a node that counts {@code what} has to go on above {@code given}, as a log says. */
+  boolean isBehind(String what, long given) {
+    return number(what) <= given && given < MOST;
   }
 
   byte[] headDigest() {
@@ -225,15 +245,26 @@ final class Memory {
           erases = true; // the journal has the row now
         } else if (!samples.containsKey(rows.counters[i])) {
           byte[] code = Arrays.copyOfRange(rows.codes, i * rows.codeBytes, (i + 1) * rows.codeBytes);
-          putSample(rows.counters[i], new Sample(rows.labels[i], code, null));
+          samples.put(rows.counters[i], new Sample(rows.labels[i], code, null));
         }
       }
+      noteCounters(rows.counters);
       add(entry.kind, rows.counters, entry.digest, Digests.of(entry.payload), rows.counters.length == entry.rows);
     } else if (entry.kind == Messages.FORGET) {
       Rows rows = Rows.loadSamples(entry.payload, node, mostRows);
+      noteCounters(rows.counters);
       add(entry.kind, rows.counters, entry.digest, Digests.of(entry.payload), true);
     } else {
       throw new ProtocolException("entry " + entry.number + ": got a release of a device's own rows, expected none");
+    }
+  }
+
+  /** What this node gave in a state that it lost is named in its parent's log, forgotten samples, too. */
+  private void noteCounters(long[] given) {
+    for (long counter : given) {
+      if (isBehind("given", counter)) {
+        numbers.put("given", counter + 1);
+      }
     }
   }
 

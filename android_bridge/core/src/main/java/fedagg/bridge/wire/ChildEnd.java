@@ -88,7 +88,7 @@ public final class ChildEnd {
   private long fence;
   private List<ChildState.TakenEntry> log = new ArrayList<>(); // the new parent's, as far as it has come
   private long logBytes;
-  private Welcome welcome; // told when the new parent's log is here
+  private Welcome welcome; // told when the log is here: a new parent's, or what this node has lost
 
   /**
    * @param labels how far up this node's labels may go: "all" or "first-edge"
@@ -179,10 +179,11 @@ public final class ChildEnd {
       again = NEVER;
       return introduction();
     }
-    if (step == Step.REBASE) {
+    if (welcome != null) { // more of the log, and nothing else
+      long head = step == Step.REBASE ? log.size() : state.head();
       return download != null
           ? send("GET", download.path(), new byte[0])
-          : post("exchange", new Exchange(NO_NEWS, log.size(), NO_NEWS, 0, fence, null, none()));
+          : post("exchange", new Exchange(NO_NEWS, head, NO_NEWS, 0, fence, null, none()));
     }
     if (download != null) {
       step = Step.SYNC;
@@ -419,8 +420,13 @@ public final class ChildEnd {
     } else if (asked instanceof Adopt) {
       Messages.Adopted.decode(response.body);
       adopted = true;
-    } else if (asked instanceof Exchange && step == Step.REBASE) {
-      logCame(Exchanged.decode(response.body), events);
+    } else if (asked instanceof Exchange && welcome != null) {
+      Exchanged news = Exchanged.decode(response.body);
+      if (step == Step.REBASE) {
+        logCame(news, events);
+      } else {
+        caughtUp(news.entries, events);
+      }
     } else if (asked instanceof Append) {
       appended((Append) asked, Appended.decode(response.body), events);
     } else if (asked instanceof Missing) {
@@ -441,6 +447,7 @@ public final class ChildEnd {
     given = found.version;
     rest = 0;
     refusedSizes.clear();
+    welcome = null;
     if (state.moving() > 0) {
       log = new ArrayList<>();
       logBytes = 0;
@@ -453,6 +460,17 @@ public final class ChildEnd {
       fence = found.fence;
     }
     step = Step.SYNC;
+    if (!state.joined() && state.head() < found.head) {
+      welcome = found; // this node has lost its state: nothing begins before it knows what it had given
+      return;
+    }
+    joined(found, events);
+  }
+
+  private void joined(Welcome found, List<Event> events) {
+    if (!state.joined()) {
+      state.join();
+    }
     begun(found, events);
   }
 
@@ -500,7 +518,11 @@ public final class ChildEnd {
     if (logBytes > OWN.staged) {
       throw new ProtocolException("log: got " + logBytes + " bytes, expected at most " + OWN.staged);
     }
-    log.add(new ChildState.TakenEntry(entry.number, entry.kind, entry.rows, entry.digest, data));
+    log.add(taken(entry, data));
+  }
+
+  private static ChildState.TakenEntry taken(Entry entry, byte[] data) {
+    return new ChildState.TakenEntry(entry.number, entry.kind, entry.rows, entry.digest, data, entry.key);
   }
 
   private void appended(Append asked, Appended done, List<Event> events) throws ProtocolException {
@@ -547,7 +569,8 @@ public final class ChildEnd {
       if (entry.number <= state.head()) {
         continue;
       }
-      if (entry.key >= 0 && state.batchKind(entry.key) != 0) { // an own batch whose answer was lost
+      // an own batch whose answer was lost; before this node has joined, it has asked for none
+      if (entry.key >= 0 && welcome == null && state.batchKind(entry.key) != 0) {
         state.acknowledge(entry.key, entry.number, entry.digest);
         events.add(Event.of(Event.Kind.COMMITTED, entry.number));
       } else if (!entry.payload.chunks.isEmpty()) {
@@ -562,8 +585,13 @@ public final class ChildEnd {
   }
 
   private void follow(Entry entry, byte[] data, List<Event> events) throws ProtocolException {
-    state.follow(new ChildState.TakenEntry(entry.number, entry.kind, entry.rows, entry.digest, data));
+    state.follow(taken(entry, data));
     events.add(Event.of(Event.Kind.FOLLOWED, entry.number));
+    Welcome waits = welcome;
+    if (waits != null && entry.number >= waits.head) {
+      welcome = null;
+      joined(waits, events);
+    }
   }
 
   private void keep(WireKnowledge found, byte[] data, List<Event> events) throws ProtocolException {
@@ -596,11 +624,7 @@ public final class ChildEnd {
     if (asked instanceof Append && response.status == 409) {
       Behind behind = behind(response);
       if (behind != null) {
-        int before = events.size();
-        entries(behind.entries, events);
-        if (events.size() == before && download == null) {
-          throw new ProtocolException("behind: got " + behind.entries.size() + " entries, none of which this end lacks");
-        }
+        caughtUp(behind.entries, events);
         failures = 0;
         return;
       }
@@ -637,6 +661,15 @@ public final class ChildEnd {
     wake = now + pause * (0.5 + random.nextDouble());
     step = Step.REFUSED;
     events.add(Event.refused(response.status, problem));
+  }
+
+  /** Takes over entries of an answer that must have brought some. */
+  private void caughtUp(List<Entry> entries, List<Event> events) throws ProtocolException {
+    int before = events.size();
+    entries(entries, events);
+    if (events.size() == before && download == null) {
+      throw new ProtocolException("behind: got " + entries.size() + " entries, none of which this end lacks");
+    }
   }
 
   private static Behind behind(Response response) {

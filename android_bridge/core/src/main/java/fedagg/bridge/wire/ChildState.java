@@ -29,6 +29,15 @@ public interface ChildState {
   /** The digest of the set behind {@link #head}. */
   byte[] headDigest();
 
+  /**
+   * Whether all is here that the parent had of this node when the two first met. Until then nothing of its own is sent: it
+   * may have lost a state in which it gave the same keys.
+   */
+  boolean joined();
+
+  /** It is here: what waits can be sent, under keys that no entry has. Again changes nothing. */
+  void join();
+
   /** Key of the oldest own batch that the parent has not committed, or -1. */
   long pendingKey();
 
@@ -51,7 +60,7 @@ public interface ChildState {
   /** The parent has committed the pending batch {@code key} as {@code entry}, the next one; again changes nothing. */
   void acknowledge(long key, long entry, byte[] digest) throws ProtocolException;
 
-  /** Take over an entry that the parent wrote. */
+  /** Take over an entry that the parent wrote, or that this node did before it lost its state: its numbers are not given again. */
   void follow(TakenEntry entry) throws ProtocolException;
 
   /** This node's moves so far. */
@@ -65,7 +74,7 @@ public interface ChildState {
   /** A payload of this digest that is here already, or null. */
   byte[] find(byte[] digest);
 
-  /** The new parent's whole log takes the place of the old one's, which ends the move. */
+  /** The new parent's whole log takes the place of the old one's, which ends the move; this node has joined then. */
   void rebase(List<TakenEntry> log, long fence) throws ProtocolException;
 
   /** The newest knowledge of {@code parent} about this link, or null. */
@@ -99,13 +108,19 @@ public interface ChildState {
     public final long rows;
     public final byte[] digest;
     public final byte[] payload;
+    public final long key; // of the own batch that it was, in a state that was lost; -1: the parent wrote it
 
     public TakenEntry(long number, int kind, long rows, byte[] digest, byte[] payload) {
+      this(number, kind, rows, digest, payload, -1);
+    }
+
+    public TakenEntry(long number, int kind, long rows, byte[] digest, byte[] payload, long key) {
       this.number = number;
       this.kind = kind;
       this.rows = rows;
       this.digest = digest;
       this.payload = payload;
+      this.key = key;
     }
   }
 }

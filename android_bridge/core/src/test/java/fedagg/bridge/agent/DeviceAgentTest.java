@@ -54,6 +54,9 @@ class DeviceAgentTest {
               return FakeLink.client(opened, me, URL, this::answer);
             });
     state.putText("home", URL);
+    state.begin();
+    state.join(); // it has been welcomed before
+    state.commit();
   }
 
   private DeviceAgent agent(Identity identity, DeviceAgent.Clients clients) throws Exception {

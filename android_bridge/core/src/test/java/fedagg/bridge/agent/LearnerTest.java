@@ -43,7 +43,7 @@ class LearnerTest {
 
   @BeforeEach
   void open() throws Exception {
-    state = DeviceState.open(home.resolve("state"), "d1");
+    state = DeviceState.open(home.resolve("state"), "d1", 0);
     set = LessonTest.shared(state);
   }
 

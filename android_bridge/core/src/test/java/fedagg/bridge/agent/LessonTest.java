@@ -111,7 +111,7 @@ class LessonTest {
 
   @Test
   void aSampleThatIsForgottenMeanwhileIsNotTrainedOn() throws Exception {
-    try (DeviceState state = DeviceState.open(folder, "d1"); DistillationCore core = DistillationCore.open()) {
+    try (DeviceState state = DeviceState.open(folder, "d1", 0); DistillationCore core = DistillationCore.open()) {
       byte[] set = shared(state);
       Lesson lesson = Lesson.of(knowledge(set, 0), state, new Hundredths(), core, CLASSES);
       assertEquals(4, lesson.rows().size());
@@ -133,7 +133,7 @@ class LessonTest {
 
   @Test
   void knowledgeOnOtherViewsOrSetsIsRefused() throws Exception {
-    try (DeviceState state = DeviceState.open(folder, "d1"); DistillationCore core = DistillationCore.open()) {
+    try (DeviceState state = DeviceState.open(folder, "d1", 0); DistillationCore core = DistillationCore.open()) {
       byte[] set = shared(state);
       for (Knowledge wrong : Arrays.asList(knowledge(set, 7), knowledge(new byte[32], 0))) {
         assertThrows(TrainerException.class, () -> Lesson.of(wrong, state, new Hundredths(), core, CLASSES));

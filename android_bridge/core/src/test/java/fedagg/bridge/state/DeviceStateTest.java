@@ -41,7 +41,7 @@ class DeviceStateTest {
 
   @BeforeEach
   void open() throws StorageException {
-    state = DeviceState.open(folder, "d1");
+    state = DeviceState.open(folder, "d1", 0);
   }
 
   @AfterEach
@@ -268,12 +268,188 @@ class DeviceStateTest {
     byte[] payload = Rows.embeddings(new long[] {7, 8}, new int[] {1, -1}, new byte[] {1, 2, 3, 4}, 2).dump("d1");
     state.begin();
     state.follow(entry(1, Messages.APPEND, payload, 2, 7, 8));
+    state.join();
     state.commit();
     again();
     assertArrayEquals(new long[] {7, 8}, state.counters());
     assertNull(state.sample(7));
     assertArrayEquals(new byte[] {3, 4}, state.code(8));
     assertEquals(9, take(5)); // a counter that was never given
+  }
+
+  private static TakenEntry mine(long number, long key, int kind, long[] named, long... set) {
+    byte[] payload =
+        kind == Messages.FORGET
+            ? Rows.samples(named).dump("d1")
+            : Rows.embeddings(named, new int[named.length], new byte[2 * named.length], 2).dump("d1");
+    return new TakenEntry(number, kind, named.length, Digests.ofSamples("d1", set), payload, key);
+  }
+
+  private void follow(TakenEntry... entries) throws Exception {
+    for (TakenEntry entry : entries) {
+      state.begin();
+      state.follow(entry);
+      state.commit();
+    }
+  }
+
+  private void join() throws StorageException {
+    state.begin();
+    state.join();
+    state.commit();
+  }
+
+  @Test
+  void aStateIsNewUntilItHasJoinedWhateverStartsAgain() throws Exception {
+    assertFalse(state.joined());
+    take(1);
+    again();
+    assertFalse(state.joined());
+    join();
+    join();
+    assertTrue(state.joined());
+    assertEquals(0, state.pendingKey()); // there was no state before
+    again();
+    assertTrue(state.joined());
+    assertEquals(1, take(2));
+  }
+
+  @Test
+  void numbersOfTwoNewStatesAreNotTheSame() throws Exception {
+    try (DeviceState one = DeviceState.open(folder.resolve("one"), "d1");
+        DeviceState other = DeviceState.open(folder.resolve("other"), "d1")) {
+      long first = one.take(Collections.singletonList(new float[1]), new int[1], new byte[1], 1, ROOM);
+      long second = other.take(Collections.singletonList(new float[1]), new int[1], new byte[1], 1, ROOM);
+      assertTrue(first >= 0 && second >= 0 && first < 1L << 52 && second < 1L << 52 && first != second);
+    }
+  }
+
+  /** What waits in it may have been asked for. */
+  @Test
+  void aStateOfAnOlderVersionIsNotNew() throws Exception {
+    state.close();
+    Files.delete(folder.resolve("journal"));
+    Journal journal = Journal.open(folder.resolve("journal"), new ArrayList<>());
+    MsgpackWriter out = new MsgpackWriter();
+    Operations.text(out, "node", "d1");
+    journal.append(out.toBytes());
+    journal.close();
+    state = DeviceState.open(folder, "d1");
+    assertTrue(state.joined());
+    assertEquals(0, take(1));
+    follow(mine(1, 4, Messages.APPEND, new long[] {6, 8}, 6, 8));
+    assertEquals(9, take(2)); // what its parent's log names is not given again there either
+    assertArrayEquals(new long[] {0, 5}, state.pendingKeys());
+  }
+
+  @Test
+  void aLogNamesWhatANodeGaveBeforeItLostItsState() throws Exception {
+    follow(
+        mine(1, 3, Messages.APPEND, new long[] {2, 5}, 2, 5), mine(2, 7, Messages.FORGET, new long[] {5, 6}, 2),
+        mine(3, -1, Messages.FORGET, new long[] {9}, 2)); // only the order names a sample that was erased
+    again();
+    join();
+    again();
+    assertEquals(10, take(1));
+    assertArrayEquals(new long[] {8}, state.pendingKeys());
+  }
+
+  @ParameterizedTest
+  @ValueSource(longs = {1L << 61, 1L << 62, Long.MAX_VALUE})
+  void aNumberThatNobodyGetsToByCountingRaisesNothing(long number) throws Exception {
+    follow(mine(1, number, Messages.APPEND, new long[] {4, number}, 4, number));
+    join();
+    state.putNumber("n", 1);
+    again();
+    assertEquals(5, take(1));
+    assertArrayEquals(new long[] {0}, state.pendingKeys());
+    state.forget(new long[] {number}); // rewrites the journal
+    again();
+    assertEquals(6, take(1));
+  }
+
+  @Test
+  void whatWaitsWhenANodeHearsOfItsLostStateGetsNewKeys() throws Exception {
+    state.close();
+    Files.delete(folder.resolve("journal"));
+    state = DeviceState.open(folder, "d1", 100);
+    take(1, 2);
+    take(3);
+    state.forget(new long[] {101});
+    List<byte[]> before = waiting();
+    follow(mine(1, 1, Messages.APPEND, new long[] {0, 1}, 0, 1), mine(2, 6, Messages.APPEND, new long[] {2}, 0, 1, 2));
+    assertArrayEquals(new long[] {0, 1, 2}, state.pendingKeys());
+    join();
+    for (int i = 0; i < 2; i++) {
+      assertArrayEquals(new long[] {7, 8, 9}, state.pendingKeys());
+      List<byte[]> after = waiting();
+      for (int batch = 0; batch < 3; batch++) {
+        assertArrayEquals(before.get(batch), after.get(batch));
+      }
+      join();
+      again();
+    }
+    acknowledge(3, 0, 1, 2, 100);
+    assertEquals(103, take(4));
+  }
+
+  private List<byte[]> waiting() {
+    List<byte[]> all = new ArrayList<>();
+    for (long key : state.pendingKeys()) {
+      all.add(state.batchBytes(key));
+    }
+    return all;
+  }
+
+  /** That it has not these rows says not that it has forgotten them; what it was told to forget since, it has. */
+  @Test
+  void aNodeThatLosesItsStateAndMovesHasNothingForgottenThatItLacks() throws Exception {
+    follow(mine(1, 0, Messages.APPEND, new long[] {5, 6}, 5, 6));
+    state.forget(new long[] {6});
+    state.beginMove("https://other.example:1");
+    state.begin();
+    state.rebase(
+        Arrays.asList(
+            mine(1, -1, Messages.APPEND, new long[] {5, 6}, 5, 6), mine(2, 4, Messages.APPEND, new long[] {7}, 5, 6, 7)), 1);
+    state.commit();
+    again();
+    assertTrue(state.joined());
+    assertArrayEquals(new long[] {5, 7}, state.counters());
+    assertEquals(1, state.pendingKeys().length);
+    assertArrayEquals(new long[] {6}, Rows.loadSamples(state.batchBytes(state.pendingKey()), "d1", 9).counters);
+    assertTrue(state.pendingKey() > 4);
+    assertEquals(8, take(1));
+  }
+
+  /** A kill at any byte: it goes on with the next entry, and sends nothing before the last one. */
+  @Test
+  void whereverAKillCutsTheJournalTheLogIsTakenOver() throws Exception {
+    state.close();
+    Files.delete(folder.resolve("journal"));
+    state = DeviceState.open(folder, "d1", 100);
+    take(1, 2);
+    TakenEntry[] log = {
+      mine(1, 1, Messages.APPEND, new long[] {0, 1}, 0, 1), mine(2, 2, Messages.APPEND, new long[] {2, 150}, 0, 1, 2, 150)
+    };
+    int named = (int) Files.size(folder.resolve("journal"));
+    follow(log);
+    join();
+    state.close();
+    byte[] all = Files.readAllBytes(folder.resolve("journal"));
+    for (int length = named; length <= all.length; length++) {
+      Files.write(folder.resolve("journal"), Arrays.copyOf(all, length));
+      state = DeviceState.open(folder, "d1");
+      assertEquals(length == all.length, state.joined());
+      for (int i = (int) state.head(); i < log.length; i++) {
+        follow(log[i]);
+      }
+      assertArrayEquals(new long[] {state.joined() ? 3 : 0}, state.pendingKeys());
+      join();
+      assertArrayEquals(new long[] {3}, state.pendingKeys());
+      assertEquals(151, take(3));
+      state.close();
+    }
+    state = DeviceState.open(folder, "d1");
   }
 
   @Test

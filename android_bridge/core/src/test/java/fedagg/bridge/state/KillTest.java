@@ -32,7 +32,7 @@ class KillTest {
     private Victim() {}
 
     public static void main(String[] arguments) throws Exception {
-      try (DeviceState state = DeviceState.open(Paths.get(arguments[0]), "d1")) {
+      try (DeviceState state = DeviceState.open(Paths.get(arguments[0]), "d1", 0)) {
         System.out.println("open");
         for (int i = 0; ; i++) {
           long counter =

@@ -2,6 +2,7 @@ package fedagg.bridge.wire;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -10,8 +11,10 @@ import fedagg.bridge.state.DeviceState;
 import fedagg.bridge.wire.Messages.Notice;
 import fedagg.bridge.wire.Messages.Problem;
 import java.lang.reflect.Proxy;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
 import java.util.Random;
@@ -20,6 +23,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 class ChildEndTest {
@@ -32,7 +36,7 @@ class ChildEndTest {
 
   @BeforeEach
   void open() throws Exception {
-    state = DeviceState.open(folder, "d1");
+    state = DeviceState.open(folder, "d1", 0);
     parent = new SmallParent("edge-a", "d1");
     end = end(1);
   }
@@ -265,6 +269,19 @@ class ChildEndTest {
     assertEquals("/v1/hello", end.next(now).path);
   }
 
+  /** The same request would be answered the same. */
+  @Test
+  void whatTheParentCannotReadIsARefusal() throws Exception {
+    take(1, 2);
+    step();
+    Request append = end.next(now);
+    List<Event> told =
+        end.receive(append, new Response(400, new Problem("malformed", "append: got", -1).encode(), -1), now);
+    assertEquals(400, told.get(0).number);
+    assertEquals(ChildEnd.Step.REFUSED, end.step());
+    assertTrue(end.wake() >= 30 && end.wake() <= 90, "wake " + end.wake());
+  }
+
   @Test
   void anAnswerThatCannotBeReadCountsAsNone() throws Exception {
     Request request = end.next(now);
@@ -404,6 +421,211 @@ class ChildEndTest {
     assertArrayEquals(new long[] {3, 4, 5}, state.counters());
     paths(1);
     assertArrayEquals(new long[] {3, 4, 5}, state.shared());
+  }
+
+  /** The node has nothing but its certificate; {@code first}: where its numbers begin this time. */
+  private void lose(long first) throws Exception {
+    state.close();
+    Files.delete(folder.resolve("journal"));
+    state = DeviceState.open(folder, "d1", first);
+    end = end(2);
+    events.clear();
+  }
+
+  private void startAgain(long seed) throws Exception {
+    state.close();
+    state = DeviceState.open(folder, "d1");
+    end = end(seed);
+  }
+
+  private List<Long> ownKeys() {
+    List<Long> keys = new ArrayList<>();
+    for (Messages.Entry entry : parent.log) {
+      if (entry.key >= 0) {
+        keys.add(entry.key);
+      }
+    }
+    return keys;
+  }
+
+  private List<Event.Kind> told() {
+    List<Event.Kind> kinds = new ArrayList<>();
+    for (Event event : events) {
+      kinds.add(event.kind);
+    }
+    return kinds;
+  }
+
+  private void assertSame() {
+    assertEquals(Collections.emptyList(), parent.refusals);
+    assertEquals(-1, state.pendingKey());
+    assertEquals(parent.log.size(), state.head());
+    assertArrayEquals(parent.digest(), state.headDigest());
+    assertArrayEquals(state.counters(), state.shared());
+  }
+
+  @ParameterizedTest
+  @CsvSource({"true, true", "true, false", "false, true", "false, false"})
+  void aNodeThatLostItsStateAddsToItsLog(boolean logFirst, boolean ready) throws Exception {
+    take(3, 2);
+    runFor(2);
+    take(40, 2); // comes in chunks
+    runFor(2);
+    lose(logFirst ? 0 : 500);
+    end.setReady(ready);
+    if (logFirst) {
+      runFor(2);
+    }
+    take(2, 2);
+    runFor(2);
+    assertSame();
+    assertEquals(45, parent.set.size());
+    assertTrue(parent.set.contains(logFirst ? 43L : 500L));
+    assertEquals(Arrays.asList(0L, 1L, 2L), ownKeys());
+    // its node begins when it is welcomed: only then does it know which keys it gave
+    assertEquals(
+        Arrays.asList(Event.Kind.FOLLOWED, Event.Kind.FOLLOWED, Event.Kind.WELCOMED, Event.Kind.COMMITTED), told());
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"no request", "no answer", "twice", "start again"})
+  void aNodeThatLostItsStateIsKilledOrCutOffAtAnyStep(String fault) throws Exception {
+    for (int step = 0; step < 16; step++) {
+      close();
+      folder = Files.createDirectory(folder.resolveSibling(folder.getFileName() + "-" + step));
+      open();
+      for (int count : new int[] {3, 40, 4}) {
+        take(count, 2);
+        runFor(2);
+      }
+      lose(500);
+      take(2, 2);
+      take(50, 2);
+      for (int i = 0; i < step; i++) {
+        step();
+      }
+      Request request = end.next(now);
+      if (!fault.equals("no request")) {
+        Response answer = parent.any(request);
+        if (fault.equals("twice")) {
+          events.addAll(end.receive(request, parent.any(request), now));
+          assertEquals(Collections.emptyList(), end.receive(request, answer, now));
+        }
+      }
+      if (fault.equals("start again")) {
+        startAgain(3);
+      } else if (!fault.equals("twice")) {
+        end.failed(request, now);
+      }
+      if (!state.joined()) {
+        assertEquals(Arrays.asList(0L, 1L, 2L), ownKeys()); // nothing of its own goes before
+        assertFalse(told().contains(Event.Kind.WELCOMED));
+      }
+      runFor(4);
+      assertTrue(state.joined());
+      assertSame();
+      assertEquals(47 + 52, parent.set.size());
+      assertEquals(Arrays.asList(0L, 1L, 2L, 3L, 4L), ownKeys());
+    }
+  }
+
+  @Test
+  void anEntryUnderTheKeyOfABatchThatWasNeverSentIsNotTakenForIt() throws Exception {
+    take(3, 2);
+    runFor(2);
+    lose(500);
+    take(3, 2); // the same again: its source may give the first ones first
+    runFor(2);
+    assertSame();
+    assertArrayEquals(new long[] {0, 1, 2, 500, 501, 502}, state.shared());
+    assertEquals(Arrays.asList(0L, 1L), ownKeys());
+  }
+
+  @Test
+  void aSampleThatComesBeforeTheWholeLogGetsNoNumberOfIt() throws Exception {
+    long[] first = new long[20];
+    long[] second = new long[20];
+    for (int i = 0; i < 20; i++) {
+      first[i] = 100 + i;
+      second[i] = 120 + i;
+    }
+    parent.write(Messages.APPEND, first);
+    parent.write(Messages.APPEND, second);
+    lose(50);
+    for (int i = 0; i < 20 && state.head() < 1; i++) {
+      step();
+    }
+    assertEquals(1, state.head());
+    assertFalse(state.joined());
+    take(1, 2); // 120 would be above all that is here
+    runFor(2);
+    take(1, 2);
+    runFor(2);
+    assertSame();
+    assertTrue(parent.set.contains(50L) && parent.set.contains(140L), parent.set.toString());
+  }
+
+  @Test
+  void whatWasForgottenBeforeTheStateWasLostStaysSo() throws Exception {
+    take(3, 2);
+    runFor(2);
+    state.forget(new long[] {1, 2});
+    runFor(2);
+    lose(0);
+    runFor(2);
+    assertArrayEquals(new long[] {0}, state.counters());
+    take(1, 2);
+    runFor(2);
+    assertSame();
+    assertArrayEquals(new long[] {0, 3}, state.shared());
+    assertEquals(Arrays.asList(0L, 1L, 2L), ownKeys());
+  }
+
+  @Test
+  void aParentThatTakesBackWhatItSaidOfItsLogIsAskedAnew() throws Exception {
+    take(3, 2);
+    runFor(2);
+    lose(500);
+    step();
+    Request request = end.next(now);
+    Messages.Exchanged empty =
+        new Messages.Exchanged(
+            -1, 0, Collections.<Messages.Entry>emptyList(), null, Collections.<Notice>emptyList(), false, 0);
+    List<Event> told = end.receive(request, new Response(200, empty.encode(), -1), now);
+    assertEquals("malformed", told.get(0).problem.code);
+    assertEquals(ChildEnd.Step.HELLO, end.step());
+    runFor(4);
+    assertTrue(state.joined());
+    assertSame();
+  }
+
+  @Test
+  void aNodeThatIsNewBeginsAtOnceAndSendsAgainWhatHadNoAnswer() throws Exception {
+    take(3, 2);
+    step();
+    assertTrue(state.joined());
+    parent.any(end.next(now));
+    startAgain(2);
+    runFor(2);
+    assertSame();
+    assertEquals(Collections.singletonList(0L), ownKeys());
+    assertFalse(told().contains(Event.Kind.FOLLOWED));
+  }
+
+  @Test
+  void aNodeThatLostItsStateAndItsParentKeepsItsRowsAtTheNextOne() throws Exception {
+    take(3, 2);
+    runFor(2);
+    lose(500);
+    take(2, 2);
+    state.beginMove("https://b.example:1");
+    SmallParent other = new SmallParent("edge-b", "d1");
+    other.write(Messages.APPEND, 0, 1, 2);
+    parent = other;
+    runFor(4);
+    assertTrue(state.joined());
+    assertSame();
+    assertArrayEquals(new long[] {0, 1, 2, 500, 501}, state.shared());
   }
 
   /** Requests and answers are dropped, doubled and late, agents start again: the logs are the same, each batch once. */

@@ -49,6 +49,7 @@ public final class SmallParent {
   final String node;
   public final List<Entry> log = new ArrayList<>();
   final List<byte[]> payloads = new ArrayList<>();
+  private final Map<Long, String> given = new HashMap<>(); // what each sample was when the child first sent it
   final TreeSet<Long> set = new TreeSet<>();
   final Map<String, byte[]> staged = new HashMap<>();
   final List<Notice> notices = new ArrayList<>();
@@ -191,6 +192,9 @@ public final class SmallParent {
   private Messages.Message append(Append asked) throws ProtocolException {
     for (Entry entry : log) {
       if (entry.key == asked.key) {
+        if (!Arrays.equals(entry.payload.digest, asked.payload.digest)) {
+          throw new Refusal(409, "conflict", -1);
+        }
         return new Appended(entry.number, entry.digest, true);
       }
     }
@@ -215,6 +219,13 @@ public final class SmallParent {
     }
     if (adds && !likesLabels && rows.counters.length > 0) {
       throw new Refusal(422, "unfit", -1);
+    }
+    for (int i = 0; adds && i < rows.counters.length; i++) {
+      String row = rows.labels[i] + " " + Digests.hex(rows.part(i, i + 1).codes);
+      String before = given.putIfAbsent(rows.counters[i], row);
+      if (before != null && !before.equals(row)) { // a sample is given once
+        throw new Refusal(422, "unfit", -1);
+      }
     }
     commit(asked.kind, asked.key, rows.counters, payload);
     appended++;

@@ -105,6 +105,7 @@ def test_the_clouds_file_alone_says_the_mode_also_when_it_changes(tmp_path):
         restart("sync")
         go_on("rounds in sync")
         wait_for(lambda: in_step(map(versions, fleet.nodes)), fleet, "all in one round")
+        assert all(versions(node)[-1] >= 10**9 for node in fleet.nodes)  # above all turns that anybody has counted
         go_on("still")
         restart("async")
         go_on("turns in async again")

@@ -16,7 +16,8 @@ __all__ = [
 ]
 
 TERMS = "terms"
-"""What the federation agreed on: parent, classes, mode, target, autoencoder."""
+"""What the federation agreed on: parent, classes, mode, target (the first version after the training), autoencoder; at
+the cloud also base (the version of its first round since `mode` was async)."""
 PROGRESS = "progress"
 """The last round of the node loop: version, rows, loss, accuracy, at."""
 PUBLISHED = "published"

@@ -38,7 +38,8 @@ class ListenerLimits:
     strangers_per_address: int = 64
     handshakes: int = 64
     handshake_seconds: float = 10.0
-    handshake_patience: float = 2.0  # after so many another one may take its place
+    handshake_patience: float = 2.0  # after so many one of another address may take its place
+    handshake_patience_same: float = 8.0  # or one of its own: many slow ones of a site are no attack
 
 
 def small_tls_buffers() -> None:
@@ -156,14 +157,17 @@ class Listener:
     def _make_room(self, address: str) -> bool:
         """End a handshake for a newcomer from `address`: of the address that has most of them the oldest, if it takes
         long, or else the newest, which is the newcomer where these are its own: after an outage all nodes of a site
-        come at once, and none would ever end."""
+        come at once, and none would ever end. Over slow links each takes seconds, so that among these only one that
+        has little time left takes long."""
         count = Counter(a for a, _ in self._handshakes.values())
         crowded = address if count[address] == max(count.values()) else count.most_common(1)[0][0]
         crowd = [task for task, (a, _) in self._handshakes.items() if a == crowded]
-        waits = asyncio.get_running_loop().time() - self._handshakes[crowd[0]][1]
-        if waits <= self._limits.handshake_patience and crowded == address:
+        same = crowded == address
+        patience = self._limits.handshake_patience_same if same else self._limits.handshake_patience
+        long = asyncio.get_running_loop().time() - self._handshakes[crowd[0]][1] > patience
+        if same and not long:
             return False
-        ended = crowd[0] if waits > self._limits.handshake_patience else crowd[-1]
+        ended = crowd[0] if long else crowd[-1]
         del self._handshakes[ended]
         ended.cancel()
         self._refused("handshakes")

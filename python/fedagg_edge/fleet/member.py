@@ -28,6 +28,7 @@ from fedagg_edge.fleet.parent_link import ParentLink
 from fedagg_edge.fleet.publish import Publisher
 from fedagg_edge.fleet.renewal import Renewer, by_own_issuer
 from fedagg_edge.fleet.shelf import AUTOENCODER
+from fedagg_edge.fleet.turns import next_base
 from fedagg_edge.identity.renewal import DAY
 from fedagg_edge.ledger.fold import EMPTY
 from fedagg_edge.ledger.ledger import Ledger
@@ -197,13 +198,16 @@ def publish_autoencoder(config: FleetConfig, ledger: Ledger, publisher: Publishe
     if found is None or publisher.shelf.content(found) != content:
         found = publisher.put(AUTOENCODER, content, version=publisher.next_version(AUTOENCODER))
     publisher.sign_again()  # a renewal may have been cut off before it came to that
+    mode, before = config.rounds.mode, ledger.get(TERMS) or {}
+    base = next_base(before.get("mode"), mode, int(before.get("base", 0)))
     ledger.put(
         TERMS,
         {
             "parent": None,
             "classes": config.classes,
-            "mode": config.rounds.mode,
-            "target": config.rounds.target if config.rounds.mode == "sync" else 0,
+            "mode": mode,
+            "target": base + config.rounds.target if mode == "sync" and config.rounds.target else 0,
+            "base": base,
             "autoencoder": found.digest.hex(),
         },
     )

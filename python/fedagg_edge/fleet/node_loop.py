@@ -89,7 +89,7 @@ class NodeLoop:
     _ended: float = 0.0
     _passes: float = 0.0  # over all rows, a cloud's
     _parent: NodeId | None = None  # of the turn under way
-    _mode: str | None = None  # of the turn under way, or else of the last one in this process
+    _mode: str | None = None  # the same
     _fresh: bool = False
     _taught_by: str | None = None  # the parent of the last turn that was finished
     _number: int = -1  # of the last checkpoint
@@ -305,17 +305,16 @@ class NodeLoop:
         terms = self.ledger.get(TERMS) or {}
         link = node.place.link
         parent = None if link is None else self.ledger.newest(link, link.parent)
-        below = [node.place.link_to(c) for c in children]
-        news, heard = False, -1
-        if (mode := self._rounds().mode) == "async":
+        links = [node.place.link_to(c) for c in children] + ([] if link is None else [link])
+        news, begun = False, -1
+        if self._rounds().mode == "async":
             self._take_private(node)
-            news = any(conductor.is_news(x) for x in below + ([] if link is None else [link]))
-        elif self._mode != mode:  # else no child is ahead
-            heard = max((self.ledger.version(x, x.child) for x in below), default=-1)
+            news = any(conductor.is_news(x) for x in links)
+            begun = max((self.ledger.version(x, node.place.id) for x in links), default=-1)
         return Situation(
             tier=self.tier,
             done=done,
-            target=self.config.rounds.target if self.tier is Tier.CLOUD else int(terms.get("target", 0)),
+            target=int(terms.get("target", 0)),
             parent=-1 if parent is None else parent.knowledge.version,
             shared=self._shared(children),
             present=len(children),
@@ -325,7 +324,8 @@ class NodeLoop:
             finished=bool(self.ledger.get("finished")),
             fresh=self._fresh,
             published=-1 if link is None else self.ledger.version(link, self.ledger.node),
-            heard=heard,
+            begun=begun,
+            base=int(terms.get("base", 0)),
         )
 
     def _shared(self, children: tuple[NodeId, ...]) -> int:
@@ -497,11 +497,11 @@ class NodeLoop:
         self.log.info("model_published", version=version, bytes=made.size, digest=made.digest.hex()[:12])
 
     def _is_over(self, version: int, passes: float) -> bool:
-        """Whether the cloud ends the training: in sync after `target` rounds, in async after that many passes over all
-        rows."""
-        rounds = self.config.rounds
-        done = passes if rounds.mode == "async" else version + 1
-        return 0 < rounds.target <= done
+        """Whether the cloud ends the training: in sync after `target` rounds, which its terms have as a version, in
+        async after that many passes over all rows."""
+        if self.config.rounds.mode == "async":
+            return 0 < self.config.rounds.target <= passes
+        return 0 < int((self.ledger.get(TERMS) or {}).get("target", 0)) <= version + 1
 
     def _finish_training(self, version: int) -> None:
         with self.ledger.transaction():

@@ -308,11 +308,11 @@ class _Gateway:
     async def _enrol(self, request: Request, peer: AnyPeer | None) -> Response:
         try:
             asked = decode(Enrol, request.body, Limits())
+            self._check_signs()  # first: a token of another server is refused for good
             grant = tokens.find_grant(self.identity, asked.token, time.time())
             if (grant.node, grant.role.value) != (asked.node, asked.role):
                 raise PermissionDenied(f"enrolment: the token is not for {asked.role} {asked.node!r}")
             revocation.check_token(self._revoked.get(), grant.node, grant.made)
-            self._check_signs()
             key = hashlib.sha256(asked.public_key).hexdigest()
             await self._in_ledger(lambda ledger: _spend(ledger, grant.digest, key))
             reach("server.enrol.after-token")

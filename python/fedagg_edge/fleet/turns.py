@@ -1,8 +1,9 @@
 """When a node takes its next turn, and which version it has: a pure function of what the node knows.
 
 Sync: a device follows its parent's version; a parent starts the next round by itself, so that an edge and its devices
-work on a round while the cloud still trains on the one before, and jumps to its parent's when it fell behind, or to its
-children's when they counted turns of their own in async. Async: a turn is due whenever somebody said something new.
+work on a round while the cloud still trains on the one before, and jumps to its parent's when it fell behind. Async: a
+turn is due whenever somebody said something new. Versions never follow a child's: rounds that follow turns of async,
+which each node counts by itself, begin at a base above all of them, and the cloud's first one takes everybody there.
 """
 
 from __future__ import annotations
@@ -12,15 +13,23 @@ from dataclasses import dataclass
 from fedagg_edge.fleet.config import RoundsConfig
 from fedagg_edge.records import Tier
 
-__all__ = ["Situation", "next_turn", "offline_pass_due"]
+__all__ = ["Situation", "next_base", "next_turn", "offline_pass_due"]
+
+_APART = 1_000_000_000  # from one base to the next: at ten turns a second three years
+_LAST_BASE = 1000 * _APART  # a target, which counts from there, is at most 2^40 on the wire
+
+
+def next_base(before: str | None, mode: str, base: int) -> int:
+    """The version from which on rounds count, at a start of the cloud in `mode`; `before` is that of its last one."""
+    return min(base + _APART, _LAST_BASE) if (before, mode) == ("async", "sync") else base
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What decides. Versions are -1 for none yet.
 
-    `done`: the last version this node finished. `target`: versions after which training is over (0: never). `parent`:
-    the newest version of the parent's knowledge here. `shared`: samples that the parent has committed (a cloud: that it
+    `done`: the last version this node finished. `target`: the first version after the training (0: none). `parent`: the
+    newest version of the parent's knowledge here. `shared`: samples that the parent has committed (a cloud: that it
     holds). `present`: children that have samples here and have spoken. `news`: knowledge here that was not trained on.
     `idle`: seconds since the last turn ended. `offline`: whether the parent cannot be reached. `fresh`: whether this
     node has changed its parent and not finished a turn with the new one, whose versions may be behind the old one's.
@@ -38,7 +47,8 @@ class Situation:
     finished: bool = False
     fresh: bool = False
     published: int = -1  # the newest version that this node has given its parent
-    heard: int = -1  # the newest version that a child has given, where that may be above this node's own
+    begun: int = -1  # in async, the newest version that this node has given anybody
+    base: int = 0  # a cloud's: from which on its rounds count
 
 
 def next_turn(now: Situation, rounds: RoundsConfig) -> int | None:
@@ -59,18 +69,16 @@ def _sync(now: Situation) -> int | None:
         return now.published
     if now.tier is Tier.DEVICE:
         return now.parent if now.parent > now.done else None
-    # children that counted turns of their own, when nobody waited, are ahead: what they said is no answer to each of
-    # the rounds in between. A round that ends the training is not passed over.
-    heard = min(now.heard, now.target - 1) if now.target > 0 else now.heard
-    return max(now.done + 1, now.parent, heard)
+    return max(now.done + 1, now.parent, now.base)
 
 
 def _async(now: Situation, rounds: RoundsConfig) -> int | None:
+    due = max(now.done + 1, now.begun)  # a round that was cut off may be far above: what it gave stands until then
     first = now.done < 0 and now.tier is not Tier.DEVICE  # somebody has to speak first: parents do
     if now.news or first:
-        return now.done + 1
+        return due
     # a turn without news trains on nothing: a device that nobody hears makes passes of its own instead
-    return now.done + 1 if now.idle >= rounds.idle and not offline_pass_due(now, rounds) else None
+    return due if now.idle >= rounds.idle and not offline_pass_due(now, rounds) else None
 
 
 def offline_pass_due(now: Situation, rounds: RoundsConfig) -> bool:

@@ -75,7 +75,7 @@ def test_silent_strangers_take_no_room_of_a_nodes_at_the_same_address(tmp_path: 
 
 
 def test_handshakes_that_nobody_ends_make_room_for_a_node(tmp_path: Path) -> None:
-    with running(tmp_path, settings=settings(handshakes=2, handshake_patience=0.0)) as gateway:
+    with running(tmp_path, settings=settings(handshakes=2, handshake_patience_same=0.0)) as gateway:
         silent = [socket.create_connection(("127.0.0.1", gateway.port), timeout=10) for _ in range(4)]
         assert post(gateway.connect(), "/v1/hello")[0] == 404
         assert [one.recv(1) for one in silent[:2]] == [b"", b""]  # the oldest went
@@ -91,6 +91,19 @@ def test_a_site_whose_nodes_all_come_at_once_does_not_end_its_own_handshakes(tmp
         other = shaken(gateway, "127.0.0.2")  # another address gets in: the newest of the crowd makes room
         assert first[1].recv(1) == b""
         until(lambda: gateway.call(lambda: len(gateway.service._listener)) == 1)  # the oldest goes on
+        for one in (*first, other):
+            one.close()
+
+
+def test_slow_handshakes_of_a_site_are_not_ended_by_others_of_it(tmp_path: Path) -> None:
+    """A thousand devices behind one NAT whose handshakes take three seconds each: hardly one was let end."""
+    with running(tmp_path, settings=settings(handshakes=2, handshake_patience=0.0)) as gateway:
+        first = [socket.create_connection(("127.0.0.1", gateway.port), timeout=10) for _ in range(2)]
+        until(lambda: gateway.call(lambda: len(gateway.service._listener)) == 2)
+        assert is_closed(gateway)
+        assert gateway.call(lambda: len(gateway.service._listener)) == 2
+        other = shaken(gateway, "127.0.0.2")  # of another address one gets in, for the oldest
+        assert first[0].recv(1) == b""
         for one in (*first, other):
             one.close()
 

@@ -1,4 +1,5 @@
 import fcntl
+import hashlib
 import io
 import os
 import subprocess
@@ -6,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from toys import embeddings
@@ -129,6 +131,34 @@ def test_another_autoencoder_has_a_higher_version_and_the_same_one_is_not_signed
     member.publish_autoencoder(config, ledger, Publisher())
     ledger.close()
     assert [data for data, _ in signed] == [b"first", b"other", b"a third"]
+
+
+def test_rounds_that_follow_async_turns_are_counted_anew_above_them(tmp_path, monkeypatch):
+    content = b"any"
+    publisher = SimpleNamespace(
+        shelf=SimpleNamespace(
+            find=lambda name: SimpleNamespace(digest=hashlib.sha256(content).digest()), content=lambda found: content
+        ),
+        sign_again=lambda: 0,
+    )
+    monkeypatch.setattr(member.autoencoders, "load", lambda path, digest: None)
+    monkeypatch.setattr(member.autoencoders, "dumps", lambda made: content)
+    told = []
+    for mode in ("sync", "sync", "async", "async", "sync", "sync", "async", "sync"):
+        table = {
+            "federation": "toy",
+            "node": {"id": "cloud", "state": "state", "model": "mlp"},
+            "classes": 3,
+            "autoencoder": {"path": "a.safetensors"},
+            "rounds": {"mode": mode, "target": 200 if len(told) < 7 else 0},
+        }
+        config = parse_fleet_config(table, Tier.CLOUD, base_dir=tmp_path)
+        ledger = open_ledger(config, Tier.CLOUD)
+        member.publish_autoencoder(config, ledger, publisher)
+        told.append((ledger.get("terms")["base"], ledger.get("terms")["target"]))
+        ledger.close()
+    new = 10**9
+    assert told == [(0, 200), (0, 200), (0, 0), (0, 0), (new, new + 200), (new, new + 200), (new, 0), (2 * new, 0)]
 
 
 def test_enrolment_is_tried_until_the_parent_answers(config, tmp_path, monkeypatch, capsys):

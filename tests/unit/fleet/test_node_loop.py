@@ -22,6 +22,7 @@ from fedagg_edge.fleet.node_loop import NodeLoop, ParentChanged, Stopped
 from fedagg_edge.fleet.round_metrics import metrics_file
 from fedagg_edge.fleet.rounds import RoundReport
 from fedagg_edge.fleet.shelf import DiskShelf
+from fedagg_edge.fleet.turns import next_turn
 from fedagg_edge.identity import revocation
 from fedagg_edge.identity.renewal import SKEW
 from fedagg_edge.learners.base import Entry, LearnerState
@@ -330,17 +331,44 @@ def test_a_turn_that_waits_ends_when_rounds_go_another_way(edge):
         edge.wait(30.0)
 
 
-def test_a_cloud_that_begins_to_wait_joins_children_that_are_ahead(cloud, monkeypatch):
-    """Else it would run all rounds in between on what they said once, and the target might end the training."""
-    seen = []
-    monkeypatch.setattr("fedagg_edge.fleet.node_loop.next_turn", lambda now, rounds: seen.append(now.heard))
-    monkeypatch.setattr(NodeLoop, "wait", lambda self, seconds: None)
-    node = SimpleNamespace(place=cloud._place(()))
-    monkeypatch.setattr(type(cloud.ledger), "version", lambda self, link, node: 300)
-    cloud.ledger.put(PRESENT + EDGE, True)
+@pytest.mark.parametrize("said", [5, 300, 1 << 62])
+def test_a_child_moves_no_parent(cloud, monkeypatch, said):
+    """The highest version of any child counted at each start in sync: one device put its edge out of the federation, as
+    at 2^62 no version follows."""
+    seen = turns_of(cloud, monkeypatch)
+    cloud.ledger.put("terms", {**TERMS, "parent": None})
+    monkeypatch.setattr(type(cloud.ledger), "version", lambda self, link, node: said if node == EDGE else 4)
     for cloud._mode in (None, "async", "sync"):  # after a start, after a change, in between
-        cloud._turn(node, SimpleNamespace(), 4)
-    assert seen == [300, 300, -1]
+        cloud._turn(SimpleNamespace(place=cloud._place(())), SimpleNamespace(), 4)
+    assert [next_turn(now, RoundsConfig()) for now in seen] == [5, 5, 5]
+
+
+def test_a_cloud_that_begins_to_wait_goes_on_above_all_turns(cloud, monkeypatch):
+    """Also where no turn of its own has ended, and it has done as many as `target` says."""
+    seen = turns_of(cloud, monkeypatch)
+    cloud.ledger.put("terms", {**TERMS, "parent": None, "base": 10**9, "target": 10**9 + 2})
+    for done in (-1, 4, 10**9, 10**9 + 1):
+        cloud._turn(SimpleNamespace(place=cloud._place(())), SimpleNamespace(), done)
+    assert [next_turn(now, RoundsConfig()) for now in seen] == [10**9, 10**9, 10**9 + 1, None]
+    assert [cloud._is_over(version, passes=0.0) for version in (4, 10**9, 10**9 + 1)] == [False, False, True]
+
+
+def test_a_round_that_was_cut_off_is_gone_on_with_in_async(cloud, monkeypatch):
+    """What it gave its children stands: turns that count from before it would give them nothing for ever."""
+    seen = turns_of(cloud, monkeypatch)
+    cloud.config = msgspec.structs.replace(cloud.config, rounds=RoundsConfig(mode="async"))
+    monkeypatch.setattr(type(cloud.ledger), "version", lambda self, link, node: 7 if node == EDGE else 10**9)
+    cloud._turn(SimpleNamespace(place=cloud._place(())), SimpleNamespace(is_news=lambda link: True), 4)
+    assert [next_turn(now, cloud.config.rounds) for now in seen] == [10**9]
+
+
+def turns_of(loop, monkeypatch):
+    """What its turns go by; none is taken."""
+    seen = []
+    monkeypatch.setattr("fedagg_edge.fleet.node_loop.next_turn", lambda now, rounds: seen.append(now))
+    monkeypatch.setattr(NodeLoop, "wait", lambda self, seconds: None)
+    loop.ledger.put(PRESENT + EDGE, True)
+    return seen
 
 
 def test_a_turn_for_a_parent_that_changed_ends_and_its_weights_are_dropped(edge):

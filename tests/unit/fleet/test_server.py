@@ -382,6 +382,9 @@ def test_a_server_without_a_signing_key_says_so_to_who_enrols_or_renews(config, 
         return answers, [decode(Problem, a.body, Limits()) for a in answers if a.status != 200]
 
     (place / "issuer_key.pem").rename(tmp_path / "aside")
+    clouds = msgspec.structs.replace(enrol, token="fedagg1.of-the-cloud")  # a 403 would end the device for good
+    answer = asyncio.run(gateway._enrol(Request("POST", "/v1/enrol", encode(clouds)), None))
+    assert (answer.status, decode(Problem, answer.body, Limits()).code) == (503, "no_signing_key")
     answers, told = asked()
     assert [(a.status, a.retry_after) for a in answers] == [(503, 300.0)] * 2
     assert {p.code for p in told} == {"no_signing_key"}

@@ -3,13 +3,14 @@ from dataclasses import replace
 import pytest
 
 from fedagg_edge.fleet.config import RoundsConfig
-from fedagg_edge.fleet.turns import Situation, next_turn, offline_pass_due
+from fedagg_edge.fleet.turns import Situation, next_base, next_turn, offline_pass_due
 from fedagg_edge.records import Tier
 
 SYNC, ASYNC = RoundsConfig(children=2), RoundsConfig(mode="async", children=2, idle=60.0)
 DEVICE = Situation(Tier.DEVICE, done=4, target=0, parent=4, shared=10, present=0, news=False, idle=0.0)
 EDGE = replace(DEVICE, tier=Tier.EDGE, present=2)
 CLOUD = replace(EDGE, tier=Tier.CLOUD, parent=-1)
+BASE = 1_000_000_000
 
 
 @pytest.mark.parametrize(
@@ -35,11 +36,12 @@ CLOUD = replace(EDGE, tier=Tier.CLOUD, parent=-1)
         (replace(DEVICE, parent=3, fresh=True), 3),  # the new parent is behind the old one
         (replace(EDGE, parent=3, fresh=True), 3),
         (replace(EDGE, parent=-1, fresh=True), None),  # it has not spoken yet
-        (replace(CLOUD, heard=5), 5),
-        (replace(CLOUD, heard=300), 300),  # its children took turns of their own, in async
-        (replace(CLOUD, heard=300, target=200), 199),  # which ends the training, as a round must
-        (replace(CLOUD, heard=300, target=5), None),
-        (replace(EDGE, parent=8, heard=7), 8),
+        (replace(CLOUD, base=BASE), BASE),  # it has waited for nobody before
+        (replace(CLOUD, base=BASE, done=-1), BASE),
+        (replace(CLOUD, base=BASE, done=BASE + 1, target=BASE + 3), BASE + 2),
+        (replace(CLOUD, base=BASE, done=BASE + 2, target=BASE + 3), None),
+        (replace(EDGE, done=10_000, parent=BASE), BASE),
+        (replace(DEVICE, done=10_000, parent=BASE), BASE),
     ],
 )
 def test_sync(now, expected):
@@ -62,10 +64,20 @@ def test_sync(now, expected):
         (replace(CLOUD, done=-1), 0),
         (replace(CLOUD, news=True, finished=True), None),
         (replace(CLOUD, news=True, target=3), 5),  # the target counts passes, not turns
+        (replace(CLOUD, news=True, begun=5), 5),
+        (replace(CLOUD, news=True, begun=BASE), BASE),  # a round that was cut off: what it gave stands until then
     ],
 )
 def test_async(now, expected):
     assert next_turn(now, ASYNC) == expected
+
+
+def test_rounds_begin_anew_above_all_turns_that_were_counted_in_async():
+    assert next_base("async", "sync", 0) == BASE
+    assert next_base("async", "sync", BASE) == 2 * BASE
+    for before, mode in ((None, "sync"), (None, "async"), ("sync", "sync"), ("sync", "async"), ("async", "async")):
+        assert next_base(before, mode, BASE) == BASE
+    assert next_base("async", "sync", 1000 * BASE) == 1000 * BASE  # a target has to fit the wire
 
 
 def test_a_device_that_is_cut_off_goes_on_with_what_it_knows():

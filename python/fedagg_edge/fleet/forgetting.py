@@ -32,18 +32,26 @@ from fedagg_edge.wire.messages import Notice
 __all__ = ["KIND", "Order", "Told", "Waited", "check_known", "finish", "give", "obey", "wait_for_receipts"]
 
 KIND = "forget"
+_DONE = "forget.done/"  # facts, by order: taken by this ledger; only so many receipts are kept
+_NONE = 1 << 61  # behind what any log gets to by counting
 _SCRUBS = 20  # tries, a quarter of a second apart, while another process reads
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The body of a notice of kind ``forget``: the order's id, the same at every ancestor, whom it is about, the entry
-    of the receiver's log by which its parent forgot rows of it (0: it had none), and since when (Unix time, 0: not) its
-    certificates are refused: each node refuses first, so that nothing of what it forgets comes in again."""
+    of the receiver's log by which its parent forgot rows of it (above 2^61: it had none, and the log's next entry after
+    the order is this one less 2^61; 0: nothing is said), and since when (Unix time, 0: not) its certificates are
+    refused: each node refuses first, so that nothing of what it forgets comes in again."""
 
     id: str
     origin: str
     entry: Annotated[int, Meta(ge=0, le=2**62)] = 0
     revoked: Annotated[float, Meta(ge=0)] = 0.0
+
+    @property
+    def followed_by(self) -> int:
+        """The first entry of the receiver's log that did not come before the order; 0: not known."""
+        return self.entry - _NONE if self.entry > _NONE else self.entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,9 @@ def obey(
     """Carry out an order that came from the parent, once: the notice is taken in the same transaction. `refuse` is
     called before, with whom and since when, if the order says so.
 
-    One that cannot be read, or that is none of this node's, is told and passed over. Raises StorageError.
+    Notices are never taken back: a node that lost its state, or comes back to a parent, is told of orders again. One
+    that was carried out here changes nothing, one that is older than this ledger leaves its receipt: what is here since
+    is new. One that cannot be read, or that is none of this node's, is told and passed over. Raises StorageError.
     """
     try:
         order = msgspec.msgpack.decode(notice.body, type=Order)
@@ -109,13 +119,26 @@ def obey(
     except (msgspec.DecodeError, UnicodeDecodeError, DataError, RemoteProtocolError) as error:
         log.failure("order_refused", error, number=notice.number)
         return
+
+    def take() -> None:
+        ledger.put("noticed", notice.number)
+        ledger.put(f"{_DONE}{order.id}", True)
+
+    if _is_done(ledger, order.id):
+        with ledger.transaction():
+            take()
+        return
     if order.revoked:
         try:
             refuse(origin, order.revoked)
         except (FedaggError, OSError) as error:  # the list comes down by itself, too
             log.failure("revocations_failed", error)
-    done = _carry_out(ledger, order, edges, lambda: ledger.put("noticed", notice.number), sleep)
+    done = _carry_out(ledger, order, edges, take, sleep)
     log.info("forgotten", peer=origin, rows=done.rows, count=done.knowledge)
+
+
+def _is_done(ledger: Ledger, order: str) -> bool:
+    return bool(ledger.get(f"{_DONE}{order}")) or any(stamped.order == order for stamped in receipts.own(ledger))
 
 
 def finish(ledger: Ledger, *, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -144,16 +167,19 @@ def wait_for_receipts(
 def _carry_out(
     ledger: Ledger, order: Order, edges: tuple[NodeId, ...], also: Callable[[], None], sleep: Callable[[float], None]
 ) -> Receipt:
+    past = 0 < order.followed_by <= ledger.joined_at()
+
     def within(receipt: Receipt, entries: dict[NodeId, int]) -> None:
         receipts.keep(ledger, Stamped(order=order.id, receipt=receipt, below=len(edges)))
         reach("forgetting.carry-out.after-receipt")
         for edge in edges:
-            below = msgspec.structs.replace(order, entry=entries.get(edge, 0))
+            following = 1 if past else ledger.head(edge).entry + 1  # its whole log came after an order that is past
+            below = msgspec.structs.replace(order, entry=entries.get(edge, _NONE + following))
             ledger.notify(edge, KIND, msgspec.msgpack.encode(below))
             reach("forgetting.carry-out.after-notice")
         also()
 
-    done = ledger.forget(NodeId(order.origin), within, entry=order.entry)
+    done = ledger.forget(NodeId(order.origin), within, entry=order.entry, past=past)
     reach("forgetting.carry-out.after-scrub")
     return msgspec.structs.replace(done, scrubbed=_scrub(ledger, done.scrubbed, sleep))
 

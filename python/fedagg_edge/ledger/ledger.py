@@ -201,7 +201,10 @@ class Ledger:
             gone = relay.nowhere(self.db, self.node, gone)
             erase.erase_rows(self.db, self.node, gone)
             erase.erase_waiting(self.db, gone)
-            knowledge.blank_erased(self.db, self.node)
+
+    def blank_late(self) -> None:
+        """See `knowledge.blank_late`: an edge's own link, which a child's entry leaves as it is."""
+        knowledge.blank_late(self.db, self.node)
 
     def entries(self, child: NodeId, after: int, limit: int = 256, inline: int = log.INLINE) -> list[LogEntry]:
         """See `log.entries`."""
@@ -267,6 +270,10 @@ class Ledger:
     def joined(self) -> bool:
         """Whether this node has seen all that its parent had of it when the two first met; see `join`."""
         return not numbering.is_fresh(self.db)
+
+    def joined_at(self) -> int:
+        """See `numbering.joined_at`."""
+        return numbering.joined_at(self.db)
 
     def join(self) -> None:
         """It has; see `outbox.join`."""
@@ -404,25 +411,29 @@ class Ledger:
         within: Callable[[Receipt, dict[NodeId, int]], None] = lambda receipt, entries: None,
         *,
         entry: int = 0,
+        past: bool = False,
     ) -> Receipt:
         """Remove every row of `origin`, its staged chunks and the knowledge that was about its rows; the receipt.
 
         Not inside a transaction: the receipt says whether the bytes are gone from the files. `within` is called in the
         transaction, with a receipt that cannot say so yet and, per child, the entry that tells it. `entry`: the one of
         the own log by which the parent told this node; its rows count, also if they have been erased since it came.
+        `past`: the order is older than this ledger (`joined_at`); what is here of `origin` came later, and stays.
         """
         with self.db.transaction():
-            gone = erase.of_origin(self.db, origin)
-            emptied = erase.erase_knowledge(self.db, self.node, origin)
-            entries = {}
-            for child in log.links(self.db):
-                if child != self.node and relay.forget_rows(self.db, child, gone, self._now()):
-                    entries[child] = self.head(child).entry
-            if self.options.tier is not Tier.CLOUD:
-                outbox.put_forget(self.db, self.node, gone, self._ran())
-            freed = erase.erase_everywhere(self.db, gone)
-            reach("ledger.forget.after-erase")
-            chunks.drop(self.db, origin)
+            gone, emptied, freed = EMPTY, 0, 0
+            entries: dict[NodeId, int] = {}
+            if not past:
+                gone = erase.of_origin(self.db, origin)
+                emptied = erase.erase_knowledge(self.db, self.node, origin)
+                for child in log.links(self.db):
+                    if child != self.node and relay.forget_rows(self.db, child, gone, self._now()):
+                        entries[child] = self.head(child).entry
+                if self.options.tier is not Tier.CLOUD:
+                    outbox.put_forget(self.db, self.node, gone, self._ran())
+                freed = erase.erase_everywhere(self.db, gone)
+                reach("ledger.forget.after-erase")
+                chunks.drop(self.db, origin)
             digests = {str(child): self.head(child).digest for child in log.links(self.db)}
             rows = len(union(gone, self._told(origin, entry)))
             done = Receipt(node=self.node, origin=origin, rows=rows, knowledge=emptied, freed=freed,

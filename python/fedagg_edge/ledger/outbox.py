@@ -317,7 +317,7 @@ def join(db: Database, node: NodeId) -> None:
             for (key,) in db.all("SELECT key FROM outbox ORDER BY key"):
                 _put_again(db, key)
                 reach("outbox.join.after-batch")
-        numbering.end_fresh(db)
+        numbering.end_fresh(db, log.head(db, node).entry)
         reach("outbox.join.after-fact")
 
 
@@ -382,10 +382,12 @@ def rebase(db: Database, node: NodeId, news: Iterable[LogEntry], fence: int, now
             for rows in pieces(only(mine, missing)):
                 _put(db, Kind.APPEND, dump_embeddings(rows), rows.samples, now)
         reach("outbox.rebase.after-rows")
-        if not numbering.is_fresh(db):  # else what it lacks it has lost, not forgotten
+        fresh = numbering.is_fresh(db)
+        if not fresh:  # else what it lacks it has lost, not forgotten
             gone = union(gone, without(theirs.samples, mine.samples))
         forget_late(db, node, gone, now)
-        numbering.end_fresh(db)  # the whole log is here, and what waits was put behind it
+        # the whole log is here, and what waits was put behind it
+        numbering.end_fresh(db, last.entry if fresh else 0)
         return last
 
 

@@ -14,6 +14,15 @@ def test_a_ledger_is_fresh_until_all_has_been_seen_and_a_restart_changes_nothing
     assert not numbering.is_fresh(make("d1", Tier.DEVICE).db)
 
 
+def test_what_came_to_a_fresh_ledger_is_noted(make):
+    edge = make("edge-a", Tier.EDGE)
+    assert numbering.joined_at(edge.db) == 0
+    numbering.end_fresh(edge.db, 7)
+    assert numbering.joined_at(make("edge-a", Tier.EDGE).db) == 7
+    numbering.end_fresh(edge.db)  # another parent's log came to what was there
+    assert numbering.joined_at(edge.db) == 0
+
+
 def test_who_has_no_parent_has_nothing_to_hear_of_it(cloud):
     assert not numbering.is_fresh(cloud.db)
 

@@ -20,6 +20,7 @@ from fedagg_edge.wire.child import ChildEnd, Idle
 from fedagg_edge.wire.events import NoticeArrived
 from fedagg_edge.wire.http import Request, Response
 from fedagg_edge.wire.limits import Limits
+from fedagg_edge.wire.messages import Notice
 from fedagg_edge.wire.parent import Later, ParentEnd
 from fedagg_edge.wire.state import Peer
 from fedagg_edge.wire.terms import Terms
@@ -45,6 +46,7 @@ class Trees:
         self.tiers, self.limits, self.parent_of = tiers, limits, dict(parents)
         self.down: set[str] = set()
         self.events: list[tuple[str, Any]] = []
+        self.on_notice: Callable[[str, Notice], object] = lambda name, notice: None
         self.sent: list[tuple[str, str, Request]] = []  # (from, to, request), of all that arrived
         self.ledgers = {
             name: Ledger.open(
@@ -121,6 +123,9 @@ class Trees:
         else:
             found = end.receive(step, answer, self.now)
             self.events += [(name, e) for e in found if not isinstance(e, NoticeArrived)]
+            for event in found:
+                if isinstance(event, NoticeArrived):
+                    self.on_notice(name, event.notice)
         return step
 
     def run(self, rounds: int = 60, fate: Callable[[str], str] = lambda name: "") -> None:

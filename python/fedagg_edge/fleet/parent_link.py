@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import random
 import re
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from fedagg_edge import __version__
@@ -50,7 +49,6 @@ from fedagg_edge.wire.messages import Artefact, MoveTo, Notice, Problem, Welcome
 __all__ = ["ParentLink"]
 
 _BROKEN = 5  # connections that break off, one after the other, before a renewal is tried
-_BLANK_EVERY = 30.0  # seconds: what erased rows leave of knowledge is a few whole sets to write again
 _PAUSE = 5.0  # seconds before the next parent is asked when one has refused, or a signature is looked at again
 
 _OVER = re.compile(r"got (\d{1,18}) bytes, expected at most (\d{1,18})")
@@ -110,7 +108,6 @@ class ParentLink:
             patience=parent.lost_after,
         )
         self._aside: tuple[Batch, ...] | None = None  # looked at last
-        self._blank_at = -math.inf  # when knowledge is next looked at for rows that are erased
         self._clock_is_behind = False
         self._told_expired = False  # since the parent last answered
         self._good: ssl.SSLContext | None = None
@@ -199,8 +196,8 @@ class ParentLink:
         return False
 
     def look(self) -> None:
-        """Take the operator's wish for another parent, if there is one, give up a move that takes too long, verify an
-        artefact for which this machine was too busy, and blank what is said of erased rows; in the link's thread."""
+        """Take the operator's wish for another parent, if there is one, give up a move that takes too long, and verify
+        an artefact for which this machine was too busy; called in the link's thread."""
         ledger = self._ledger
         if ledger is None:
             return
@@ -209,9 +206,6 @@ class ParentLink:
             self._unverified = None
             self._keep(ledger, artefact, content)
             self._wake()
-        if time.monotonic() >= self._blank_at:
-            self._blank_at = time.monotonic() + _BLANK_EVERY
-            self._blank(ledger)
         if urls := moving.wanted(ledger):
             with ledger.transaction():
                 ledger.put(moving.WANTED, None)
@@ -222,12 +216,6 @@ class ParentLink:
         elif time.monotonic() - self._begun[1] > self._patience:
             self._begun = None
             self._turned_away(ledger, "not taken in for too long")
-
-    def _blank(self, ledger: Ledger) -> None:
-        """The gateway erases what a child forgets; this is the part of it that may take its time."""
-        if self._tier is Tier.EDGE:
-            with suppress(StorageFull):  # the next look does it
-                ledger.blank_late()
 
     def tell_aside(self) -> None:
         """Say once what the parent does not take, and again whenever that changes; called in the link's thread."""
@@ -331,7 +319,6 @@ class ParentLink:
             listed = RevocationList(self._identity, self._log)
             talk = _Talk(self, self._end)
             yield Errands(talk, listed) if self._tier is Tier.EDGE else talk
-            self._blank(ledger)
         finally:
             ledger.close()
 

@@ -27,7 +27,6 @@ __all__ = [
     "Stored",
     "blank",
     "blank_erased",
-    "blank_late",
     "get",
     "newest",
     "packed",
@@ -52,7 +51,6 @@ _PACKED = (
 )
 
 
-_BLANKED = "knowledge.blanked"  # a fact: the own link's epoch (`links`) when `blank_late` had done its work last
 _LOGITS = "SELECT rowid, digest, rows, format, classes, logits FROM knowledge WHERE child = ? AND logits IS NOT NULL"
 
 
@@ -192,23 +190,6 @@ def blank_erased(db: Database, child: NodeId) -> int:
     """The same for all rows of the link that are erased."""
     found = [(stored, _erased(db, child, *stored[1:3])) for stored in db.all(_LOGITS, (child,))]
     return sum(_blank(db, stored, gone_N) for stored, gone_N in found if gone_N.any())
-
-
-def blank_late(db: Database, child: NodeId) -> None:
-    """The same if rows of the link were erased since it was done last. That may be millions of bytes for each sample
-    that a device lets go, so it is not for who serves children; nor do those wait for long, as each record has a
-    transaction of its own. Not inside one. A kill leaves the rest to the next call."""
-    row = db.one("SELECT epoch FROM links WHERE child = ?", (child,))
-    known = db.one("SELECT value FROM facts WHERE key = ?", (_BLANKED,))
-    done = msgspec.msgpack.encode(row[0] if row else 0)
-    if known is not None and known[0] == done:
-        return
-    for number, *_ in db.all("SELECT rowid FROM knowledge WHERE child = ? AND logits IS NOT NULL", (child,)):
-        with db.transaction():
-            stored = db.one(f"{_LOGITS} AND rowid = ?", (child, number))
-            if stored is not None and (gone_N := _erased(db, child, *stored[1:3])).any():
-                _blank(db, stored, gone_N)
-    db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_BLANKED, done))
 
 
 def _blank(db: Database, stored: tuple[Any, ...], gone: slice | NDArray[np.bool_]) -> bool:

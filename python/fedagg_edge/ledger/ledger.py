@@ -201,10 +201,7 @@ class Ledger:
             gone = relay.nowhere(self.db, self.node, gone)
             erase.erase_rows(self.db, self.node, gone)
             erase.erase_waiting(self.db, gone)
-
-    def blank_late(self) -> None:
-        """See `knowledge.blank_late`: an edge's own link, which a child's entry leaves as it is."""
-        knowledge.blank_late(self.db, self.node)
+            knowledge.blank_erased(self.db, self.node)
 
     def entries(self, child: NodeId, after: int, limit: int = 256, inline: int = log.INLINE) -> list[LogEntry]:
         """See `log.entries`."""

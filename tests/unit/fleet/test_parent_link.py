@@ -10,7 +10,7 @@ from identity.worlds import make_world
 from serving import server_config
 from toys import embeddings
 
-from fedagg_edge.errors import IdentityBusy, IdentityError, StorageFull
+from fedagg_edge.errors import IdentityBusy, IdentityError
 from fedagg_edge.fleet import moving, parent_link, parts
 from fedagg_edge.fleet.config import parse_fleet_config
 from fedagg_edge.fleet.connection import NoAnswer
@@ -21,7 +21,6 @@ from fedagg_edge.fleet.views import ChildView
 from fedagg_edge.identity import revocation
 from fedagg_edge.identity.requests import Verified
 from fedagg_edge.ledger import outbox
-from fedagg_edge.ledger.ledger import Ledger
 from fedagg_edge.records import NodeId, Tier
 from fedagg_edge.wire import events
 from fedagg_edge.wire.child import ChildEnd, Idle, Step
@@ -352,32 +351,6 @@ def test_an_order_to_forget_is_carried_out_by_an_edge(tmp_path):
     made._on_events([events.NoticeArrived(Notice(8, "forget", msgspec.msgpack.encode(["p", "d1", 0, 5e5])))])
     assert revocation.load(config.state / "identity").nodes == {"d1": 5e5}
     ledger.close()
-
-
-def test_an_edge_blanks_what_is_said_of_erased_rows_now_and_then_and_at_its_end(tmp_path, monkeypatch):
-    config = server_config(tmp_path / "edge", Tier.EDGE, "edge.1")
-    made = ParentLink(config, config.parent, Tier.EDGE, Log(io.StringIO()), lambda: None)
-    done = []
-    monkeypatch.setattr(Ledger, "blank_late", lambda ledger: done.append(1))
-    with made._open():
-        for _ in range(3):
-            made.look()
-        assert len(done) == 1
-        monkeypatch.setattr(made, "_blank_at", 0.0)
-
-        def full(ledger):
-            done.append(1)
-            raise StorageFull("no room")
-
-        monkeypatch.setattr(Ledger, "blank_late", full)
-        made.look()
-        assert len(done) == 2
-    assert len(done) == 3
-
-
-def test_a_device_blanks_when_it_erases(link, monkeypatch):
-    monkeypatch.setattr(Ledger, "blank_late", None)
-    link.look()
 
 
 def test_while_the_identity_does_not_fit_the_connection_before_goes_on(link, tmp_path):

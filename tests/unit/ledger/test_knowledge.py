@@ -4,7 +4,6 @@ from exchange import commit, meet
 from toys import embeddings
 
 from fedagg_edge.errors import Conflict
-from fedagg_edge.ledger import knowledge
 from fedagg_edge.ledger.knowledge import versions
 from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import Knowledge, Link, LogitsFormat, NodeId, PackedLogits, SampleSet, Tier
@@ -221,55 +220,3 @@ def test_what_was_known_about_a_retired_sample_goes_at_both_ends(device, edge):
     for ledger in (device, edge):
         for publisher in link.child, link.parent:
             assert left(ledger, publisher, link) == [1.5, 0, 1.5]
-
-
-def retire(edge, counter, key):
-    gone = SampleSet.of(NodeId("a"), np.array([counter], np.uint64))
-    edge.append(NodeId("a"), Kind.FORGET, dump_samples(gone), key=key, by="child")
-
-
-@pytest.fixture
-def told(edge, both):
-    """Two versions of each publisher on the edge's own link."""
-    for publisher in (EDGE, CLOUD):
-        for number in (1, 2):
-            said(edge, publisher, number)
-
-
-def test_a_child_that_forgets_has_nothing_of_its_edges_own_link_written_again(edge, told, monkeypatch):
-    """That is whole sets for one sample; who has time does it, once for all samples until then."""
-    monkeypatch.setattr(knowledge, "load_logits", None)
-    for number in range(2):
-        retire(edge, number, 7 + number)
-    monkeypatch.undo()
-    edge.blank_late()
-    for publisher in (EDGE, CLOUD):
-        assert left(edge, publisher) == [0, 0, *[1.5] * 4]
-    monkeypatch.setattr(knowledge, "load_logits", None)
-    edge.blank_late()  # nothing was erased since
-
-
-def test_what_a_kill_left_of_erased_rows_goes_later(edge, told, monkeypatch):
-    """Also where more rows are erased while it goes on."""
-    retire(edge, 0, 7)
-    real, seen = knowledge._blank, []
-
-    def die(*values):
-        if len(seen) == 2:
-            raise KeyboardInterrupt
-        seen.append(real(*values))
-        return seen[-1]
-
-    monkeypatch.setattr(knowledge, "_blank", die)
-    with pytest.raises(KeyboardInterrupt):
-        edge.blank_late()
-    monkeypatch.setattr(knowledge, "_blank", lambda *values: (real(*values), retire(edge, 1, 8))[0])
-    edge.blank_late()
-    monkeypatch.undo()
-    edge.blank_late()
-    kept = [n for publisher in (EDGE, CLOUD) for n in versions(edge.db, SHARED, publisher)]
-    assert kept == [2, 1, 2, 1]
-    for publisher in (EDGE, CLOUD):
-        for number in (1, 2):
-            logits = edge.knowledge(SHARED, publisher, number).knowledge.logits
-            assert list(logits.value_NC[:, 0]) == [0, 0, *[1.5] * 4]

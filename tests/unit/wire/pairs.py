@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from toys import CLASSES, embeddings
 
+from fedagg_edge.errors import DataError
 from fedagg_edge.fleet.views import ChildView, ParentView
 from fedagg_edge.ledger.ledger import Ledger, Options
 from fedagg_edge.records import Knowledge, Link, LogitsFormat, NodeId, PackedLogits, Tier
@@ -134,7 +137,9 @@ class Pair:
         ledger.put_knowledge(Knowledge("toy", LINK, publisher, version, samples.digest, 0, logits), basis)
 
     def assert_same(self) -> None:
-        """Both ends have one log and one set, and the knowledge of either is the same bits at the other."""
+        """Both ends have one log and one set, and the knowledge of either is the same bits at the other, but for rows
+        that an end has erased, or of which ids never came there, as they were forgotten before: those are zeros there.
+        """
         assert self.child.acknowledged() == self.parent.head(DEVICE)
         assert self.child.samples(DEVICE).digest == self.parent.samples(DEVICE).digest
         if len(self.child.samples(DEVICE)):
@@ -147,4 +152,16 @@ class Pair:
                 assert here is there is None
                 continue
             assert (here.knowledge.version, here.basis) == (there.knowledge.version, there.basis)
-            np.testing.assert_array_equal(here.knowledge.logits.value_NC, there.knowledge.logits.value_NC)
+            mine_NC, theirs_NC = here.knowledge.logits.value_NC, there.knowledge.logits.value_NC
+            gone_N, theirs_gone_N = self._gone(self.child, here.knowledge), self._gone(self.parent, there.knowledge)
+            assert not mine_NC[gone_N].any()
+            assert not theirs_NC[theirs_gone_N].any()
+            both_N = ~(gone_N | theirs_gone_N)
+            np.testing.assert_array_equal(mine_NC[both_N], theirs_NC[both_N])
+
+    def _gone(self, ledger: Ledger, knowledge: Knowledge) -> NDArray[np.bool_]:
+        """Which rows of the set that knowledge names this end has no embeddings of."""
+        gone_N = np.ones(len(knowledge.logits.value_NC), bool)
+        with contextlib.suppress(DataError):  # rows cannot be told apart where ids never came
+            gone_N[ledger.remaining(DEVICE, knowledge.digest)[1]] = False
+        return gone_N

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -270,14 +270,15 @@ def held(fleet: up.Fleet, node: PlannedNode, link: NodeId | str) -> dict[str, li
 
 
 def lost_and_doubled(
-    nodes: Sequence[PlannedNode], found: Mapping[str, Any], due: Mapping[str, range]
+    nodes: Sequence[PlannedNode], found: Mapping[str, Any], due: Mapping[str, range], moved: Collection[str] = ()
 ) -> tuple[int, int]:
     """How many samples some node lacks, and has more than once or has although it should not, by what `state` found;
-    rounds told twice count as doubled. `nodes`: where each is now; `due`: the counters of each device's samples."""
+    rounds told twice count as doubled. `nodes`: where each is now; `due`: the counters of each device's samples;
+    `moved`: who changed parents, and has a round of one number once with each, as parents may be at the same one."""
     lost = doubled = 0
     for node in nodes:
         name, mine = str(node.place.id), found[str(node.place.id)]
-        doubled += len(mine["rounds"]) - len(set(mine["rounds"]))
+        doubled += 0 if name in moved else len(mine["rounds"]) - len(set(mine["rounds"]))
         own = {child: link for child, link in mine["links"].items() if child == name}
         below = {child: link for child, link in mine["links"].items() if child != name}
         children = node.place.children or below  # those that a child left behind are too many

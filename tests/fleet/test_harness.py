@@ -58,6 +58,8 @@ def test_a_round_that_was_told_twice_is_doubled():
     found = copy.deepcopy(WHOLE)
     found["edge"]["rounds"] = [0, 1, 1]
     assert lost_and_doubled(NODES, found, {"device": range(3)}) == (0, 1)
+    assert lost_and_doubled(NODES, found, {"device": range(3)}, moved={"device"}) == (0, 1)
+    assert lost_and_doubled(NODES, found, {"device": range(3)}, moved={"edge"}) == (0, 0)
 
 
 def kept(*versions, content=b"logits"):

@@ -296,7 +296,7 @@ def torment(tmp_path, name, moves, drains, orders):
     nodes, found = list(world.places()), state(world.fleet)
     assert knowledge_apart(nodes, found, behind=1) == []  # stopped in the middle of a round
     due = {str(world.name): world.mine} | {other: range(len(counters)) for other, counters in world.theirs.items()}
-    lost, doubled = lost_and_doubled(nodes, found, due)
+    lost, doubled = lost_and_doubled(nodes, found, due, moved={str(world.name)})
     assert (lost, doubled) == (0, 0)
     tally.keep(f"moves, drains and orders to forget, {name}", world.kills, began, lost=lost, doubled=doubled)
     return world.kills

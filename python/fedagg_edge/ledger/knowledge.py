@@ -18,7 +18,7 @@ from fedagg_edge.errors import Conflict
 from fedagg_edge.failpoints import reach
 from fedagg_edge.ledger import log
 from fedagg_edge.ledger.database import Database
-from fedagg_edge.records import Knowledge, Link, NodeId, PackedLogits
+from fedagg_edge.records import Knowledge, Link, NodeId, PackedLogits, SampleSet
 from fedagg_edge.wire.tensors import dump_logits, load_logits
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Stored",
     "blank",
     "blank_erased",
+    "blank_samples",
     "get",
     "newest",
     "packed",
@@ -190,6 +191,28 @@ def blank_erased(db: Database, child: NodeId) -> int:
     """The same for all rows of the link that are erased."""
     found = [(stored, _erased(db, child, *stored[1:3])) for stored in db.all(_LOGITS, (child,))]
     return sum(_blank(db, stored, gone_N) for stored, gone_N in found if gone_N.any())
+
+
+def blank_samples(db: Database, child: NodeId, samples: SampleSet) -> int:
+    """The same for the rows of these samples alone: others that are erased here, as they were released, are kept by who
+    has them now, and the parent keeps what is known of them."""
+    found = [(stored, _rows_of(db, child, stored[1], stored[2], samples)) for stored in db.all(_LOGITS, (child,))]
+    return sum(_blank(db, stored, gone_N) for stored, gone_N in found if gone_N.any())
+
+
+def _rows_of(db: Database, child: NodeId, digest: str, rows: int, samples: SampleSet) -> NDArray[np.bool_]:
+    """Which of the `rows` of the set that `digest` names are `samples`; as `_erased`, where they cannot be told."""
+    with db.snapshot():
+        (number,) = db.one("SELECT max(number) FROM entries WHERE child = ? AND digest = ?", (child, digest))
+        if number is None:
+            return np.zeros(rows, bool)
+        named = log.fold(db, child).samples(number)
+    if named.digest != digest or len(named) != rows:
+        return np.ones(rows, bool)
+    gone = dict(zip(samples.origins, samples.counters, strict=True))
+    none = np.empty(0, np.uint64)
+    masks = [np.isin(c, gone.get(o, none)) for o, c in zip(named.origins, named.counters, strict=True)]
+    return np.concatenate([*masks, np.zeros(0, bool)])
 
 
 def _blank(db: Database, stored: tuple[Any, ...], gone: slice | NDArray[np.bool_]) -> bool:

@@ -305,10 +305,11 @@ class Ledger:
 
     def _follow_up(self, entry: LogEntry) -> None:
         if entry.kind is not Kind.APPEND:
-            erase.erase_everywhere(self.db, log.removed(entry.kind, entry.payload or b""))
-            if entry.kind is Kind.FORGET:  # who has released rows now keeps what is known of them
+            gone = log.removed(entry.kind, entry.payload or b"")
+            erase.erase_everywhere(self.db, gone)
+            if entry.kind is Kind.FORGET:
                 for child in log.links(self.db):
-                    knowledge.blank_erased(self.db, child)
+                    knowledge.blank_samples(self.db, child, gone)
             if entry.kind is Kind.RELEASE:
                 moves.overtaken(self.db, load_release(entry.payload or b"", OWN))
         elif self.options.tier is Tier.DEVICE:

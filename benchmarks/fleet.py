@@ -40,7 +40,7 @@ from fedagg_edge.fleet.up import Fleet, lay_out, read_metrics, run_fleet
 from fedagg_edge.records import LogitsFormat, NodeId
 from fedagg_edge.simulation.progress import Silent
 
-ROWS, CLASSES, PATH = 222, 10, "/v1/exchange"
+ROWS, CLASSES, HELLO, PATH = 222, 10, "/v1/hello", "/v1/exchange"
 DEMO = Path(__file__).parents[1] / "examples" / "digits.toml"
 Figure = tuple[str, float, str, float | None]  # name, value, unit, at most
 
@@ -98,6 +98,8 @@ def bytes_of_one(form: LogitsFormat) -> tuple[float, float]:
     with gateway(1, form) as site:
         node = NodeId("device-0")
         one = connect(node, site.port, site.credentials(node))
+        drive([one], HELLO, lambda c, k: site.hello(node), rounds=1, period=0.05)
+        one.sent = one.received = 0
         drive([one], PATH, lambda c, k: site.exchange(node, k), rounds=8, period=0.05)
         return one.sent / 8, one.received / 8
 
@@ -113,6 +115,7 @@ def crowd(devices: int, rounds: int) -> list[Figure]:
             return site.exchange(NodeId(one.name), first + k)
 
         first = 0
+        drive(each, HELLO, lambda c, k: site.hello(NodeId(c.name)), rounds=1, period=max(1.0, devices / 500))
         drive(each, PATH, body, rounds=2, period=max(1.0, devices / 500))  # everybody has spoken
         idle = (site.resident() - empty) / devices
         first = 2

@@ -30,7 +30,7 @@ from fedagg_edge.records import (
     counters,
 )
 from fedagg_edge.wire.chunks import digest_of
-from fedagg_edge.wire.messages import Exchange, Payload, WireKnowledge, encode
+from fedagg_edge.wire.messages import PROTOCOL, Exchange, Hello, Payload, WireKnowledge, encode
 from fedagg_edge.wire.tensors import dump_embeddings, dump_logits
 
 EDGE, FEDERATION, CODE_BYTES = NodeId("edge"), "bench", 256
@@ -53,6 +53,14 @@ class Site:
     def credentials(self, node: NodeId) -> Path:
         """The identity folder of a device."""
         return self.place / "devices" / node
+
+    def hello(self, node: NodeId) -> bytes:
+        """The body of a hello, without which a gateway hangs up: the log's one entry is known."""
+        formats = tuple(str(f) for f in LogitsFormat)
+        digest = bytes.fromhex(self.digest[node])
+        return encode(
+            Hello(PROTOCOL, PROTOCOL, "benchmark", node, "device", FEDERATION, formats, 0, 1, digest, labels="all")
+        )
 
     def exchange(self, node: NodeId, version: int) -> bytes:
         """The body of an exchange: knowledge of this version, and nothing known of the parent's."""

@@ -330,6 +330,10 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(words)
+    if args.rounds < WARM_UP + 2:
+        parser.error(
+            f"--rounds: got {args.rounds}, expected {WARM_UP + 2} or more: {WARM_UP} to warm up, two to compare"
+        )
     if args.serve is not None:
         serve(args.serve, args.clients)
         return 0

@@ -226,6 +226,13 @@ def pick(samples: SampleSet, origins: Collection[NodeId]) -> SampleSet:
     return SampleSet(tuple(o for o, _ in kept), tuple(c for _, c in kept))
 
 
+def members(samples: SampleSet, others: SampleSet) -> NDArray[np.bool_]:
+    """Per row of `samples`: whether it is in `others`."""
+    theirs, none = dict(_pairs(others)), np.empty(0, np.uint64)
+    masks = [np.isin(c, theirs.get(o, none)) for o, c in _pairs(samples)]
+    return np.concatenate([*masks, np.zeros(0, bool)])
+
+
 def without(samples: SampleSet, others: SampleSet) -> SampleSet:
     """The samples that are not in `others`."""
     theirs = dict(_pairs(others))

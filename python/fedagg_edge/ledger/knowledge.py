@@ -6,7 +6,7 @@ only the bytes are gone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from fedagg_edge.errors import Conflict
 from fedagg_edge.failpoints import reach
 from fedagg_edge.ledger import log
 from fedagg_edge.ledger.database import Database
+from fedagg_edge.ledger.fold import Fold, members
 from fedagg_edge.records import Knowledge, Link, NodeId, PackedLogits, SampleSet
 from fedagg_edge.wire.tensors import dump_logits, load_logits
 
@@ -152,21 +153,27 @@ def _erased_of(db: Database, link: Link, given: Packed, *, own_link: bool) -> ND
         row = db.one("SELECT digest, epoch FROM links WHERE child = ?", (link.child,))
         if row is None or row[0] == given.digest or not row[1]:
             return None
-    gone_N = _erased(db, link.child, given.digest, given.rows)
+    gone_N = _rows_of(db, link.child, given.digest, given.rows, _is_erased)
     return gone_N if gone_N.any() else None
 
 
-def _erased(db: Database, child: NodeId, digest: str, rows: int) -> NDArray[np.bool_]:
-    """Which of the `rows` of the set that `digest` names are erased: all if they cannot be told apart, as ids of the
-    set never came here; none of a set that no entry has left, as that is still on its way from the parent."""
+def _is_erased(state: Fold, number: int) -> NDArray[np.bool_]:
+    return ~state.here(number)
+
+
+def _rows_of(
+    db: Database, child: NodeId, digest: str, rows: int, which: Callable[[Fold, int], NDArray[np.bool_]]
+) -> NDArray[np.bool_]:
+    """The rows of the set that `digest` names, at the entry that left it last, of which `which` is true: all if they
+    cannot be told apart, as ids of the set never came here; none of a set that no entry has left, as that is still on
+    its way from the parent."""
     with db.snapshot():
         (number,) = db.one("SELECT max(number) FROM entries WHERE child = ? AND digest = ?", (child, digest))
         if number is None:
             return np.zeros(rows, bool)
         state = log.fold(db, child)
-        here_N = state.here(number)
-        told_apart = len(here_N) == rows and state.samples(number).digest == digest
-    return ~here_N if told_apart else np.ones(rows, bool)
+        named, found_N = state.samples(number), which(state, number)
+    return found_N if len(found_N) == rows and named.digest == digest else np.ones(rows, bool)
 
 
 def _zeroed(data: bytes, form: str, rows: int, classes: int, gone: slice | NDArray[np.bool_]) -> bytes:
@@ -189,30 +196,18 @@ def blank(db: Database, child: NodeId, digest: str, rows: slice) -> int:
 
 def blank_erased(db: Database, child: NodeId) -> int:
     """The same for all rows of the link that are erased."""
-    found = [(stored, _erased(db, child, *stored[1:3])) for stored in db.all(_LOGITS, (child,))]
-    return sum(_blank(db, stored, gone_N) for stored, gone_N in found if gone_N.any())
+    return _blank_all(db, child, _is_erased)
 
 
 def blank_samples(db: Database, child: NodeId, samples: SampleSet) -> int:
     """The same for the rows of these samples alone: others that are erased here, as they were released, are kept by who
     has them now, and the parent keeps what is known of them."""
-    found = [(stored, _rows_of(db, child, stored[1], stored[2], samples)) for stored in db.all(_LOGITS, (child,))]
+    return _blank_all(db, child, lambda state, number: members(state.samples(number), samples))
+
+
+def _blank_all(db: Database, child: NodeId, which: Callable[[Fold, int], NDArray[np.bool_]]) -> int:
+    found = [(stored, _rows_of(db, child, stored[1], stored[2], which)) for stored in db.all(_LOGITS, (child,))]
     return sum(_blank(db, stored, gone_N) for stored, gone_N in found if gone_N.any())
-
-
-def _rows_of(db: Database, child: NodeId, digest: str, rows: int, samples: SampleSet) -> NDArray[np.bool_]:
-    """Which of the `rows` of the set that `digest` names are `samples`; as `_erased`, where they cannot be told."""
-    with db.snapshot():
-        (number,) = db.one("SELECT max(number) FROM entries WHERE child = ? AND digest = ?", (child, digest))
-        if number is None:
-            return np.zeros(rows, bool)
-        named = log.fold(db, child).samples(number)
-    if named.digest != digest or len(named) != rows:
-        return np.ones(rows, bool)
-    gone = dict(zip(samples.origins, samples.counters, strict=True))
-    none = np.empty(0, np.uint64)
-    masks = [np.isin(c, gone.get(o, none)) for o, c in zip(named.origins, named.counters, strict=True)]
-    return np.concatenate([*masks, np.zeros(0, bool)])
 
 
 def _blank(db: Database, stored: tuple[Any, ...], gone: slice | NDArray[np.bool_]) -> bool:

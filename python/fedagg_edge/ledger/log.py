@@ -18,7 +18,7 @@ from fedagg_edge.errors import Conflict, DataError, RemoteProtocolError
 from fedagg_edge.failpoints import reach
 from fedagg_edge.ledger import payloads
 from fedagg_edge.ledger.database import Database
-from fedagg_edge.ledger.fold import EMPTY, Fold, only, without
+from fedagg_edge.ledger.fold import EMPTY, Fold, members, only, without
 from fedagg_edge.records import Embeddings, NodeId, SampleSet
 from fedagg_edge.wire.tensors import OWN, load_embeddings, load_release, load_samples
 
@@ -322,14 +322,7 @@ def remaining(db: Database, child: NodeId, digest: str) -> tuple[Embeddings, NDA
     with db.snapshot():
         named = samples(db, child, digest)
         found = fold(db, child).embeddings(at_digest(db, child, digest))
-    masks = [np.isin(c, _of(found.samples, o)) for o, c in zip(named.origins, named.counters, strict=True)]
-    return found, np.flatnonzero(np.concatenate([*masks, np.zeros(0, bool)]))
-
-
-def _of(samples_: SampleSet, origin: NodeId) -> NDArray[np.uint64]:
-    if origin not in samples_.origins:
-        return np.empty(0, np.uint64)
-    return samples_.counters[samples_.origins.index(origin)]
+    return found, np.flatnonzero(members(named, found.samples))
 
 
 def refuse_gap(child: NodeId, got: int, expected: int) -> RemoteProtocolError:

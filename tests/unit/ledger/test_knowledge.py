@@ -208,13 +208,19 @@ def test_knowledge_on_the_link_to_a_parent_before_is_emptied(edge, cloud, make, 
     assert edge.newest(SHARED, EDGE) is None
 
 
-def test_what_was_known_about_a_retired_sample_goes_at_both_ends(device, edge):
+@pytest.fixture
+def link(device, edge):
+    """The device's, both ends of which keep what both said of its three samples."""
     link = Link(NodeId("d1"), EDGE)
     device.send(embeddings("d1", 3))
     meet(device, edge)
     for ledger in (device, edge):
         for publisher in link.child, link.parent:
             said(ledger, publisher, 1, link=link, rows=3)
+    return link
+
+
+def test_what_was_known_about_a_retired_sample_goes_at_both_ends(device, edge, link):
     device.retire(SampleSet.of(link.child, np.array([1], np.uint64)))
     meet(device, edge)
     for ledger in (device, edge):
@@ -222,13 +228,7 @@ def test_what_was_known_about_a_retired_sample_goes_at_both_ends(device, edge):
             assert left(ledger, publisher, link) == [1.5, 0, 1.5]
 
 
-def test_what_was_known_about_a_sample_that_the_parent_forgets_goes_at_both_ends(device, edge):
-    link = Link(NodeId("d1"), EDGE)
-    device.send(embeddings("d1", 3))
-    meet(device, edge)
-    for ledger in (device, edge):
-        for publisher in link.child, link.parent:
-            said(ledger, publisher, 1, link=link, rows=3)
+def test_what_was_known_about_a_sample_that_the_parent_forgets_goes_at_both_ends(device, edge, link):
     gone = SampleSet.of(link.child, np.array([1], np.uint64))
     edge.append(link.child, Kind.FORGET, dump_samples(gone), key=None, by="parent")
     device.follow(edge.entries(link.child, 1, inline=1 << 30))

@@ -306,6 +306,7 @@ class Daemons:
     """The processes of a fleet one by one, without supervisors, so that each can be killed, armed and started alone."""
 
     fleet: up.Fleet
+    environment: Callable[[str], Mapping[str, str]] = lambda name: {}  # what a process has beside the test's own
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     kills: list[tuple[str, str]] = field(default_factory=list)
     armed: dict[str, str] = field(default_factory=dict)
@@ -324,7 +325,7 @@ class Daemons:
         """Start one process, armed to die at ``place:n``."""
         node = self.names()[name]
         what = name.partition("/")[2] or "train"
-        environment = {k: v for k, v in os.environ.items() if k != "FEDAGG_FAILPOINT"}
+        environment = {k: v for k, v in os.environ.items() if k != "FEDAGG_FAILPOINT"} | self.environment(name)
         if failpoint is not None:
             environment["FEDAGG_FAILPOINT"] = failpoint
             self.armed[name] = failpoint

@@ -77,6 +77,7 @@ GROWTH = {
     "cloud/gateway": (*COMMIT, *ENTRY, *APPEND),
     "cloud/train": (*COMMIT, *KNOWLEDGE),
 }
+TURNS = {kind: tuple(dict.fromkeys((*ROUNDS[kind], *GROWTH[kind]))) for kind in ROUNDS}  # async: of both
 ONCE = {  # what comes once in a life, or not by itself: a renewal, the end of the training
     "device-000": "renewal.renew.after-buy",
     "device-001": "renewal.renew.after-install",
@@ -180,10 +181,14 @@ def publishing(node, table):
         table["publish"] = {"every": 1}
 
 
-def while_data_grow(tmp_path, budget, parcels, limit, seed=1):
-    """Kills while new samples arrive: each is at every ancestor once, with its own code and label."""
+def while_data_grow(tmp_path, budget, parcels, limit, *, seed=1, mode="sync"):
+    """Kills while new samples arrive: each is at every ancestor once, with its own code and label, and no round or turn
+    was told twice. In async nobody waits for anybody, and who hears whom when is chance: no weights can be compared."""
     began = tally.begin()
-    fleet = lay_out(experiment(rounds=100_000), tmp_path / "fleet", change=lambda node, table: growing(table))
+    places, behind = (GROWTH, 1) if mode == "sync" else (TURNS, 3)  # the newest that may be on their way at the stop
+    fleet = lay_out(
+        experiment(rounds=100_000), tmp_path / "fleet", mode=mode, change=lambda node, table: growing(table)
+    )
     daemons = Daemons(fleet)
     devices = [n for n in fleet.nodes if n.private is not None]
     rng = np.random.default_rng(seed)
@@ -220,12 +225,12 @@ def while_data_grow(tmp_path, budget, parcels, limit, seed=1):
 
     there = []  # rounds told, at each look since all samples were everywhere
     try:
-        torment(daemons, budget, arrived, GROWTH, seed=seed, limit=limit, meanwhile=grow)
+        torment(daemons, budget, arrived, places, seed=seed, limit=limit, meanwhile=grow)
     finally:
         daemons.stop()
     due = {name: sum(len(y) for _, y in parts) for name, parts in given.items()}
     compare_rows(fleet, given)
-    kept(daemons, f"{budget} while samples arrive", began, due, behind=1)  # stopped in the middle of a round
+    kept(daemons, f"{budget} while samples arrive{', async' * (mode == 'async')}", began, due, behind=behind)
     return Counter(daemons.kills)
 
 
@@ -248,6 +253,8 @@ def own_log(fleet, node):
 def growing(table):
     if "data" in table:  # a device's
         table["poll"] = 0.2
+    if table["rounds"]["mode"] == "async":
+        table["rounds"]["idle"] = 0.3  # seconds between turns that have nothing new
 
 
 def compare_rows(fleet, given):
@@ -291,6 +298,10 @@ def test_kills_while_samples_arrive_lose_none_and_double_none(tmp_path):
     assert sum(while_data_grow(tmp_path, 40, parcels=16, limit=600).values()) >= 40
 
 
+def test_kills_in_async_lose_none_and_double_none(tmp_path):
+    assert_everywhere(while_data_grow(tmp_path, 40, parcels=12, limit=600, seed=4, mode="async"), 40)
+
+
 def test_kills_in_renewals_and_at_the_end_of_the_training_change_nothing(tmp_path):
     """The edge gives certificates that are due at once."""
     config, began = experiment(rounds=4), tally.begin()
@@ -332,3 +343,8 @@ def test_hundreds_of_kills_in_the_middle_of_rounds(tmp_path):
 @pytest.mark.slow
 def test_more_kills_while_samples_arrive(tmp_path):
     assert sum(while_data_grow(tmp_path, 160, parcels=50, limit=1800, seed=3).values()) >= 160
+
+
+@pytest.mark.slow
+def test_more_kills_in_async(tmp_path):
+    assert_everywhere(while_data_grow(tmp_path, 120, parcels=40, limit=1800, seed=5, mode="async"), 120)

@@ -20,7 +20,7 @@ from fedagg_edge.wire.http import Request, Response
 __all__ = ["REVOKED_EVERY", "Errands", "RevocationList"]
 
 REVOKED_EVERY = 5.0
-"""Seconds between questions. A poll may be held for another 25: the list is here within 30, and is used at once."""
+"""Seconds between questions. A poll may be held for another 25, but not once the parent's list has changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from fedagg_edge.fleet.problems import problem
 from fedagg_edge.fleet.rates import Meters
 from fedagg_edge.fleet.waiting import Waiters
 from fedagg_edge.fleet.writer import Store, Writer, WriterBusy, WriterStopped
+from fedagg_edge.records import Tier
 from fedagg_edge.wire.http import JSON_TYPE, MEDIA_TYPE, RAW_TYPE, Request, Response
 
 __all__ = ["Gateway", "GatewayLimits", "Hook"]
@@ -97,6 +98,8 @@ class Gateway(Generic[L]):
         self.is_allowed, self._hooks, self._limits = is_allowed, hooks, limits
         self._metrics, self._log, self._clock, self._monotonic = metrics, log, clock, monotonic
         self.waiters = Waiters()
+        self._servers: set[str] = set()  # edges that wait for news
+        self._recalls = 0
         self._meters = Meters(limits.requests_per_minute, limits.bytes_per_minute)
         self._hook_meters = Meters(limits.hooks_per_minute, limits.hooks_per_minute * limits.hook_body)
         self._hooks_free = asyncio.Semaphore(limits.hooks)
@@ -239,11 +242,14 @@ class Gateway(Generic[L]):
     async def _news(self, peer: Peer, later: Later, mark: int, asked: float) -> Response:
         """The answer to one who waits for news since `mark`; raises as the writer does."""
         ends = self._monotonic() + later.until - asked  # of the poll, on a clock that never jumps
+        recalls = self._recalls
+        if is_server := peer.role == Tier.EDGE:
+            self._servers.add(later.node)
         while True:
             if not self.draining:
                 await self.waiters.wait(later.node, mark, ends - self._monotonic())
             mark = self.waiters.mark
-            over = self._monotonic() >= ends
+            over = self._monotonic() >= ends or (is_server and recalls != self._recalls)
             now = later.until if over else min(self._clock(), later.until - 1e-3)
             answer = await self._writer.run(partial(self._resume, peer, later, now))
             if isinstance(answer, Response):
@@ -290,6 +296,12 @@ class Gateway(Generic[L]):
         status = HTTPStatus.OK if ready or path == "/healthz" else HTTPStatus.SERVICE_UNAVAILABLE
         body = json.dumps({"ready": ready, "waiting": len(self.waiters), "queue": self._writer.waiting})
         return Response(status, body.encode(), media="application/json")
+
+    def recall_servers(self) -> None:
+        """Answer the long polls of edges now, with what there is: each has something else to ask for."""
+        self._recalls += 1
+        servers, self._servers = self._servers, set()
+        self.waiters.wake(servers)
 
     def drain(self) -> None:
         """Refuse what comes from now on and answer those that wait for news."""

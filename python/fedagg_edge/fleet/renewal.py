@@ -30,7 +30,7 @@ from fedagg_edge.wire.messages import Enrolled, Renew, decode, encode
 from fedagg_edge.wire.problems import of_response
 from fedagg_edge.wire.refusal import Refusal
 
-__all__ = ["Renewer", "at_parent", "by_own_issuer"]
+__all__ = ["Renewer", "at_parent", "buy_at", "by_own_issuer"]
 
 _FIRST, _LONGEST = 30.0, 3600.0  # seconds between tries that fail
 _LEAST = 5.0  # seconds between two renewals, however short certificates last
@@ -148,11 +148,11 @@ def at_parent(identity: Path, urls: Callable[[], Sequence[str]]) -> Buy:
     """Ask the first of `urls` that answers."""
 
     def buy(prepared: requests.Prepared) -> bytes:
-        body = encode(Renew(prepared.certificate, prepared.public_key, prepared.proof, prepared.time))
+        asked = Renew(prepared.certificate, prepared.public_key, prepared.proof, prepared.time)
         last: Exception = IdentityError("renewal: no parent is known")
         for url in dict.fromkeys(urls()):
             try:
-                return _post(identity, url, body)
+                return buy_at(identity, url, asked)
             except (NoAnswer, RemoteProtocolError) as error:
                 last = error
         raise last
@@ -160,7 +160,10 @@ def at_parent(identity: Path, urls: Callable[[], Sequence[str]]) -> Buy:
     return buy
 
 
-def _post(identity: Path, url: str, body: bytes) -> bytes:
+def buy_at(identity: Path, url: str, asked: Renew) -> bytes:
+    """The certificate chain (PEM) that the server at `url` gives for a renewal request: this node's, or that of one
+    below. `identity`: of who asks, for the authority alone. Raises NoAnswer, PermissionDenied, RemoteProtocolError."""
+    body = encode(asked)
     try:
         return _post_with(tls.client_context(identity, with_certificate=False), url, body)
     except NoAnswer as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import math
 import re
 import ssl
 import time
@@ -23,17 +25,20 @@ from fedagg_edge.errors import (
     RemoteProtocolError,
 )
 from fedagg_edge.failpoints import reach
-from fedagg_edge.fleet import parts
+from fedagg_edge.fleet import moving, parts
 from fedagg_edge.fleet.commons import Commons
 from fedagg_edge.fleet.config import FleetConfig, ListenConfig
+from fedagg_edge.fleet.connection import NoAnswer
 from fedagg_edge.fleet.ends import HangUp
 from fedagg_edge.fleet.ends import Peer as AnyPeer
+from fedagg_edge.fleet.errands import REVOKED_EVERY
 from fedagg_edge.fleet.exits import Exit
 from fedagg_edge.fleet.gateway import GatewayLimits
 from fedagg_edge.fleet.keys import CERTIFICATE, LEFT_TO, TERMS
 from fedagg_edge.fleet.logs import Log
 from fedagg_edge.fleet.rates import TokenBucket
 from fedagg_edge.fleet.reload import Reloaded
+from fedagg_edge.fleet.renewal import buy_at
 from fedagg_edge.fleet.round_metrics import metrics_file
 from fedagg_edge.fleet.serve import Service, ServiceSettings, serve
 from fedagg_edge.fleet.shelf import DiskShelf, Pinned
@@ -60,6 +65,8 @@ _TIDY_EVERY = 3600.0  # seconds between looks at tokens and revocations that hav
 _SWEEP_EVERY = 600.0  # seconds between looks at chunks that no message has named
 _STAGED_FOR = 86400.0  # seconds without another chunk that a node's are kept: its link may be away for so long
 _READY_EVERY = 1.0
+_SPREAD_EVERY = 1.0  # seconds between looks at whether the revocation list has changed
+_SPREAD_FOR = REVOKED_EVERY + 2 * _SPREAD_EVERY  # seconds; in this time each edge below comes to its question once
 _DRAINED = 60.0  # seconds after which to ask a drained edge again: it may be started again and serve
 _UNSIGNED = 300.0  # seconds after which to ask a server without a signing key again: a person may give it one
 _EXCHANGE = "/v1/exchange"
@@ -204,6 +211,8 @@ class _Gateway:
     _revoked: Reloaded[revocation.Revocations] = field(init=False)
     _contexts: Reloaded[ssl.SSLContext] = field(init=False)
     _strangers: TokenBucket = field(init=False)
+    _told: revocation.Revocations | None = None
+    _spread_until: float = -math.inf  # on the monotonic clock
 
     def __post_init__(self) -> None:
         place = self.identity
@@ -254,7 +263,12 @@ class _Gateway:
             hooks={"/v1/enrol": self._enrol, "/v1/renew": self._renew},
             doorbell=Listener(state / "gateway.sock"),
             poll=lambda ledger, topics: topics,  # a look a second: a wake-up that was lost costs no more
-            chores=((_TIDY_EVERY, self._tidy), (_SWEEP_EVERY, self._sweep), (_READY_EVERY, self._look_ready)),
+            chores=(
+                (_TIDY_EVERY, self._tidy),
+                (_SWEEP_EVERY, self._sweep),
+                (_READY_EVERY, self._look_ready),
+                (_SPREAD_EVERY, self._spread),
+            ),
             ready=lambda: handler.ready,
         )
         self._service = service
@@ -289,6 +303,15 @@ class _Gateway:
         revocation.update(self.identity, lambda known: revocation.prune(known, now))
         if removed:
             self.log.info("tokens_expired", count=removed)
+
+    async def _spread(self) -> None:
+        """A revocation list that has changed goes down at once: for a while no edge below is held in a poll, so that
+        each comes to its own question after the list, a level in seconds."""
+        known = self._revoked.get()
+        if known is not self._told:
+            self._told, self._spread_until = known, time.monotonic() + _SPREAD_FOR
+        if self._service is not None and time.monotonic() < self._spread_until:
+            self._service.gateway.recall_servers()
 
     async def _look_ready(self) -> None:
         """Until there are terms and an autoencoder a look a second for them, so that /readyz knows: nobody may have
@@ -340,7 +363,8 @@ class _Gateway:
     async def _renew(self, request: Request, peer: AnyPeer | None) -> Response:
         try:
             asked = decode(Renew, request.body, Limits())
-            self._check_signs()
+            if self.config.parent is None:
+                self._check_signs()
             await self._check_known(asked)
             wanted = requests.Renew(
                 folder=str(self.identity),
@@ -351,7 +375,12 @@ class _Gateway:
                 now=time.time(),
                 lifetime=self._lifetime,
             )
-            issued = await offload.ask_async(wanted, requests.Issued)
+            try:
+                issued = await offload.ask_async(wanted, requests.Issued)
+            except IdentityError as error:
+                if isinstance(error, IdentityBusy) or self.config.parent is None:
+                    raise
+                return await self._renew_above(asked)
             reach("server.renew.after-issue")
             node, role = NodeId(issued.node), issued.role
             # a certificate makes nobody a child: this may be the former parent of a node whose own does not answer
@@ -360,6 +389,21 @@ class _Gateway:
             return self._denied(error)
         self.log.info("renewed", peer=node, serial=issued.serial)
         return self._certified(issued)
+
+    async def _renew_above(self, asked: Renew) -> Response:
+        """What this server's own parent gives for a request that this one cannot grant: an edge signs for devices
+        alone, not for an edge below it, and one that was enrolled with a token for nobody. The proof names no server.
+        Only the parent that it has is asked: two edges that are each other's fallbacks would ask in a circle."""
+        assert self.config.parent is not None
+        url = await self._in_ledger(lambda view: moving.home(view.ledger)) or self.config.parent.url
+        try:
+            chain = await asyncio.to_thread(buy_at, self.identity, url, asked)
+        except NoAnswer:
+            text = "this server may not certify you, and its own parent, which may, does not answer"
+            raise Refusal(503, "no_signing_key", text, _UNSIGNED) from None
+        self.log.info("renewal_handed_on", serial=pem.validity(pem.certificates(chain)[0]).serial)
+        authority = folder.read(self.identity / folder.AUTHORITY)
+        return Response(200, encode(Enrolled(chain, authority, self.config.node.id, self.config.federation)))
 
     def _denied(self, error: FedaggError) -> Response:
         """The refusal; what it does not tell the peer, the log has."""

@@ -12,7 +12,7 @@ from fedagg_edge.ledger.log import Kind
 from fedagg_edge.records import NodeId, SampleSet
 from fedagg_edge.wire.tensors import OWN, dump_embeddings, dump_samples, load_embeddings
 
-__all__ = ["Receipt", "compact", "erase_everywhere", "erase_knowledge", "erase_rows", "erase_waiting", "of_origin"]
+__all__ = ["Receipt", "erase_everywhere", "erase_knowledge", "erase_rows", "erase_waiting", "of_origin"]
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,16 +104,3 @@ def _set_of(db: Database, child: NodeId, digest: str) -> SampleSet | None:
     """The set that knowledge names, as far as its ids are here; None if no entry left it."""
     row = db.one("SELECT max(number) FROM entries WHERE child = ? AND digest = ?", (child, digest))
     return None if row[0] is None else log.fold(db, child).samples(row[0])
-
-
-def compact(db: Database, child: NodeId, before: int) -> int:
-    """Erase rows that left the link's set up to entry `before`; sets before that entry can then not be read."""
-    state = log.fold(db, child)
-    past = Fold()
-    for stored, number in db.all(
-        "SELECT payload, number FROM entries WHERE child = ? AND kind = ?", (child, int(Kind.APPEND))
-    ):
-        if number <= before:
-            past.add(1, load_embeddings(payloads.read(db, stored), OWN))
-    kept = state.samples(before)
-    return erase_rows(db, child, without(without(past.samples(), kept), state.samples()))

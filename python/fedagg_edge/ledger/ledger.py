@@ -401,11 +401,6 @@ class Ledger:
             self._relay(child, before)
         return done
 
-    def compact(self, child: NodeId, before: int) -> int:
-        """See `erase.compact`."""
-        with self.db.savepoint():
-            return erase.compact(self.db, child, before)
-
     def forget(
         self,
         origin: NodeId,

@@ -200,7 +200,7 @@ def move_in(
     """`origins`, and those of `rows`, belong to `child` from now on; it gets the rows, every other link releases them.
 
     `mover`: the node that changed its parent; the first origin if not given. The old link's rows stay readable under
-    its older digests, for knowledge that is on its way, until it is compacted.
+    its older digests, for knowledge that is on its way, until the origin is forgotten.
     """
     origins = tuple(dict.fromkeys((*rows.samples.origins, *origins)))
     mover = mover or (*origins, child)[0]

@@ -91,7 +91,8 @@ def test_what_is_no_list_changes_nothing(tmp_path):
     assert listed.request().path == "/v1/revocations/none"
 
 
-def test_with_the_longest_poll_it_is_there_within_a_minute():
+def test_also_below_a_parent_that_recalls_nobody_it_is_there_within_a_minute():
+    """A gateway of an older version, or one whose recall went amiss."""
     from fedagg_edge.wire.child import ChildEnd
 
     poll = next(f for f in ChildEnd.__dataclass_fields__.values() if f.name == "wait").default

@@ -201,17 +201,20 @@ def test_a_full_disk_refuses_and_the_gateway_goes_on(tmp_path: Path) -> None:
         assert post(connection, "/v1/append", b"x")[0] == 200
 
 
-def waiting_poll(gateway: object, have: int, wait: float) -> tuple[threading.Thread, list[bytes]]:
+def waiting_poll(
+    gateway: object, have: int, wait: float, node: str = "device-1", role: str = "device"
+) -> tuple[threading.Thread, list[bytes]]:
     answers: list[bytes] = []
     body = json.dumps({"have": have, "wait": wait}).encode()
-    connection = gateway.connect()  # type: ignore[attr-defined]
+    connection = gateway.connect(node, role)  # type: ignore[attr-defined]
+    before = gateway.call(lambda: len(gateway.service.gateway.waiters))  # type: ignore[attr-defined]
 
     def poll() -> None:
         answers.append(post(connection, "/v1/exchange", body)[2])
 
     thread = threading.Thread(target=poll, daemon=True)
     thread.start()
-    while not gateway.call(lambda: len(gateway.service.gateway.waiters)):  # type: ignore[attr-defined]
+    while gateway.call(lambda: len(gateway.service.gateway.waiters)) == before:  # type: ignore[attr-defined]
         pass
     return thread, answers
 
@@ -234,6 +237,24 @@ def test_a_long_poll_ends_at_its_time(tmp_path: Path) -> None:
         thread, answers = waiting_poll(gateway, 0, 0.3)
         thread.join(10)
         assert answers == [b'{"news": 0}']
+
+
+def test_edges_can_be_recalled_from_their_long_polls_and_devices_wait_on(tmp_path: Path) -> None:
+    """An edge has the revocation list to ask for; a device has not, and a thousand of them would come at once."""
+    with running(tmp_path) as gateway:
+        device, heard_by_device = waiting_poll(gateway, 0, 60)
+        for _ in range(2):  # each poll anew
+            edge, heard = waiting_poll(gateway, 0, 60, "edge-1", "edge")
+            gateway.call(gateway.service.gateway.recall_servers)
+            edge.join(10)
+            assert heard == [b'{"news": 0}']
+        edge, heard = waiting_poll(gateway, 0, 60, "edge-1", "edge")  # the recalls of before are over
+        gateway.call(lambda: gateway.service.gateway.waiters.wake(["edge-1", "device-1"]))
+        gateway.ask(lambda ledger: ledger.tell("edge-1"))
+        assert (heard, heard_by_device) == ([], [])
+        gateway.call(gateway.service.gateway.drain)
+        edge.join(10)
+        device.join(10)
 
 
 @pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])

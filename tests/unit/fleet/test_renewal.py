@@ -20,9 +20,11 @@ from fedagg_edge.fleet.publish import Publisher
 from fedagg_edge.fleet.renewal import Renewer, at_parent, by_own_issuer
 from fedagg_edge.fleet.shelf import DiskShelf
 from fedagg_edge.fleet.visitor import Visitor
-from fedagg_edge.identity import authority, enrolment, folder, pem, revocation, tls
+from fedagg_edge.identity import authority, enrolment, folder, operator, pem, revocation, tls
+from fedagg_edge.identity.chain import check
 from fedagg_edge.identity.renewal import DAY
 from fedagg_edge.records import Tier
+from fedagg_edge.wire.refusal import Refusal
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +111,58 @@ def test_a_parent_without_a_signing_key_is_told_as_the_reason(world, edge, tmp_p
     finally:
         (tmp_path / "aside").rename(key)
     assert 'renewal_failed count=0 reason="no signing key"' in log.getvalue()
+
+
+def test_what_an_edge_may_not_certify_its_own_parent_does(world, edge, tmp_path):
+    """An edge below an edge; and any node below one that was enrolled with a token, which has no signing key."""
+    made_below = made_ago_by_the_operator(world, tmp_path / "below" / "identity", "edge.below")
+    unsigned = tmp_path / "unsigned"
+    make_device(world / "cloud" / "identity", unsigned / "identity", node="edge.2", role=Tier.EDGE, hosts=["127.0.0.1"])
+    its_own = made_ago(world, tmp_path / "identity", 6, "its.1", edge)
+    key = (made_below / folder.KEY).read_bytes()
+    with serving(server_config(world / "cloud", Tier.CLOUD, "cloud.1"), Tier.CLOUD) as cloud:
+        parent = {"url": cloud.url}
+        with (
+            serving(server_config(world / "edge", Tier.EDGE, "edge.1", parent=parent), Tier.EDGE) as signing,
+            serving(server_config(unsigned, Tier.EDGE, "edge.2", parent=parent), Tier.EDGE) as not_signing,
+        ):
+            for place, url in ((made_below, signing.url), (its_own, not_signing.url)):
+                before = until(place)
+                assert renewer(place, at_parent(place, lambda url=url: [url])).look() == 5.0
+                assert until(place) > max(before, time.time() + 6 * DAY)  # as long as the cloud's last
+                assert signer_of(place) == "cloud.1"
+            assert "renewal_handed_on" in signing.log.getvalue()
+            assert ask(signing, its_own)["node"] == "edge.1"
+            revocation.update(
+                world / "cloud" / "identity", lambda k: revocation.revoke(k, time.time() + 60, node="its.1")
+            )
+            with pytest.raises(PermissionDenied, match="revoked"):  # of what the parent refuses the asker hears
+                renewer(its_own, at_parent(its_own, lambda: [not_signing.url]))._renew(time.time())
+            assert (made_below / folder.KEY).read_bytes() == key
+    with serving(server_config(unsigned, Tier.EDGE, "edge.2", parent=parent), Tier.EDGE) as cut_off:
+        with pytest.raises(Refusal, match="its own parent, which may, does not answer") as refused:
+            at_parent(made_below, lambda: [cut_off.url])(_prepared(made_below))
+        assert (refused.value.status, refused.value.code) == (503, "no_signing_key")
+
+
+def made_ago_by_the_operator(world, place, node):
+    """An edge's identity whose certificate is due."""
+    operator.make_server(
+        world / "made" / "root",
+        place,
+        node=node,
+        role=Tier.EDGE,
+        hosts=["127.0.0.1"],
+        now=NOW - 6 * DAY,
+        lifetime=7 * DAY,
+    )
+    return place
+
+
+def signer_of(place):
+    """Whose signing certificate has made a node's own."""
+    chain = (place / folder.CERTIFICATE).read_bytes(), (place / folder.AUTHORITY).read_bytes()
+    return check(*chain).facts.issuer.node
 
 
 def test_certificates_that_nobody_knows_start_no_flood_of_processes(world, edge, tmp_path):

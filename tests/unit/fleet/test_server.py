@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import io
 import time
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from identity.worlds import make_world
 from toys import embeddings
 
 from fedagg_edge.errors import IdentityBusy, IdentityError, PermissionDenied, StorageFull
-from fedagg_edge.fleet import operating, parts, server
+from fedagg_edge.fleet import errands, operating, parts, server
 from fedagg_edge.fleet.config import FleetConfig, LimitsConfig, ListenConfig, parse_fleet_config
 from fedagg_edge.fleet.ends import HangUp
 from fedagg_edge.fleet.logs import Log
@@ -436,12 +437,39 @@ def test_chunks_are_dropped_once_their_node_has_sent_none_for_a_day(config, tmp_
     ledger.close()
 
 
+def test_edges_are_recalled_for_a_while_when_the_revocation_list_has_changed(config, monkeypatch):
+    """Whoever edits the list: the operator's command, a forget, this node's own link."""
+    place = config.state / "identity"
+    place.mkdir(parents=True)
+    gateway, recalls, now = server._Gateway(config, Tier.CLOUD, Log(io.StringIO())), [], [100.0]
+    monkeypatch.setattr(server.time, "monotonic", lambda: now[0])
+    gateway._service = SimpleNamespace(gateway=SimpleNamespace(recall_servers=lambda: recalls.append(now[0])))
+
+    def recalled(seconds):
+        recalls.clear()
+        for _ in range(seconds):
+            asyncio.run(gateway._spread())
+            now[0] += 1.0
+        return len(recalls)
+
+    assert recalled(30) > 0  # at its start: it may have changed while this process was not there
+    assert recalled(10) == 0
+    revocation.update(place, lambda known: revocation.revoke(known, 5.0, node="dev.1"))
+    # as long as an edge that has just asked takes to come to its next question
+    assert errands.REVOKED_EVERY < recalled(30) < 2 * errands.REVOKED_EVERY
+
+
 def test_the_service_sweeps_and_tidies(config, monkeypatch):
     monkeypatch.setattr(server, "Service", lambda *args, chores, **rest: chores)
     monkeypatch.setattr(server, "Listener", lambda path: None)
     monkeypatch.setattr(server.Reloaded, "get", lambda self: None)
     gateway = server._Gateway(config, Tier.CLOUD, Log(io.StringIO()))
-    assert {work for _, work in gateway.service()} == {gateway._tidy, gateway._sweep, gateway._look_ready}
+    assert {work for _, work in gateway.service()} == {
+        gateway._tidy,
+        gateway._sweep,
+        gateway._look_ready,
+        gateway._spread,
+    }
 
 
 def test_the_service_listens_where_it_was_told_and_shows_the_node_loops_metrics(config, monkeypatch):

@@ -17,7 +17,7 @@ from toys import embeddings
 
 from fedagg_edge.errors import StorageFull
 from fedagg_edge.ledger.log import Kind
-from fedagg_edge.records import SampleSet
+from fedagg_edge.records import NodeId, SampleSet
 from fedagg_edge.wire import child as ends
 from fedagg_edge.wire.child import Idle
 from fedagg_edge.wire.chunks import digest_of, split
@@ -204,6 +204,26 @@ def test_chunks_of_versions_that_were_replaced_or_are_there_already_do_not_stay_
         asked = Exchange(pair.heard(), pair.child.acknowledged().entry, 0, 0.0, 0, again)
         assert pair.ask(Request("POST", "/v1/exchange", encode(asked))).status == 200
         assert pair.parent.staged(DEVICE) == 0
+    pair.close()
+
+
+def test_what_is_on_its_way_when_anybody_is_forgotten_comes_again(tmp_path):
+    """Half a payload may hold rows of who is forgotten, an edge's of any device below it: no byte of it stays."""
+    pair = Pair(tmp_path, limits=SMALL)
+    pair.send(200, 0)
+    pair.settle(200)
+    pair.publish(pair.child, DEVICE, 0)
+    while not pair.parent.staged(DEVICE):
+        pair.turn()
+    half = pair.parent.db.all("SELECT bytes FROM chunks")
+    assert pair.parent.forget(NodeId("another")).scrubbed
+    assert pair.parent.staged(DEVICE) == 0
+    files = b"".join(path.read_bytes() for path in tmp_path.glob("*") if path.name.startswith("parent"))
+    assert files
+    assert all(bytes(content)[:64] not in files for (content,) in half)
+    pair.settle(200)
+    pair.assert_same()
+    assert pair.parent.newest(LINK, DEVICE).knowledge.version == 0
     pair.close()
 
 

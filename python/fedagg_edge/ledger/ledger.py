@@ -409,7 +409,9 @@ class Ledger:
         entry: int = 0,
         past: bool = False,
     ) -> Receipt:
-        """Remove every row of `origin`, its staged chunks and the knowledge that was about its rows; the receipt.
+        """Remove every row of `origin`, the knowledge that was about its rows, and all that is staged; the receipt.
+
+        Who had chunks here hears that they are missing, and sends them again if it still needs to.
 
         Not inside a transaction: the receipt says whether the bytes are gone from the files. `within` is called in the
         transaction, with a receipt that cannot say so yet and, per child, the entry that tells it. `entry`: the one of
@@ -429,7 +431,11 @@ class Ledger:
                     outbox.put_forget(self.db, self.node, gone, self._ran())
                 freed = erase.erase_everywhere(self.db, gone)
                 reach("ledger.forget.after-erase")
-                chunks.drop(self.db, origin)
+                for node in (
+                    origin,
+                    *log.links(self.db),
+                ):  # on the way: of whose rows nobody knows before they are read
+                    chunks.drop(self.db, node)
             digests = {str(child): self.head(child).digest for child in log.links(self.db)}
             rows = len(union(gone, self._told(origin, entry)))
             done = Receipt(node=self.node, origin=origin, rows=rows, knowledge=emptied, freed=freed,

@@ -6,7 +6,8 @@
     python benchmarks/paired.py async            the same, nobody waiting for anybody
     python benchmarks/paired.py int8 --jobs 2    on two cores
     python benchmarks/paired.py --quick          int8 and moves, 2 seeds, 2 rounds: a look, no measurement
-    python benchmarks/paired.py async --keep F   write each pair to F at once, and take those that are there from it
+    python benchmarks/paired.py async --keep F   write each pair to F at once, with commit and date, and take those that
+                                                 are there from it; docs/paired.jsonl has those of docs/fleet.md
     python benchmarks/paired.py int8 --json      one list of rows, for machines
 
 Both runs of a pair have the same partition, weights and autoencoder; the interval is Student's over the pairs.
@@ -34,6 +35,7 @@ from fedagg_edge import load_config, simulate
 from fedagg_edge.config import SimulationConfig, parse_config
 from fedagg_edge.fleet import up
 from fedagg_edge.records import Tier
+from fedagg_edge.reproduce.run import commit_of
 from fedagg_edge.simulation.progress import Silent
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits.toml"
@@ -48,6 +50,7 @@ ROUNDS = 20  # of the demo
 QUICK = ("int8", "moves")
 # the 97.5% quantile of Student's t with n - 1 degrees of freedom
 T_975 = {2: 12.706, 3: 4.303, 5: 2.776, 10: 2.262, 20: 2.093}
+MACHINE = platform.processor() or platform.machine()
 
 
 def experiment(seed: int, rounds: int, change: Mapping[str, Any]) -> SimulationConfig:
@@ -78,9 +81,11 @@ def in_fleet(config: SimulationConfig, mode: str) -> float:
 
 def pair(seed: int, rounds: int, name: str, keep: Path | None) -> tuple[float, float]:
     """The demo as it is and with the change, at one seed."""
-    kept = {} if keep is None or not keep.exists() else dict(json.loads(line) for line in keep.read_text().splitlines())
+    lines = [] if keep is None or not keep.exists() else keep.read_text().splitlines()
+    kept = {key: tuple(found) for key, found, _ in map(json.loads, lines)}
     key = f"{name}, {rounds} rounds, seed {seed}"
     if key not in kept:
+        commit = commit_of()
         without = simulated(experiment(seed, rounds, {}))
         if name in FLEETS:
             with_it = in_fleet(experiment(seed, rounds, {}), FLEETS[name])
@@ -88,8 +93,9 @@ def pair(seed: int, rounds: int, name: str, keep: Path | None) -> tuple[float, f
             with_it = simulated(experiment(seed, rounds, CHANGES[name](rounds)))
         kept[key] = (without, with_it)
         if keep is not None:
+            about = {"commit": commit, "date": datetime.date.today().isoformat(), "machine": MACHINE}
             with keep.open("a") as f:
-                f.write(json.dumps([key, kept[key]]) + "\n")
+                f.write(json.dumps([key, kept[key], about]) + "\n")
     without, with_it = kept[key]
     print(f"{key:<30} {without:6.2f} -> {with_it:6.2f}", file=sys.stderr)
     return without, with_it
@@ -104,7 +110,7 @@ def interval(differences: np.ndarray) -> tuple[float, float]:
 
 def rows(name: str, pairs: np.ndarray) -> list[dict[str, object]]:
     """Rows in the house's form for benchmarks."""
-    about = {"machine": platform.processor() or platform.machine(), "date": datetime.date.today().isoformat()}
+    about = {"machine": MACHINE, "date": datetime.date.today().isoformat()}
     difference = pairs[:, 1] - pairs[:, 0]
     low, high = interval(difference)
     goal, both = GOALS[name], name in TWO_SIDED

@@ -53,11 +53,10 @@ def renew(request: Renew) -> Issued:
     """A certificate like the one that is renewed, for the same key: node, role, federation and host names stay.
 
     Raises PermissionDenied if the certificate is not this federation's, is revoked or lapsed, or the proof does not
-    hold.
+    hold; then IdentityError if this server cannot sign for the role: that another one may grant, what was denied not.
     """
     place = Path(request.folder)
     root = folder.read(place / folder.AUTHORITY)
-    signer = authority.load_signer(place)
     old = chain.check(request.certificate, root)
     facts = old.facts
     revocation.check(revocation.load(place), facts)
@@ -81,6 +80,7 @@ def renew(request: Renew) -> Issued:
         public_key=request.public_key,
     )
     keys.check_proof(request.public_key, request.proof, text)
+    signer = authority.load_signer(place)
     leaf = authority.certify(
         signer,
         node=facts.node,

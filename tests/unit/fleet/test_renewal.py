@@ -133,11 +133,17 @@ def test_what_an_edge_may_not_certify_its_own_parent_does(world, edge, tmp_path)
                 assert signer_of(place) == "cloud.1"
             assert "renewal_handed_on" in signing.log.getvalue()
             assert ask(signing, its_own)["node"] == "edge.1"
-            revocation.update(
-                world / "cloud" / "identity", lambda k: revocation.revoke(k, time.time() + 60, node="its.1")
-            )
-            with pytest.raises(PermissionDenied, match="revoked"):  # of what the parent refuses the asker hears
-                renewer(its_own, at_parent(its_own, lambda: [not_signing.url]))._renew(time.time())
+            before = cloud.log.getvalue().count("renewed")
+            for server, gone, place, url in (
+                (unsigned, "its.1", its_own, not_signing.url),  # what is revoked here alone is not handed on
+                (world / "cloud", "edge.below", made_below, signing.url),  # of what the parent refuses the asker hears
+            ):
+                revocation.update(
+                    server / "identity", lambda k, gone=gone: revocation.revoke(k, time.time() + 60, node=gone)
+                )
+                with pytest.raises(PermissionDenied, match="revoked"):
+                    renewer(place, at_parent(place, lambda url=url: [url]))._renew(time.time())
+            assert cloud.log.getvalue().count("renewed") == before
             assert (made_below / folder.KEY).read_bytes() == key
     with serving(server_config(unsigned, Tier.EDGE, "edge.2", parent=parent), Tier.EDGE) as cut_off:
         with pytest.raises(Refusal, match="its own parent, which may, does not answer") as refused:

@@ -20,7 +20,6 @@ import datetime
 import json
 import math
 import platform
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -30,6 +29,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from support.kept import keep, kept
 
 from fedagg_edge import load_config, simulate
 from fedagg_edge.config import SimulationConfig, parse_config
@@ -79,25 +79,21 @@ def in_fleet(config: SimulationConfig, mode: str) -> float:
         return 100 * accuracy
 
 
-def pair(seed: int, rounds: int, name: str, keep: Path | None) -> tuple[float, float]:
+def pair(seed: int, rounds: int, name: str, path: Path | None) -> tuple[float, float]:
     """The demo as it is and with the change, at one seed."""
-    lines = [] if keep is None or not keep.exists() else keep.read_text().splitlines()
-    kept = {key: tuple(found) for key, found, _ in map(json.loads, lines)}
+    known = {key: tuple(found) for key, found, _ in kept(path)}
     key = f"{name}, {rounds} rounds, seed {seed}"
-    if key not in kept:
+    if key not in known:
         commit = commit_of()
         without = simulated(experiment(seed, rounds, {}))
         if name in FLEETS:
             with_it = in_fleet(experiment(seed, rounds, {}), FLEETS[name])
         else:
             with_it = simulated(experiment(seed, rounds, CHANGES[name](rounds)))
-        kept[key] = (without, with_it)
-        if keep is not None:
-            about = {"commit": commit, "date": datetime.date.today().isoformat(), "machine": MACHINE}
-            with keep.open("a") as f:
-                f.write(json.dumps([key, kept[key], about]) + "\n")
-    without, with_it = kept[key]
-    print(f"{key:<30} {without:6.2f} -> {with_it:6.2f}", file=sys.stderr)
+        known[key] = (without, with_it)
+        about = {"commit": commit, "date": datetime.date.today().isoformat(), "machine": MACHINE}
+        keep(path, [key, known[key], about])
+    without, with_it = known[key]
     return without, with_it
 
 

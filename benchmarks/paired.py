@@ -81,7 +81,7 @@ def in_fleet(config: SimulationConfig, mode: str) -> float:
 
 def pair(seed: int, rounds: int, name: str, path: Path | None) -> tuple[float, float]:
     """The demo as it is and with the change, at one seed."""
-    known = {key: tuple(found) for key, found, _ in kept(path)}
+    known = {line[0]: tuple(line[1]) for line in kept(path)}
     key = f"{name}, {rounds} rounds, seed {seed}"
     if key not in known:
         commit = commit_of()

@@ -32,6 +32,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "ArtefactError",
+    "CannotCertify",
     "CheckpointError",
     "ConfigError",
     "Conflict",
@@ -113,6 +114,10 @@ class IdentityError(FedaggError):
 class IdentityBusy(IdentityError):
     """Raised when the process that certifies, signs or checks took too long or was killed: the machine is overloaded,
     nothing is wrong with the identity."""
+
+
+class CannotCertify(IdentityError):
+    """Raised by a server that has no signing key, or one that may not sign for this role: another server may."""
 
 
 class StateInUse(FedaggError):

@@ -158,7 +158,7 @@ def state(fleet: up.Fleet) -> dict[str, Any]:
 
 def _state(fleet: up.Fleet, node: PlannedNode) -> dict[str, Any]:
     ledger = ledger_of(fleet, node)
-    found: dict[str, Any] = {"waiting": len(ledger.pending()), "links": {}, "knowledge": {}, "kept": {}}
+    found: dict[str, Any] = {"waiting": len(ledger.pending()), "links": {}, "knowledge": {}}
     for (child,) in ledger.db.all("SELECT child FROM links WHERE head > 0 ORDER BY child"):
         if not len(ledger.samples(NodeId(child))):  # all went elsewhere, or were forgotten
             found["links"][child] = {"samples": {}, "labels": [], "codes": ""}
@@ -174,15 +174,33 @@ def _state(fleet: up.Fleet, node: PlannedNode) -> dict[str, Any]:
         if newest is not None:
             k = newest.knowledge
             found["knowledge"][f"{child}>{parent}:{publisher}"] = (k.version, newest.basis, k.logits.value_NC.tolist())
-        sql = f"SELECT {', '.join(_CONTENT)} FROM knowledge WHERE (child, parent, publisher) = (?, ?, ?)"
-        rows = ledger.db.all(sql, (child, parent, publisher))
-        found["kept"][f"{child}>{parent}:{publisher}"] = {row[0]: None if row[-1] is None else row[1:] for row in rows}
+    found["kept"] = _kept(ledger)
     ledger.close()
     saved, problems = weights.load_newest(fleet.home(node) / "state" / "weights")
     assert problems == [], problems  # no test module: pytest does not show it
     found["version"] = -1 if saved is None else saved.version
     found["weights"] = [] if saved is None else saved.state.weights.tolist()
     found["rounds"] = [row["version"] for row in up.read_metrics(fleet, node)]
+    return found
+
+
+def kept_knowledge(fleet: up.Fleet) -> dict[str, Any]:
+    """Of `state` what `knowledge_apart` compares; also while the fleet runs."""
+    found = {}
+    for node in fleet.nodes:
+        ledger = ledger_of(fleet, node)
+        found[str(node.place.id)] = {"kept": _kept(ledger)}
+        ledger.close()
+    return found
+
+
+def _kept(ledger: Ledger) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for child, parent, publisher, *content in ledger.db.all(
+        f"SELECT child, parent, publisher, {', '.join(_CONTENT)} FROM knowledge"
+    ):
+        version, *rest = content
+        found.setdefault(f"{child}>{parent}:{publisher}", {})[version] = None if rest[-1] is None else tuple(rest)
     return found
 
 

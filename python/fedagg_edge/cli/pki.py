@@ -108,8 +108,8 @@ def _token(args: argparse.Namespace) -> None:
     token = operator.grant(args.folder, node=args.node, role=Tier(args.role), expires=expires, hosts=args.host)
     if Tier(args.role) is Tier.EDGE:
         sys.stderr.write(
-            "fedagg: this edge will have no signing key: it enrols and renews no device; `fedagg pki server` makes one "
-            "that does\n"
+            "fedagg: this edge will have no signing key: it enrols no device and hands renewals on; "
+            "`fedagg pki server` makes one that has\n"
         )
     _say(token.text)
 

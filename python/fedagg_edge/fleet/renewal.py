@@ -160,20 +160,21 @@ def at_parent(identity: Path, urls: Callable[[], Sequence[str]]) -> Buy:
     return buy
 
 
-def buy_at(identity: Path, url: str, asked: Renew) -> bytes:
+def buy_at(identity: Path, url: str, asked: Renew, cutter: Cutter | None = None) -> bytes:
     """The certificate chain (PEM) that the server at `url` gives for a renewal request: this node's, or that of one
-    below. `identity`: of who asks, for the authority alone. Raises NoAnswer, PermissionDenied, RemoteProtocolError."""
-    body = encode(asked)
+    below. `identity`: of who asks, for the authority alone; `cutter` ends the waiting from another thread. Raises
+    NoAnswer, PermissionDenied, RemoteProtocolError."""
+    body, cutter = encode(asked), cutter or Cutter()
     try:
-        return _post_with(tls.client_context(identity, with_certificate=False), url, body)
+        return _post_with(tls.client_context(identity, with_certificate=False), url, body, cutter)
     except NoAnswer as error:
         if not tls.clock_is_behind(error):
             raise
-    return _post_with(tls.client_context(identity, with_certificate=False, check_time=False), url, body)
+    return _post_with(tls.client_context(identity, with_certificate=False, check_time=False), url, body, cutter)
 
 
-def _post_with(context: ssl.SSLContext, url: str, body: bytes) -> bytes:
-    connection = ParentConnection(parse_endpoint(url), context, check_parent, Cutter())
+def _post_with(context: ssl.SSLContext, url: str, body: bytes, cutter: Cutter) -> bytes:
+    connection = ParentConnection(parse_endpoint(url), context, check_parent, cutter)
     try:
         response = connection.send(Request("POST", "/v1/renew", body))
     finally:
@@ -181,7 +182,9 @@ def _post_with(context: ssl.SSLContext, url: str, body: bytes) -> bytes:
     if response.status != 200:
         problem = of_response(response, Limits())
         text = f"renewal: {problem.message!r} ({problem.code!r}, status {response.status})"
-        raise PermissionDenied(text) if response.status == 403 else Refusal(response.status, problem.code, text)
+        if response.status == 403:
+            raise PermissionDenied(text)
+        raise Refusal(response.status, problem.code, text, problem.retry_after)
     return decode(Enrolled, response.body, Limits()).certificate
 
 

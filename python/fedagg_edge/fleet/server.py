@@ -17,6 +17,7 @@ import msgspec
 
 from fedagg_edge import __version__
 from fedagg_edge.errors import (
+    CannotCertify,
     DataError,
     FedaggError,
     IdentityBusy,
@@ -28,7 +29,7 @@ from fedagg_edge.failpoints import reach
 from fedagg_edge.fleet import moving, parts
 from fedagg_edge.fleet.commons import Commons
 from fedagg_edge.fleet.config import FleetConfig, ListenConfig
-from fedagg_edge.fleet.connection import NoAnswer
+from fedagg_edge.fleet.connection import Cutter, NoAnswer
 from fedagg_edge.fleet.ends import HangUp
 from fedagg_edge.fleet.ends import Peer as AnyPeer
 from fedagg_edge.fleet.errands import REVOKED_EVERY
@@ -68,6 +69,7 @@ _READY_EVERY = 1.0
 _SPREAD_EVERY = 1.0  # seconds between looks at whether the revocation list has changed
 _SPREAD_FOR = REVOKED_EVERY + 2 * _SPREAD_EVERY  # seconds; in this time each edge below comes to its question once
 _DRAINED = 60.0  # seconds after which to ask a drained edge again: it may be started again and serve
+_ABOVE = 10.0  # seconds for an answer from further up: meanwhile a hook's place is taken, of which there are two
 _UNSIGNED = 300.0  # seconds after which to ask a server without a signing key again: a person may give it one
 _EXCHANGE = "/v1/exchange"
 _HELLO = "/v1/hello"
@@ -136,6 +138,7 @@ class _Handler:
             return
         if ledger.raw(CERTIFICATE + peer.node) != msgspec.msgpack.encode(peer.facts):
             ledger.put(CERTIFICATE + peer.node, msgspec.to_builtins(peer.facts))
+            ledger.ledger.introduce(peer.node, peer.role, peer.serial)  # its renewal is no stranger's, whoever made it
 
     @property
     def ready(self) -> bool:
@@ -240,7 +243,7 @@ class _Gateway:
                 "cannot_certify",
                 reason="no signing key",
                 expected="identity of fedagg pki server",
-                advice="enrol and renew devices elsewhere",
+                advice="enrol devices elsewhere; renewals are handed on to the parent",
             )
         handler = self._handler = _Handler(self.config, self.tier, self._connected)
         service: Service[ParentView] = Service(
@@ -377,8 +380,8 @@ class _Gateway:
             )
             try:
                 issued = await offload.ask_async(wanted, requests.Issued)
-            except IdentityError as error:
-                if isinstance(error, IdentityBusy) or self.config.parent is None:
+            except CannotCertify:  # all else was checked before: what is denied here nobody above is asked for
+                if self.config.parent is None:
                     raise
                 return await self._renew_above(asked)
             reach("server.renew.after-issue")
@@ -396,11 +399,20 @@ class _Gateway:
         Only the parent that it has is asked: two edges that are each other's fallbacks would ask in a circle."""
         assert self.config.parent is not None
         url = await self._in_ledger(lambda view: moving.home(view.ledger)) or self.config.parent.url
+        cutter = Cutter()
         try:
-            chain = await asyncio.to_thread(buy_at, self.identity, url, asked)
-        except NoAnswer:
+            async with asyncio.timeout(_ABOVE):
+                chain = await asyncio.to_thread(buy_at, self.identity, url, asked, cutter)
+        except (NoAnswer, TimeoutError):
             text = "this server may not certify you, and its own parent, which may, does not answer"
             raise Refusal(503, "no_signing_key", text, _UNSIGNED) from None
+        except RemoteProtocolError as error:
+            if isinstance(error, Refusal | PermissionDenied):
+                raise
+            self.log.failure("request_failed", error)
+            raise Refusal(503, "busy", "this server's own parent answered what it cannot read", _UNSIGNED) from None
+        finally:
+            cutter.cut()  # who asked has gone, this server stops, or it took too long: no thread waits on
         self.log.info("renewal_handed_on", serial=pem.validity(pem.certificates(chain)[0]).serial)
         authority = folder.read(self.identity / folder.AUTHORITY)
         return Response(200, encode(Enrolled(chain, authority, self.config.node.id, self.config.federation)))

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fedagg_edge.errors import IdentityError
+from fedagg_edge.errors import CannotCertify, IdentityError
 from fedagg_edge.identity import folder, keys, pem
 from fedagg_edge.identity.facts import IssuerKind, federation_name, may_issue, uri_of
 from fedagg_edge.identity.renewal import DAY, LIFETIME, LONGEST, SKEW
@@ -111,7 +111,7 @@ def certify(
     """
     names = check_hosts(node, role, hosts)
     if not may_issue(signer.kind, role):
-        raise IdentityError(f"node {node!r}: this {signer.kind.value} may not sign for role {role.value}")
+        raise CannotCertify(f"node {node!r}: this {signer.kind.value} may not sign for role {role.value}")
     if not 0 < lifetime <= LONGEST:
         raise IdentityError(f"lifetime: got {lifetime / DAY:g} days, expected up to {LONGEST / DAY:g}")
     name = _name(signer.federation, role.value, node_id(node))
@@ -140,7 +140,7 @@ def load_signer(place: Path) -> Signer:
     elif (place / folder.AUTHORITY_KEY).exists():
         certificate, key = folder.AUTHORITY, folder.AUTHORITY_KEY
     else:
-        raise IdentityError(
+        raise CannotCertify(
             f"{place}: holds no signing key, neither {folder.AUTHORITY_KEY} nor {folder.ISSUER_KEY}; an edge that was "
             "enrolled with a token has none: have its identity made with `fedagg pki server`, or take another folder"
         )

@@ -53,7 +53,7 @@ def renew(request: Renew) -> Issued:
     """A certificate like the one that is renewed, for the same key: node, role, federation and host names stay.
 
     Raises PermissionDenied if the certificate is not this federation's, is revoked or lapsed, or the proof does not
-    hold; then IdentityError if this server cannot sign for the role: that another one may grant, what was denied not.
+    hold; then CannotCertify if this server may not sign for the role: that another one may grant, what was denied not.
     """
     place = Path(request.folder)
     root = folder.read(place / folder.AUTHORITY)

@@ -1,7 +1,7 @@
 """Asking the short-lived process from a process that must stay small: synchronously, or from asyncio.
 
 Raises PermissionDenied for what the other side may not do, IdentityError for what is wrong here and a process that
-fails, IdentityBusy for one that is killed, as one that takes too long is.
+fails, CannotCertify for what another server may, IdentityBusy for one that is killed, as one that takes too long is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from fedagg_edge.errors import IdentityBusy, IdentityError, PermissionDenied
+from fedagg_edge.errors import CannotCertify, IdentityBusy, IdentityError, PermissionDenied
 from fedagg_edge.identity import requests
 
 __all__ = ["ask", "ask_async"]
@@ -71,6 +71,8 @@ def _read(code: int, out: bytes, wanted: type[A]) -> A:
     except (msgspec.DecodeError, ValueError):
         raise IdentityError("identity process: gave no answer that can be read") from None
     if isinstance(answer, requests.Failed):
+        if answer.elsewhere:
+            raise CannotCertify(answer.message)
         raise PermissionDenied(answer.message) if answer.denied else IdentityError(answer.message)
     if not isinstance(answer, wanted):
         raise IdentityError(f"identity process: answered {type(answer).__name__}, expected {wanted.__name__}")

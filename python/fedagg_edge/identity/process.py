@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from fedagg_edge.errors import FedaggError, ProtocolError
+from fedagg_edge.errors import CannotCertify, FedaggError, ProtocolError
 from fedagg_edge.identity import requests
 
 __all__ = ["answer", "main"]
@@ -21,7 +21,11 @@ def answer(request: requests.Request) -> requests.Answer:
     try:
         return _done(request)
     except FedaggError as error:
-        return requests.Failed(message=str(error), denied=isinstance(error, ProtocolError))
+        return requests.Failed(
+            message=str(error),
+            denied=isinstance(error, ProtocolError),
+            elsewhere=isinstance(error, CannotCertify),
+        )
     except OSError as error:
         return requests.Failed(message=f"{error.filename or 'i/o error'}: {error.strerror or 'failed'}", denied=False)
 

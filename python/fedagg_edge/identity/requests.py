@@ -158,10 +158,12 @@ class Verified(_Message, frozen=True, kw_only=True):
 
 
 class Failed(_Message, frozen=True, kw_only=True):
-    """The request was refused; `denied`: as the other side broke a rule, otherwise as something here is wrong."""
+    """The request was refused; `denied`: as the other side broke a rule, otherwise as something here is wrong;
+    `elsewhere`: as this server may not certify whom another may."""
 
     message: str
     denied: bool
+    elsewhere: bool = False
 
 
 Request = Enrol | Renew | Prepare | Install | Sign | Check

@@ -9,7 +9,7 @@ from fedagg_edge.errors import DataError, RemoteProtocolError, StorageFull
 from fedagg_edge.ledger.database import Database
 from fedagg_edge.records import NodeId
 
-__all__ = ["drop", "missing", "stage", "staged", "sweep", "take"]
+__all__ = ["drop", "drop_all", "missing", "stage", "staged", "sweep", "take"]
 
 
 def stage(db: Database, node: NodeId, digest: bytes, content: bytes, *, quota: int, now: float) -> None:
@@ -47,6 +47,11 @@ def take(db: Database, node: NodeId, digests: Iterable[bytes]) -> bytes:
             raise DataError(f"chunk {digest.hex()[:12]} of {node} is not staged; send it first")
         parts.append(row[0])
     return b"".join(parts)
+
+
+def drop_all(db: Database) -> None:
+    """Remove what is staged from anybody."""
+    db.execute("DELETE FROM chunks")
 
 
 def drop(db: Database, node: NodeId, digests: Iterable[bytes] | None = None) -> None:

@@ -431,11 +431,7 @@ class Ledger:
                     outbox.put_forget(self.db, self.node, gone, self._ran())
                 freed = erase.erase_everywhere(self.db, gone)
                 reach("ledger.forget.after-erase")
-                for node in (
-                    origin,
-                    *log.links(self.db),
-                ):  # on the way: of whose rows nobody knows before they are read
-                    chunks.drop(self.db, node)
+                chunks.drop_all(self.db)  # of whose rows it is nobody knows before all of it is here
             digests = {str(child): self.head(child).digest for child in log.links(self.db)}
             rows = len(union(gone, self._told(origin, entry)))
             done = Receipt(node=self.node, origin=origin, rows=rows, knowledge=emptied, freed=freed,

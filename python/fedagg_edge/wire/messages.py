@@ -240,9 +240,9 @@ class Enrol(Message, frozen=True):
     token: Annotated[str, Meta(min_length=1, max_length=512)]
     node: Name
     role: Name
-    public_key: Annotated[bytes, Meta(max_length=1024)]  # SubjectPublicKeyInfo, DER
-    proof: Annotated[bytes, Meta(max_length=1024)]
-    time: Annotated[float, Meta(ge=0, le=1e11)]
+    public_key: Annotated[bytes, Meta(max_length=256)]  # SubjectPublicKeyInfo, DER
+    proof: Annotated[bytes, Meta(max_length=256)]
+    time: Annotated[float, Meta(ge=0, lt=1e11)]
 
     def __repr__(self) -> str:  # who asks, never the token
         return f"Enrol(node={self.node!r}, role={self.role!r})"
@@ -252,9 +252,9 @@ class Renew(Message, frozen=True):
     """Buys a certificate with the one before it, which may have expired."""
 
     certificate: Blob
-    public_key: Annotated[bytes, Meta(max_length=1024)]
-    proof: Annotated[bytes, Meta(max_length=1024)]
-    time: Annotated[float, Meta(ge=0, le=1e11)]
+    public_key: Annotated[bytes, Meta(max_length=256)]
+    proof: Annotated[bytes, Meta(max_length=256)]
+    time: Annotated[float, Meta(ge=0, lt=1e11)]
 
 
 class Enrolled(Message, frozen=True):

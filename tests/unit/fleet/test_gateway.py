@@ -250,7 +250,9 @@ def test_edges_can_be_recalled_from_their_long_polls_and_devices_wait_on(tmp_pat
             assert heard == [b'{"news": 0}']
         edge, heard = waiting_poll(gateway, 0, 60, "edge-1", "edge")  # the recalls of before are over
         gateway.call(lambda: gateway.service.gateway.waiters.wake(["edge-1", "device-1"]))
-        gateway.ask(lambda ledger: ledger.tell("edge-1"))
+        while gateway.call(lambda: len(gateway.service.gateway.waiters)) < 2:  # it has looked, and waits on
+            pass
+        edge.join(0.3)
         assert (heard, heard_by_device) == ([], [])
         gateway.call(gateway.service.gateway.drain)
         edge.join(10)

@@ -3,14 +3,18 @@
 import io
 import json
 import socket
+import sys
+import threading
 import time
 from random import Random
 
+import msgspec
 import pytest
 from identity.worlds import NOW, make_device, make_world, put_leaf
 from serving import server_config, serving
 
 from fedagg_edge.errors import FedaggError, IdentityError, PermissionDenied
+from fedagg_edge.fleet import server
 from fedagg_edge.fleet.config import parse_fleet_config
 from fedagg_edge.fleet.connection import NoAnswer
 from fedagg_edge.fleet.logs import Log
@@ -149,6 +153,57 @@ def test_what_an_edge_may_not_certify_its_own_parent_does(world, edge, tmp_path)
         with pytest.raises(Refusal, match="its own parent, which may, does not answer") as refused:
             at_parent(made_below, lambda: [cut_off.url])(_prepared(made_below))
         assert (refused.value.status, refused.value.code) == (503, "no_signing_key")
+
+
+def test_only_what_another_may_certify_is_handed_on_and_nothing_waits_for_ever(world, tmp_path, monkeypatch):
+    """Not what goes wrong here: a damaged revocation list would let those in again whom it names."""
+    monkeypatch.setattr(server, "_ABOVE", 0.3)
+    unsigned, silent = tmp_path / "unsigned", socket.create_server(("127.0.0.1", 0))
+    make_device(world / "cloud" / "identity", unsigned / "identity", node="edge.3", role=Tier.EDGE, hosts=["127.0.0.1"])
+    place = made_ago(world, tmp_path / "identity", 6, "its.2")
+    parent = {"url": f"https://127.0.0.1:{silent.getsockname()[1]}"}
+    silent.settimeout(0.5)
+
+    def asked():
+        try:
+            silent.accept()[0].close()
+        except TimeoutError:
+            return False
+        return True
+
+    with silent, serving(server_config(unsigned, Tier.EDGE, "edge.3", parent=parent), Tier.EDGE) as edge:
+        buy = at_parent(place, lambda: [edge.url])
+        with pytest.raises(Refusal, match="does not answer"):
+            buy(_prepared(place))
+        assert asked()
+        until_none(lambda: [t for t in threading.enumerate() if "asyncio" in t.name and is_in(t, "buy_at")])
+        damaged = unsigned / "identity" / folder.REVOKED
+        damaged.write_bytes(b"{")
+        with pytest.raises(PermissionDenied, match="revocation list"):
+            buy(_prepared(place))
+        damaged.unlink()
+        for words in ({"public_key": bytes(257)}, {"proof": bytes(257)}, {"time": 1e11}):
+            asking = msgspec.structs.replace(_prepared(place), **words)
+            with pytest.raises(FedaggError, match="malformed"):
+                buy(asking)
+        with pytest.raises(PermissionDenied):  # of whoever has no key for what it shows
+            buy(msgspec.structs.replace(_prepared(place), proof=bytes(70)))
+        assert not asked()
+
+
+def until_none(what, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_in(thread, function):
+    """Whether a thread is in a function of this name now."""
+    frame = sys._current_frames().get(thread.ident)
+    while frame is not None and frame.f_code.co_name != function:
+        frame = frame.f_back
+    return frame is not None
 
 
 def made_ago_by_the_operator(world, place, node):

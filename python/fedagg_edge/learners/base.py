@@ -24,6 +24,7 @@ __all__ = [
     "LearnerFactory",
     "LearnerSpec",
     "LearnerState",
+    "Looks",
     "MeasuresNorms",
     "StepReport",
     "TellsBridge",
@@ -153,6 +154,14 @@ class Learner(Protocol):
 
     def seed(self, seed: int) -> None:
         """Set the random state of whatever is random in a training pass (dropout)."""
+
+
+@runtime_checkable
+class Looks(Protocol):
+    """What a learner may offer beside `Learner`: its state to write down at once, without a copy."""
+
+    def look(self) -> LearnerState:
+        """As `Learner.state`, but the arrays are the learner's own, and change with its next step."""
 
 
 @runtime_checkable

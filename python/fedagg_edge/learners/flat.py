@@ -38,7 +38,9 @@ class FlatModule:
         rest = [*frozen, *buffers]
         self._counters = [(n, b) for n, b in module.named_buffers() if not b.is_floating_point()]
         self.trained = sum(p.numel() for _, p in trained)
-        self.values = torch.cat([t.detach().reshape(-1) for _, t in [*trained, *rest]])
+        counters = [b.reshape(-1).to(torch.float32) for _, b in self._counters]
+        self._all = torch.cat([*(t.detach().reshape(-1) for _, t in [*trained, *rest]), *counters])
+        self.values = self._all[: len(self._all) - sum(len(c) for c in counters)]
         self.table = (
             *(Entry(n, tuple(t.shape), trained=True) for n, t in trained),
             *(Entry(n, tuple(t.shape), trained=False) for n, t in rest),
@@ -94,8 +96,15 @@ class FlatModule:
 
     def copy_out(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         """All entries as one new flat float32 array, in the order of `table`."""
-        counts = [b.reshape(-1).to(torch.float32) for _, b in self._counters]
-        return torch.cat([self.values, *counts]).numpy()  # which is a copy, of a single one as well
+        return self.look().copy()
+
+    def look(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        """The same without a copy: it changes with the module."""
+        start = len(self.values)
+        for _, buffer in self._counters:
+            self._all[start : start + buffer.numel()].copy_(buffer.reshape(-1))
+            start += buffer.numel()
+        return self._all.numpy()
 
     def copy_in(self, flat: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
         """Set all entries from a flat array in the order of `table`."""

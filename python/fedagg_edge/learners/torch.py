@@ -164,6 +164,10 @@ class TorchLearner:
         slots = {name: values.copy() for name, values in self._optimizer.slots.items()}
         return LearnerState(self._flat.table, self._flat.copy_out(), slots, self._optimizer.steps)
 
+    def look(self) -> LearnerState:
+        """See `Looks`."""
+        return LearnerState(self._flat.table, self._flat.look(), dict(self._optimizer.slots), self._optimizer.steps)
+
     def load_state(self, state: LearnerState) -> None:
         """See `Learner.load_state`."""
         if state.table != self._flat.table:

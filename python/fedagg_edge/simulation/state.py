@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fedagg_edge.errors import CheckpointError
-from fedagg_edge.learners.base import Learner
+from fedagg_edge.learners.base import Learner, Looks
 from fedagg_edge.learners.saved import from_arrays, to_arrays
 from fedagg_edge.records import Link, NodeId
 from fedagg_edge.simulation.driver import Traffic
@@ -17,11 +17,15 @@ __all__ = ["restore_learners", "restore_traffic", "snapshot_learners", "snapshot
 
 
 def snapshot_learners(learners: Mapping[NodeId, Learner]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """All learners' states: arrays ``<node>/weights`` and ``<node>/slot/<name>``, and their name tables."""
+    """All learners' states: arrays ``<node>/weights`` and ``<node>/slot/<name>``, and their name tables.
+
+    For a checkpoint that is written before anybody trains on: where a learner can be looked at the arrays are its own.
+    With copies of all at once a simulation's memory was at its highest here.
+    """
     tensors: dict[str, NDArray[Any]] = {}
     meta: dict[str, Any] = {}
     for name, learner in learners.items():
-        arrays, meta[name] = to_arrays(learner.state(), name)
+        arrays, meta[name] = to_arrays(learner.look() if isinstance(learner, Looks) else learner.state(), name)
         tensors |= arrays
     return tensors, meta
 

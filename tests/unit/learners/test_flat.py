@@ -91,6 +91,18 @@ def test_buffers_move_with_the_flat_values_and_back():
     np.testing.assert_array_equal(flat.copy_out(), after)
 
 
+def test_a_look_is_no_copy_and_has_the_counters_of_now():
+    flat = FlatModule(module := network())
+    seen = flat.look()
+    assert np.shares_memory(seen, flat.values.numpy())
+    module(torch.randn(5, 1, 4, 4))
+    flat.values.add_(1)
+    np.testing.assert_array_equal(flat.look(), flat.copy_out())
+    assert flat.look()[-1] == 1
+    flat.values.zero_()
+    assert seen[: len(flat.values)].tolist() == [0.0] * len(flat.values)
+
+
 def test_a_copy_is_a_copy():
     flat = FlatModule(network())
     taken = flat.copy_out()

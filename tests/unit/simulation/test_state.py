@@ -42,6 +42,17 @@ def test_nodes_come_back_to_the_bit_with_their_optimizers():
         np.testing.assert_array_equal(ours.slots["momentum"], theirs.slots["momentum"])
 
 
+def test_a_snapshot_takes_no_copies_of_learners_that_can_be_looked_at():
+    """All learners' copies at once are more than a round of training needs."""
+    nodes = trained_nodes()
+    tensors, _ = state.snapshot_learners(learners(nodes))
+    for name, node in nodes.items():
+        own = node.learner.look()
+        assert np.shares_memory(tensors[f"{name}/weights"], own.weights)
+        assert np.shares_memory(tensors[f"{name}/slot/momentum"], own.slots["momentum"])
+        np.testing.assert_array_equal(tensors[f"{name}/weights"], node.learner.state().weights)
+
+
 def test_tensors_are_named_by_node():
     tensors, meta = state.snapshot_learners(learners(trained_nodes()))
     assert set(tensors) == {f"{n}/{what}" for n in small_tree().places for what in ("weights", "slot/momentum")}

@@ -180,7 +180,8 @@ def _state(fleet: up.Fleet, node: PlannedNode) -> dict[str, Any]:
     assert problems == [], problems  # no test module: pytest does not show it
     found["version"] = -1 if saved is None else saved.version
     found["weights"] = [] if saved is None else saved.state.weights.tolist()
-    found["rounds"] = [row["version"] for row in up.read_metrics(fleet, node)]
+    # a pass while the parent is away is told beside, under the version that the node has
+    found["rounds"] = [row["version"] for row in up.read_metrics(fleet, node) if "offline" not in row]
     return found
 
 

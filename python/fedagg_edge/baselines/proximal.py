@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fedagg_edge.config import Hyperparameters
-from fedagg_edge.errors import ConfigError
-from fedagg_edge.learners.base import Batch, Learner, LearnerState, StepReport
+from fedagg_edge.errors import ConfigError, LearnerError
+from fedagg_edge.learners.base import Batch, Learner, LearnerState, MeasuresNorms, StepReport
 
 __all__ = ["ProximalLearner"]
 
@@ -46,6 +48,14 @@ class ProximalLearner:
         slots = {"momentum": after.slots["momentum"] + pull_T}
         self._inner.load_state(LearnerState(after.table, weights_P, slots, after.steps))
         return report
+
+    def measure_norms(self, batches: Iterable[tuple[NDArray[np.float32], bool]]) -> None:
+        """See `MeasuresNorms.measure_norms`. Raises LearnerError if the learner inside has none."""
+        if not isinstance(self._inner, MeasuresNorms):
+            raise LearnerError(
+                f"batch_norm_rows: {type(self._inner).__name__} has no measure_norms; leave the option out"
+            )
+        self._inner.measure_norms(batches)
 
     def state(self) -> LearnerState:
         """See `Learner.state`."""

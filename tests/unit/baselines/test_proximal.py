@@ -4,7 +4,7 @@ import torch
 
 from fedagg_edge.baselines.proximal import ProximalLearner
 from fedagg_edge.config import Hyperparameters
-from fedagg_edge.errors import ConfigError
+from fedagg_edge.errors import ConfigError, LearnerError
 from fedagg_edge.learners.base import Batch
 from fedagg_edge.learners.torch import TorchLearner
 
@@ -52,6 +52,21 @@ def _named(weights_P, table, reference):
         arrays[e.name] = weights_P[start : start + e.size].reshape(e.shape)
         start += e.size
     return [arrays[name] for name, _ in reference.named_parameters()]
+
+
+def test_batch_norms_figures_are_taken_anew_by_the_learner_inside():
+    one, other = TorchLearner(model()), TorchLearner(model())
+    near = ProximalLearner(other, other.state().weights, 0.1)
+    taken = [(b.bridge_x_N, False) for b in batches(2)]
+    one.measure_norms(taken)
+    near.measure_norms(taken)
+    np.testing.assert_array_equal(near.state().weights, one.state().weights)
+
+    class Plain:
+        state = staticmethod(one.state)
+
+    with pytest.raises(LearnerError, match="Plain has no measure_norms"):
+        ProximalLearner(Plain(), other.state().weights, 0.1).measure_norms(taken)
 
 
 def test_without_weight_nothing_changes():

@@ -162,8 +162,9 @@ TUNED: Mapping[str, Tuned] = {
     "bridge-only": Tuned(training={"batch_size": 64}, device=_DEVICES),
     "alone": Tuned(device=_DEVICES),
 }
-"""Each method's best point of the same grid on validation images, by `benchmarks/tuning.py` (docs/learning.md). A
-method that is not named was best as `default` has it, or was not tuned."""
+"""Each method's best point of the same grid on validation images, by `benchmarks/tuning.py`, as it was on 27 November
+2026: docs/learning.md says what a newer one has. A method that is not named was best as `default` has it, or was not
+tuned."""
 
 AUTOENCODERS: Mapping[str, AutoencoderRecipe] = {
     "paper": AutoencoderRecipe({"embedding_channels": 4, "epochs": 4}),

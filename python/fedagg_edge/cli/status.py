@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fedagg_edge.errors import RemoteProtocolError
+from fedagg_edge.errors import ConfigError, RemoteProtocolError
 
 __all__ = ["register", "render", "run"]
 
@@ -41,7 +41,9 @@ def register(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb. Raises FedaggError."""
-    if "://" not in args.url and Path(args.url).is_dir():
+    if "://" not in args.url:
+        if not Path(args.url).is_dir():
+            raise ConfigError(f"got {args.url!r}, expected https://host:port, or a state folder that is there")
         return _print(args, _local(Path(args.url)))
     from fedagg_edge.fleet.visitor import Visitor  # noqa: PLC0415  TLS: only when it is used
 

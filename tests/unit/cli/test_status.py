@@ -90,6 +90,13 @@ def test_nobody_there(fedagg, tmp_path):
     assert (code, "https://127.0.0.1:1: no answer" in err) == (1, True)
 
 
+@pytest.mark.parametrize("what", ["no/such/folder", "fed.example:9443"])
+def test_what_is_neither_an_address_nor_a_folder_is_told_with_both(fedagg, what):
+    code, _, err = fedagg("status", what)
+    assert code == 1
+    assert f"got '{what}', expected https://host:port, or a state folder that is there" in err
+
+
 def test_ages_models_and_receipts():
     told = {
         "verified": True, "node": "c", "role": "cloud", "federation": "f", "software": "s", "protocol": 1,
